@@ -1,0 +1,116 @@
+//! What a query reads of one table: a condition on a row, and the columns that matter.
+//!
+//! A *template* is a statement with parameters; its predicates name *slots* where a live query's arguments go, so
+//! that a million live queries of one template share one predicate and differ in their slots alone.
+
+use crate::fields::{FieldId, FieldSet};
+use convoy_types::{Key, RelationId};
+
+/// A live query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryId(pub u32);
+
+/// A statement with parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateId(pub u32);
+
+/// A place in a template's predicates that a live query fills with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u16);
+
+/// What a live query puts in a slot, encoded by the type of the column that it is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SlotValue {
+    /// One value; `None` is null.
+    One(Option<Key>),
+    /// The elements of an array, for `= ANY($1)`.
+    Many(Box<[Option<Key>]>),
+}
+
+/// What a field is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// A constant of the statement; `None` is null.
+    Constant(Option<Key>),
+    /// A live query's own value.
+    Slot(SlotId),
+}
+
+/// A comparison operator of SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompareOp {
+    /// `=`
+    Eq,
+    /// `<>`
+    Ne,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `>`
+    Gt,
+    /// `>=`
+    Ge,
+}
+
+/// A condition on one row, with SQL's three-valued logic and a fourth value for what can't be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `field op operand`
+    Compare {
+        /// The column.
+        field: FieldId,
+        /// The operator.
+        op: CompareOp,
+        /// The other side.
+        operand: Operand,
+    },
+    /// `field IN (…)` or `field = ANY(slot)`.
+    In {
+        /// The column.
+        field: FieldId,
+        /// The list; a slot may stand for several values.
+        operands: Vec<Operand>,
+    },
+    /// `field IS NULL`
+    IsNull(FieldId),
+    /// `field IS NOT NULL`
+    IsNotNull(FieldId),
+    /// True where all are; true where there are none.
+    And(Vec<Condition>),
+    /// True where one is; false where there are none.
+    Or(Vec<Condition>),
+    /// True where the condition is false.
+    Not(Box<Condition>),
+    /// Something that we can't evaluate: may be true, false or null.
+    Unknown,
+}
+
+impl Condition {
+    /// Returns the condition that every row meets.
+    pub fn always() -> Self {
+        Condition::And(Vec::new())
+    }
+}
+
+/// How queries are found for whose row the stream tells no old values (`REPLICA IDENTITY DEFAULT`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldRows {
+    /// By the condition, with unknown fields counting as met: every query of the template, mostly.
+    Condition,
+    /// By the row's key: the engine tells the index which rows of this table each result holds.
+    Membership,
+}
+
+/// What a query reads of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predicate {
+    /// The table; the root, for a partitioned one.
+    pub relation: RelationId,
+    /// A row that does not meet this can't matter to the query.
+    pub condition: Condition,
+    /// The columns that the query filters, orders or returns: an update that changes none of them can't matter.
+    pub fields: FieldSet,
+    /// How old rows are matched that the stream does not send.
+    pub old_rows: OldRows,
+}
