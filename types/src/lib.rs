@@ -20,7 +20,7 @@ mod transaction;
 mod xid;
 
 pub use change::{ChangeKind, OldRow, RowChange};
-pub use database_url::{DatabaseUrl, ParseUrlError, SslMode};
+pub use database_url::{DatabaseUrl, Host, ParseUrlError, SslMode, TargetSession};
 pub use error::{ParseLsnError, ParseSnapshotError, ParseValueError};
 pub use json::{quote_numbers, write_json};
 pub use key::{Key, KeyBuilder, KeyRange};

@@ -47,6 +47,127 @@ pub enum PgType {
     Other,
 }
 
+impl PgType {
+    /// Returns the built-in type with this oid (`pg_type.dat` of PostgreSQL 18), or [`PgType::Other`].
+    ///
+    /// An enum or a domain has an oid of its own: the catalog must say what it is.
+    pub fn from_oid(oid: u32) -> PgType {
+        let array = |element| PgType::Array(Box::new(element));
+        match oid {
+            16 => PgType::Bool,
+            17 => PgType::Bytea,
+            20 => PgType::Int8,
+            21 => PgType::Int2,
+            23 => PgType::Int4,
+            25 => PgType::Text,
+            700 => PgType::Float4,
+            701 => PgType::Float8,
+            1042 => PgType::Bpchar,
+            1043 => PgType::Varchar,
+            1082 => PgType::Date,
+            1083 => PgType::Time,
+            1114 => PgType::Timestamp,
+            1184 => PgType::TimestampTz,
+            1186 => PgType::Interval,
+            1700 => PgType::Numeric,
+            2950 => PgType::Uuid,
+            3802 => PgType::Jsonb,
+            1000 => array(PgType::Bool),
+            1001 => array(PgType::Bytea),
+            1005 => array(PgType::Int2),
+            1007 => array(PgType::Int4),
+            1009 => array(PgType::Text),
+            1014 => array(PgType::Bpchar),
+            1015 => array(PgType::Varchar),
+            1016 => array(PgType::Int8),
+            1021 => array(PgType::Float4),
+            1022 => array(PgType::Float8),
+            1115 => array(PgType::Timestamp),
+            1182 => array(PgType::Date),
+            1183 => array(PgType::Time),
+            1185 => array(PgType::TimestampTz),
+            1187 => array(PgType::Interval),
+            1231 => array(PgType::Numeric),
+            2951 => array(PgType::Uuid),
+            3807 => array(PgType::Jsonb),
+            _ => PgType::Other,
+        }
+    }
+
+    /// Returns a name for messages: Postgres' own where there is one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PgType::Bool => "bool",
+            PgType::Int2 => "int2",
+            PgType::Int4 => "int4",
+            PgType::Int8 => "int8",
+            PgType::Numeric => "numeric",
+            PgType::Float4 => "float4",
+            PgType::Float8 => "float8",
+            PgType::Text => "text",
+            PgType::Varchar => "varchar",
+            PgType::Bpchar => "bpchar",
+            PgType::Uuid => "uuid",
+            PgType::Date => "date",
+            PgType::Time => "time",
+            PgType::Timestamp => "timestamp",
+            PgType::TimestampTz => "timestamptz",
+            PgType::Interval => "interval",
+            PgType::Bytea => "bytea",
+            PgType::Jsonb => "jsonb",
+            PgType::Enum => "enum",
+            PgType::Array(_) => "array",
+            PgType::Other => "another type",
+        }
+    }
+
+    /// Returns whether two values are equal for Postgres exactly when their [`Key`](crate::Key)s are.
+    pub fn has_equality(&self, collation: Collation) -> bool {
+        match self {
+            PgType::Text | PgType::Varchar | PgType::Bpchar => {
+                collation != Collation::Nondeterministic
+            }
+            PgType::Jsonb | PgType::Array(_) | PgType::Other => false,
+            PgType::Bool
+            | PgType::Int2
+            | PgType::Int4
+            | PgType::Int8
+            | PgType::Numeric
+            | PgType::Float4
+            | PgType::Float8
+            | PgType::Uuid
+            | PgType::Date
+            | PgType::Time
+            | PgType::Timestamp
+            | PgType::TimestampTz
+            | PgType::Interval
+            | PgType::Bytea
+            | PgType::Enum => true,
+        }
+    }
+
+    /// Returns whether Postgres orders two values as their [`Key`](crate::Key)s order.
+    pub fn has_order(&self, collation: Collation) -> bool {
+        match self {
+            PgType::Text | PgType::Varchar | PgType::Bpchar => collation == Collation::ByteOrder,
+            // The labels' order is the catalog's.
+            PgType::Enum => false,
+            _ => self.has_equality(collation),
+        }
+    }
+
+    /// Returns whether [`write_json`](crate::write_json) can show values of this type.
+    pub fn shows_json(&self) -> bool {
+        match self {
+            PgType::Array(element) => {
+                !matches!(**element, PgType::Array(_)) && element.shows_json()
+            }
+            PgType::Other => false,
+            _ => true,
+        }
+    }
+}
+
 /// How texts of a column compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Collation {

@@ -59,8 +59,11 @@ impl FromStr for SnapshotMark {
         let mut parts = text.splitn(3, ':');
         let mut part = || parts.next().ok_or_else(error);
         let (xmin, xmax, running) = (number(part()?)?, number(part()?)?, part()?);
-        let mut running =
-            running.split(',').filter(|digits| !digits.is_empty()).map(number).collect::<Result<Vec<_>, _>>()?;
+        let mut running = running
+            .split(',')
+            .filter(|digits| !digits.is_empty())
+            .map(number)
+            .collect::<Result<Vec<_>, _>>()?;
         running.sort_unstable();
         Ok(SnapshotMark { xmin, xmax, running: running.into() })
     }
