@@ -1,0 +1,2 @@
+select count(*) as orders, sum(total) as revenue, avg(total) as average
+from orders
