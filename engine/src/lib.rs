@@ -1,1 +1,31 @@
-//! engine
+//! Live queries: what a statement reads, how its result is kept up to date, and who is told.
+//!
+//! The engine is a state machine. It is fed [`Event`]s (committed transactions from the stream, answers from the
+//! database, wishes of clients) with the time, and acts through two traits: it asks the [`Database`], and it tells
+//! sessions through their [`Outbox`]. It opens no connection, starts no thread and reads no clock.
+
+mod args;
+mod database;
+mod event;
+mod facts;
+mod session;
+mod statement;
+mod template;
+mod update;
+
+pub use args::Argument;
+pub use database::{
+    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError, QueryRead, ReadId,
+    Snapshot, TextRow,
+};
+pub use event::Event;
+pub use facts::{
+    ColumnFacts, FunctionFacts, OutputColumn, ParamType, Publication, StatementFacts, TableFacts, TableKind,
+    quote_identifier,
+};
+pub use session::{Outbox, OutboxState, QueryReference, SessionId};
+pub use statement::{Directives, ParamDeclaration, Statement};
+pub use template::{
+    Count, Direction, Nulls, OrderBy, Plan, QueryTemplate, RefreshPlan, RowKeys, SlotSpec, WindowPlan, spare_rows,
+};
+pub use update::{Diff, DiffOp, ResultRow, ResultSnapshot, Shared, Transition, Update, UpdateKind};

@@ -1,0 +1,150 @@
+//! The database as the engine sees it: questions that don't wait, answered by [`Event`](crate::Event)s.
+//!
+//! A *read* is one database transaction in which the results of many queries are read at one snapshot. It goes in
+//! steps, because the engine holds the stream back between asking for the snapshot and hearing of it
+//! (`docs/postgres.md`, P3, P5 and P6): opened (locks taken, which may wait), snapshot taken (never waits), queries
+//! run, closed.
+
+use crate::facts::StatementFacts;
+use crate::statement::Statement;
+use convoy_query_index::QueryId;
+use convoy_types::{Lsn, RelationId, SnapshotMark};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Names one `describe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DescribeId(pub u64);
+
+/// Names one `cast`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CastId(pub u64);
+
+/// Names one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReadId(pub u64);
+
+/// A text that should be read by a type's own input function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CastRequest {
+    /// The type's name, fit for a cast; comes from the catalog, never from a client.
+    pub type_name: String,
+    /// What to read: a text for the type's input, or an SQL expression of our own project's headers.
+    pub value: CastValue,
+}
+
+/// What a cast reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CastValue {
+    /// A text for the type's input function.
+    Text(String),
+    /// An SQL expression: a default from a named query's header. Never from a client.
+    Expression(String),
+}
+
+/// One query of a read.
+#[derive(Clone, Debug)]
+pub struct QueryRead {
+    /// The live query.
+    pub query: QueryId,
+    /// The statement; all its columns are texts.
+    pub sql: Arc<str>,
+    /// The parameters' type oids.
+    pub param_types: Arc<[u32]>,
+    /// The arguments in their types' text form.
+    pub params: Arc<[Option<Arc<str>>]>,
+    /// At most so long.
+    pub timeout: Duration,
+    /// At most so many rows; one more is an error of kind [`ErrorCode::LimitExceeded`].
+    pub rows_max: usize,
+    /// At most so many bytes of text.
+    pub bytes_max: usize,
+}
+
+/// One row of a read: a text or null for each column.
+pub type TextRow = Box<[Option<Box<str>>]>;
+
+/// What was true when the snapshot was taken.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Which transactions it shows.
+    pub mark: SnapshotMark,
+    /// Every transaction that it shows has its commit record before this position, which the stream will reach
+    /// (`pg_current_wal_insert_lsn()` after the snapshot, rounded: `Lsn::before_bare_page_header`).
+    pub settle_lsn: Lsn,
+    /// Whether `synchronous_standby_names` is set: then the stream may run ahead of what is visible (P6).
+    pub synchronous_standbys: bool,
+    /// The exported snapshot's name, for tests that compare.
+    pub exported: Option<String>,
+}
+
+/// The kind of an error, as the protocol names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// The request is wrong: SQL, arguments, a statement that can't be live.
+    InvalidArgs,
+    /// There is no such query.
+    NotFound,
+    /// A limit was reached.
+    LimitExceeded,
+    /// It took too long.
+    Timeout,
+    /// The database can't be reached now.
+    Unavailable,
+    /// Our own fault.
+    Internal,
+}
+
+/// Why a question to the database, or a subscription, failed; fit to be shown to the client that asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct QueryError {
+    /// The kind.
+    pub code: ErrorCode,
+    /// What was wrong and what would be right, in Postgres' own words where it spoke, with the position.
+    pub message: String,
+}
+
+impl QueryError {
+    /// Returns an error of this kind.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        QueryError { code, message: message.into() }
+    }
+}
+
+/// The database. No call waits; each is answered by the event that its documentation names.
+pub trait Database {
+    /// Asks what a statement reads, takes and gives. Answered by `Event::Described`, once every table that it reads
+    /// is published and every transaction that was writing to one of them at that time has ended (P1, P2).
+    fn describe(&mut self, id: DescribeId, statement: &Arc<Statement>);
+
+    /// Reads values by their types' own input functions. Answered by `Event::Cast`.
+    fn cast(&mut self, id: CastId, values: Vec<CastRequest>);
+
+    /// Opens a read: a connection, a transaction, locks on the tables. Answered by `Event::ReadOpened`.
+    fn open_read(&mut self, id: ReadId, tables: Vec<RelationId>);
+
+    /// Takes (or takes again, in a new transaction with the same locks) an open read's snapshot, after waiting for
+    /// `delay`. Answered by `Event::SnapshotTaken`.
+    fn take_snapshot(&mut self, id: ReadId, delay: Duration);
+
+    /// Runs queries at the read's snapshot, in any order. Each is answered by `Event::QueryRead`, the last of them
+    /// followed by `Event::ReadFinished`, after which the read is closed.
+    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>);
+
+    /// Gives an open read up. Not answered.
+    fn close_read(&mut self, id: ReadId);
+
+    /// Makes the server flush its WAL, so that what is visible gets streamed (P5). Not answered.
+    fn flush_wal(&mut self);
+
+    /// Asks which transactions are visible now. Answered by `Event::SnapshotProbed`.
+    fn probe_snapshot(&mut self);
+
+    /// Sets the tables whose catalogue entries are watched (P7); a difference comes as `Event::CatalogChanged`.
+    fn watch(&mut self, tables: Vec<RelationId>);
+}
+
+/// An answer to [`Database::describe`].
+pub type Described = Result<StatementFacts, QueryError>;

@@ -1,0 +1,71 @@
+//! Everything that can cause work, on one page.
+
+use crate::database::{CastId, DescribeId, Described, QueryError, ReadId, Snapshot, TextRow};
+use crate::session::{Outbox, QueryReference, SessionId};
+use convoy_query_index::QueryId;
+use convoy_types::{Lsn, RelationId, SnapshotMark, Transaction};
+use std::sync::Arc;
+
+/// Something happened.
+pub enum Event {
+    // From the stream.
+    /// Replication streams from a slot made (or found) after everything before this event was thrown away.
+    ReplicationStarted,
+    /// A transaction committed.
+    Committed(Transaction),
+    /// The stream has passed this position: nothing that commits before it is still to come.
+    Progress(Lsn),
+    /// Replication is down: results that are not settled are worth nothing (`docs/postgres.md`, P4).
+    ReplicationLost,
+
+    // From the database.
+    /// Answers `Database::describe`.
+    Described(DescribeId, Box<Described>),
+    /// Answers `Database::cast`: a text or null for each value, in order.
+    Cast(CastId, Vec<Result<Option<String>, QueryError>>),
+    /// Answers `Database::open_read`.
+    ReadOpened(ReadId, Result<(), QueryError>),
+    /// Answers `Database::take_snapshot`.
+    SnapshotTaken(ReadId, Result<Snapshot, QueryError>),
+    /// Answers one query of `Database::run`.
+    QueryRead(ReadId, QueryId, Result<Vec<TextRow>, QueryError>),
+    /// The last query of a read has been answered.
+    ReadFinished(ReadId),
+    /// Answers `Database::probe_snapshot`.
+    SnapshotProbed(Result<SnapshotMark, QueryError>),
+    /// The catalogue entries of these tables are no longer what they were.
+    CatalogChanged(Vec<RelationId>),
+
+    // From clients.
+    /// A session begins; what it is to be told goes to the outbox.
+    SessionOpened(SessionId, Box<dyn Outbox>),
+    /// A session has a new connection to write to: everything it subscribes to is sent anew, or as `unchanged`.
+    SessionResumed(SessionId, Box<dyn Outbox>),
+    /// A session subscribes. `sub` was never used before in the session.
+    Subscribe {
+        /// The session.
+        session: SessionId,
+        /// The client's name for the subscription.
+        sub: Arc<str>,
+        /// What it wants to see.
+        query: QueryReference,
+        /// The digest of what the client has from before.
+        have: Option<Arc<str>>,
+    },
+    /// A session no longer wants to see it.
+    Unsubscribe {
+        /// The session.
+        session: SessionId,
+        /// The subscription.
+        sub: Arc<str>,
+    },
+    /// A session wants to hear when everything before this position is in.
+    Await(SessionId, Lsn),
+    /// The session's outbox, which was full, has room again.
+    OutboxDrained(SessionId),
+    /// A session is over.
+    SessionClosed(SessionId),
+
+    /// Time has passed: the deadline that `Engine::next_deadline` named, or later.
+    Tick,
+}

@@ -1,0 +1,150 @@
+//! What the analysis makes of a statement: how its result is read, kept and found.
+
+use crate::facts::{OutputColumn, ParamType, TableFacts};
+use crate::statement::Statement;
+use convoy_query_index::{Condition, FieldId, Predicate};
+use convoy_types::PgType;
+use std::sync::Arc;
+
+/// Where a slot of the predicates takes its value from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotSpec {
+    /// The parameter, counted from 0.
+    pub param: usize,
+    /// The type by which the argument's text is encoded: that of the column it is compared with.
+    pub ty: PgType,
+    /// Whether the argument is an array whose elements are compared (`= ANY($1)`).
+    pub elements: bool,
+}
+
+/// A statement, analysed: all that live queries of it share.
+#[derive(Debug)]
+pub struct QueryTemplate {
+    /// What somebody wrote.
+    pub statement: Arc<Statement>,
+    /// The parameters' types.
+    pub params: Vec<ParamType>,
+    /// The columns of the result.
+    pub columns: Arc<[OutputColumn]>,
+    /// Every table that it reads; what a read locks. Views are left out.
+    pub tables: Vec<Arc<TableFacts>>,
+    /// How the result is kept up to date.
+    pub plan: Plan,
+    /// Which rows matter, for each table.
+    pub predicates: Vec<Predicate>,
+    /// What fills the predicates' slots.
+    pub slots: Vec<SlotSpec>,
+    /// Why it is as it is, a sentence each, for `explain`.
+    pub notes: Vec<String>,
+}
+
+/// How a result is kept up to date.
+#[derive(Debug)]
+pub enum Plan {
+    /// From the row changes themselves.
+    Window(WindowPlan),
+    /// By reading it again.
+    Refresh(RefreshPlan),
+}
+
+/// Which way a column is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest first.
+    Ascending,
+    /// Largest first.
+    Descending,
+}
+
+/// Where nulls stand in an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nulls {
+    /// Before all values.
+    First,
+    /// After all values.
+    Last,
+}
+
+/// One column of an ORDER BY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderBy {
+    /// The column, by its position in [`WindowPlan::source`].
+    pub source: usize,
+    /// Which way.
+    pub direction: Direction,
+    /// Where nulls stand.
+    pub nulls: Nulls,
+}
+
+/// A LIMIT or OFFSET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// A constant.
+    Constant(u64),
+    /// A parameter, counted from 0; null means no limit (or no offset).
+    Param(usize),
+}
+
+/// One table, filter, projection, order, limit: kept from the row changes.
+#[derive(Debug)]
+pub struct WindowPlan {
+    /// The table, which has a primary key and publishes all its changes.
+    pub table: Arc<TableFacts>,
+    /// Reads the rows: each column of `source` in Postgres' *output text*, ordered, with the statement's own
+    /// parameters. With a limit it reads `OFFSET 0` and `LIMIT offset + limit + spare` rows, where spare is
+    /// `spare_rows(limit)` of this module in SQL's arithmetic.
+    pub sql: Arc<str>,
+    /// The table's columns that matter: those of the output, the order and the key.
+    pub source: Vec<FieldId>,
+    /// The output's columns, by their position in `source`.
+    pub output: Vec<usize>,
+    /// The primary key's columns, by their position in `source`.
+    pub key: Vec<usize>,
+    /// The order; the key's columns follow by themselves.
+    pub order: Vec<OrderBy>,
+    /// Which rows are in the result: exact, without [`Condition::Unknown`].
+    pub condition: Condition,
+    /// At most so many rows.
+    pub limit: Option<Count>,
+    /// From this one on.
+    pub offset: Option<Count>,
+}
+
+/// Rows that a limited window reads beyond what it shows, so that a row that leaves need not cost a read.
+/// In the plan's SQL: `least(limit / 2 + 8, 1000)`.
+pub fn spare_rows(limit: u64) -> u64 {
+    (limit / 2 + 8).min(1000)
+}
+
+/// How the rows of a refreshed result are told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowKeys {
+    /// The read appends this many text columns, which together are unique (primary keys, or GROUP BY columns).
+    Appended(usize),
+    /// Output columns by position (`@key`, or a key that is in the output anyway).
+    Output(Vec<usize>),
+    /// There is at most one row.
+    OneRow,
+    /// A hash of the row and its ordinal among equals.
+    Hash,
+}
+
+/// Any other statement: read again when a row that it may depend on changes.
+#[derive(Debug)]
+pub struct RefreshPlan {
+    /// Reads the result: each output column as `to_jsonb(column)::text`, null for null, in order, then what
+    /// [`RowKeys::Appended`] says, as text; with the statement's own parameters.
+    pub sql: Arc<str>,
+    /// How rows are told apart.
+    pub keys: RowKeys,
+}
+
+impl QueryTemplate {
+    /// Returns the SQL that reads a result.
+    pub fn read_sql(&self) -> &Arc<str> {
+        match &self.plan {
+            Plan::Window(window) => &window.sql,
+            Plan::Refresh(refresh) => &refresh.sql,
+        }
+    }
+}

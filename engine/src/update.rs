@@ -1,0 +1,131 @@
+//! What subscribers are told: transitions and the updates in them.
+
+use crate::database::QueryError;
+use crate::facts::OutputColumn;
+use convoy_types::{Lsn, PgTimestamp};
+use std::sync::{Arc, OnceLock};
+
+/// A row of a result: its key, and each column's value as JSON text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultRow {
+    /// The key: at most 64 bytes, unique in the result, stable.
+    pub key: Box<str>,
+    /// The values as `to_jsonb` prints them, one a column.
+    pub cells: Box<[Box<str>]>,
+}
+
+/// A whole result.
+#[derive(Clone, Debug)]
+pub struct ResultSnapshot {
+    /// The columns.
+    pub columns: Arc<[OutputColumn]>,
+    /// The rows in order.
+    pub rows: Vec<Arc<ResultRow>>,
+    /// Equal exactly when columns, keys, values and order are.
+    pub digest: Arc<str>,
+}
+
+/// One step of a diff. Steps apply in order; positions are those right after the step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiffOp {
+    /// A row goes.
+    Remove {
+        /// Its key.
+        key: Box<str>,
+    },
+    /// A row comes.
+    Insert {
+        /// The row.
+        row: Arc<ResultRow>,
+        /// Where it then stands.
+        at: usize,
+    },
+    /// A row changes in place.
+    Update {
+        /// Its key.
+        key: Box<str>,
+        /// The columns that changed, by position, with their new values.
+        set: Vec<(usize, Box<str>)>,
+    },
+    /// A row is taken out and put elsewhere.
+    Move {
+        /// Its key.
+        key: Box<str>,
+        /// Where it then stands.
+        at: usize,
+    },
+}
+
+/// What changed in a result, from one version to a later one.
+#[derive(Clone, Debug)]
+pub struct Diff {
+    /// The columns, for their names.
+    pub columns: Arc<[OutputColumn]>,
+    /// The steps.
+    pub ops: Vec<DiffOp>,
+    /// The digest of the result after them.
+    pub digest: Arc<str>,
+}
+
+/// A value that many subscribers share, with a place for the bytes that it is encoded to: once for each of the two
+/// ways to write numbers, however many there are who read it.
+#[derive(Debug)]
+pub struct Shared<T> {
+    /// The value.
+    pub value: T,
+    encoded: [OnceLock<bytes::Bytes>; 2],
+}
+
+impl<T> Shared<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Arc<Self> {
+        Arc::new(Shared { value, encoded: [OnceLock::new(), OnceLock::new()] })
+    }
+
+    /// Returns the bytes of this form, encoding them if nobody has yet. `form` is 0 or 1.
+    pub fn encoded(&self, form: usize, encode: impl FnOnce(&T) -> bytes::Bytes) -> &bytes::Bytes {
+        self.encoded[form].get_or_init(|| encode(&self.value))
+    }
+}
+
+/// What is new about one subscription.
+#[derive(Clone, Debug)]
+pub enum UpdateKind {
+    /// The whole result.
+    Snapshot(Arc<Shared<ResultSnapshot>>),
+    /// Diffs to be applied one after the other; sent as one diff, their steps joined, with the last one's digest.
+    Diffs(Vec<Arc<Shared<Diff>>>),
+    /// What the client has is right.
+    Unchanged,
+    /// The result can't keep up; it is as of this position.
+    Stale(Lsn),
+    /// It failed. Where final, the subscription is gone.
+    Error {
+        /// Whether the subscription is gone.
+        last: bool,
+        /// Why.
+        error: QueryError,
+    },
+}
+
+/// An update of one subscription.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The client's name for the subscription.
+    pub sub: Arc<str>,
+    /// What is new.
+    pub kind: UpdateKind,
+}
+
+/// A step of everything that a session sees, from one database snapshot to a later one.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// Every transaction whose commit record ends at or before this is reflected.
+    pub lsn: Lsn,
+    /// When the newest transaction in it committed; none where no transaction made it.
+    pub committed_at: Option<PgTimestamp>,
+    /// The ids of mutations of this session that it newly contains.
+    pub reflects: Vec<Arc<str>>,
+    /// What is new, a subscription each (a `Stale` may follow another of the same subscription).
+    pub updates: Vec<Update>,
+}
