@@ -1,1 +1,4 @@
-//! postgres
+//! Everything in Convoy that asks the database.
+
+pub mod launcher;
+pub mod testing;

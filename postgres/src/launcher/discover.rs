@@ -134,8 +134,11 @@ pub(super) fn find(
             Ok(version) => {
                 let key = |version: &Version| (version.major, version.minor);
                 if newest.as_ref().is_none_or(|found| key(&found.version) < key(&version)) {
-                    newest =
-                        Some(Installation { bin: bin.clone(), version, source: Source::UsualFolder });
+                    newest = Some(Installation {
+                        bin: bin.clone(),
+                        version,
+                        source: Source::UsualFolder,
+                    });
                 }
             }
             Err(reason) => tried.push(format!("{}: {reason}", bin.display())),
@@ -211,7 +214,9 @@ pub(super) fn version_of(bin: &Path) -> Result<Version, String> {
     let version = parse_version(&text)
         .ok_or_else(|| format!("`postgres --version` says {:?}, not a version", text.trim()))?;
     if version.major < MINIMUM_MAJOR {
-        return Err(format!("it is version {version}, and {MINIMUM_MAJOR} is the oldest that serves"));
+        return Err(format!(
+            "it is version {version}, and {MINIMUM_MAJOR} is the oldest that serves"
+        ));
     }
     Ok(version)
 }

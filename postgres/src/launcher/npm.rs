@@ -200,7 +200,9 @@ fn make_links(native: &Path) -> Result<(), FetchError> {
         let link = native.join(&target);
         match symlink(relative(&source, &target), &link) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(LaunchError::io(format!("make the link {}", link.display()))(error).into());
+                return Err(
+                    LaunchError::io(format!("make the link {}", link.display()))(error).into()
+                );
             }
             _ => {}
         }
