@@ -3,7 +3,7 @@
 use crate::database::{CastId, DescribeId, Described, QueryError, ReadId, Snapshot, TextRow};
 use crate::session::{Outbox, QueryReference, SessionId};
 use convoy_query_index::QueryId;
-use convoy_types::{Lsn, RelationId, SnapshotMark, Transaction};
+use convoy_types::{Lsn, RelationId, Transaction};
 use std::sync::Arc;
 
 /// Something happened.
@@ -32,7 +32,7 @@ pub enum Event {
     /// The last query of a read has been answered.
     ReadFinished(ReadId),
     /// Answers `Database::probe_snapshot`.
-    SnapshotProbed(Result<SnapshotMark, QueryError>),
+    SnapshotProbed(Result<Snapshot, QueryError>),
     /// The catalogue entries of these tables are no longer what they were.
     CatalogChanged(Vec<RelationId>),
 
