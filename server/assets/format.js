@@ -31,7 +31,7 @@ export function decimal(value, places = 0) {
 }
 
 export function money(value, places = 2) {
-  return value === null || value === undefined ? "–" : `${CURRENCY}${THIN}${decimal(value, places)}`;
+  return value === null || value === undefined ? "–" : `${CURRENCY}${decimal(value, places)}`;
 }
 
 /** Returns a duration with three significant digits at most: `0.8 ms`, `12 ms`, `1.4 s`, `3 min`. */

@@ -1,4 +1,7 @@
-// Orders a minute as a line that moves: full minutes in ink, the minute that is still filling in the accent.
+// Orders a minute as a line that moves: at each point, the orders of the sixty seconds before it.
+//
+// At the end of a full minute that is known exactly, and drawn in ink. In between, the minute under way is
+// added to what is left of the one before, as if that had been even: the line's live end, in the accent.
 //
 // Responsible for: the scales (zero at the bottom; the last half hour, ending now), axes, path.
 // Leaves to others: where the numbers come from.
@@ -32,10 +35,17 @@ export class MinuteLine {
     this.#points = new Map(pairs);
   }
 
-  /** Returns `{current, previous}`: this minute's count so far, and the last full minute's. */
+  /**
+   * Returns `{current, previous, trailing}`: this minute's count so far, the last full minute's, and about how
+   * many came in the last sixty seconds; the last two are null before there is a full minute.
+   */
   last(nowMs) {
-    const current = Math.floor(nowMs / MINUTE_MS) * MINUTE_MS;
-    return { current: this.#points.get(current) ?? 0, previous: this.#points.get(current - MINUTE_MS) ?? null };
+    const start = Math.floor(nowMs / MINUTE_MS) * MINUTE_MS;
+    const current = this.#points.get(start) ?? 0;
+    if (Math.min(...this.#points.keys()) >= start) return { current, previous: null, trailing: null };
+    const previous = this.#points.get(start - MINUTE_MS) ?? 0;
+    const left = 1 - (nowMs - start) / MINUTE_MS;
+    return { current, previous, trailing: Math.round(current + previous * left) };
   }
 
   draw(nowMs) {
@@ -49,8 +59,9 @@ export class MinuteLine {
     // A full minute stands at its end, where it became known. One without orders has no row: it is zero.
     const full = [];
     for (let start = first; start < current; start += MINUTE_MS) full.push([start + MINUTE_MS, this.#points.get(start) ?? 0]);
-    const soFar = this.#points.get(current) ?? 0;
-    const peak = Math.max(soFar, ...full.map(([, count]) => count));
+    const { current: soFar, trailing } = this.last(nowMs);
+    const live = trailing ?? soFar;
+    const peak = Math.max(live, ...full.map(([, count]) => count));
     const step = roundStep(peak * 1.08, height < 200 ? 3 : 4);
     const top = Math.ceil((peak * 1.08 || 1) / step) * step;
 
@@ -63,12 +74,11 @@ export class MinuteLine {
     set(this.#parts.line, { d: path });
     const clip = inView.length > 1 ? `${path}L${x(inView.at(-1)[0]).toFixed(1)} ${y(0)}L${x(inView[0][0]).toFixed(1)} ${y(0)}Z` : "";
     set(this.#parts.area, { d: clip });
-    // The minute under way grows from zero at its start: its height is a count so far, not a rate.
-    set(this.#parts.pending, { d: `M${x(current).toFixed(1)} ${y(0)}L${x(to).toFixed(1)} ${y(soFar).toFixed(1)}` });
-    set(this.#parts.dot, { cx: x(to), cy: y(soFar) });
-    const { previous } = this.last(nowMs);
-    const before = previous === null ? "" : `, ${previous} in the minute before`;
-    set(this.#view.drawing, { "aria-label": `Orders a minute, last half hour. ${soFar} so far in this minute${before}.` });
+    const start = trailing === null ? [x(current), y(0)] : [x(current), y(this.#points.get(current - MINUTE_MS) ?? 0)];
+    const end = [x(to), y(live)];
+    set(this.#parts.pending, { d: `M${start.map((n) => n.toFixed(1)).join(" ")}L${end.map((n) => n.toFixed(1)).join(" ")}` });
+    set(this.#parts.dot, { cx: end[0], cy: end[1] });
+    set(this.#view.drawing, { "aria-label": `Orders a minute, last half hour. About ${live} in the last sixty seconds.` });
   }
 
   #grid({ width, height, from, to, top, step, x, y }) {
