@@ -1,0 +1,3 @@
+//! Integration tests of `convoy-postgres`, in one binary: they share one private server.
+
+mod launcher;
