@@ -1,0 +1,308 @@
+//! The line: committed transactions in the one order in which the engine applies them.
+//!
+//! Transactions arrive from the stream and wait here until they may be applied. What makes them wait is a *snapshot*:
+//! a read's snapshot must be a point of the line, so that the results read at it are the values there. Between asking
+//! for a snapshot and hearing of it the line stands still (the *fence*); then it takes first what the snapshot shows,
+//! and is *closed* at it once the stream has passed the snapshot's settle position (`docs/postgres.md`, P4 to P6).
+//!
+//! Only one snapshot is under way at a time. Who reads what at it is not known here.
+
+use crate::database::{ReadId, Snapshot};
+use convoy_types::{FullXid, Lsn, SnapshotMark, Transaction};
+use std::collections::VecDeque;
+
+/// How many transactions have been applied: a point of the line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// What the line allows next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// This transaction is the next one.
+    Apply(FullXid, Transaction),
+    /// The read's snapshot is exactly the head: what it reads is what is so here.
+    Close(ReadId, Snapshot),
+}
+
+/// What became of a snapshot that the line was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// It is pending: a `Step::Close` will follow.
+    Pending,
+    /// A transaction that was applied already is not visible in it: it must be taken again.
+    TooOld,
+}
+
+#[derive(Debug)]
+enum Gate {
+    /// Anything may be applied.
+    Open,
+    /// A snapshot is being taken: nothing may.
+    Fenced(ReadId),
+    /// A snapshot was taken: only what it shows may.
+    Settling(ReadId, Snapshot),
+}
+
+/// The line of applied transactions, and those that wait to be.
+#[derive(Debug)]
+pub(crate) struct Line {
+    head: Position,
+    gate: Gate,
+    /// Received, not applied, in the order of their commits.
+    arrived: VecDeque<(FullXid, Transaction)>,
+    /// The greatest position that the stream has passed.
+    received: Lsn,
+    /// The newest snapshot: what widens transaction ids.
+    newest: SnapshotMark,
+    /// Whether transactions wait until a snapshot shows them, since a synchronous standby may hold them back (P6).
+    synchronous_standbys: bool,
+    /// Applied transactions that no snapshot has shown yet.
+    // Invariant: every applied transaction that `newest` does not show is in here.
+    unseen: Vec<FullXid>,
+}
+
+impl Line {
+    /// Returns a line that begins where a snapshot taken after the slot was made stands.
+    pub fn new(snapshot: Snapshot, head: Position) -> Self {
+        Line {
+            head,
+            gate: Gate::Open,
+            arrived: VecDeque::new(),
+            received: Lsn::default(),
+            newest: snapshot.mark,
+            synchronous_standbys: snapshot.synchronous_standbys,
+            unseen: Vec::new(),
+        }
+    }
+
+    /// Returns how many transactions have been applied.
+    pub fn head(&self) -> Position {
+        self.head
+    }
+
+    /// Returns the greatest position that the stream has passed.
+    pub fn received(&self) -> Lsn {
+        self.received
+    }
+
+    /// Returns the position such that every transaction whose commit record ends at or before it has been applied.
+    pub fn label(&self) -> Lsn {
+        let held = self.arrived.iter().map(|(_, transaction)| transaction.commit_lsn).min();
+        held.map_or(self.received, |held| held.min(self.received))
+    }
+
+    /// Returns how many transactions have arrived and wait.
+    pub fn waiting(&self) -> usize {
+        self.arrived.len()
+    }
+
+    /// Returns whether transactions wait for a newer snapshot to show them.
+    pub fn wants_probe(&self) -> bool {
+        self.synchronous_standbys && !self.arrived.is_empty() && matches!(self.gate, Gate::Open)
+    }
+
+    /// Takes a transaction from the stream.
+    pub fn receive(&mut self, transaction: Transaction) {
+        self.received = self.received.max(transaction.end_lsn);
+        let xid = self.newest.widen(transaction.xid);
+        self.arrived.push_back((xid, transaction));
+    }
+
+    /// Notes that the stream has passed a position.
+    pub fn progress(&mut self, lsn: Lsn) {
+        self.received = self.received.max(lsn);
+    }
+
+    /// Stands still until the read's snapshot is there.
+    ///
+    /// # Panics
+    /// In debug builds, if another read's snapshot is under way.
+    pub fn fence(&mut self, read: ReadId) {
+        debug_assert!(matches!(self.gate, Gate::Open), "one snapshot at a time");
+        self.gate = Gate::Fenced(read);
+    }
+
+    /// Goes on without waiting for the read's snapshot any longer. One that comes later is checked all the same.
+    pub fn lift_fence(&mut self, read: ReadId) {
+        if matches!(self.gate, Gate::Fenced(fenced) if fenced == read) {
+            self.gate = Gate::Open;
+        }
+    }
+
+    /// Gives a read's snapshot up, at whatever step it is.
+    pub fn abandon(&mut self, read: ReadId) {
+        match &self.gate {
+            Gate::Fenced(gated) | Gate::Settling(gated, _) if *gated == read => self.gate = Gate::Open,
+            _ => {}
+        }
+    }
+
+    /// Hears of a read's snapshot.
+    pub fn snapshot_taken(&mut self, read: ReadId, snapshot: Snapshot) -> Accepted {
+        self.see(&snapshot);
+        if self.unseen.is_empty() {
+            self.gate = Gate::Settling(read, snapshot);
+            Accepted::Pending
+        } else {
+            self.abandon(read);
+            Accepted::TooOld
+        }
+    }
+
+    /// Hears of a snapshot that nothing is read at.
+    pub fn see(&mut self, snapshot: &Snapshot) {
+        if snapshot.mark.xmax >= self.newest.xmax {
+            self.newest = snapshot.mark.clone();
+        }
+        self.synchronous_standbys = snapshot.synchronous_standbys;
+        self.unseen.retain(|&xid| !snapshot.mark.shows(xid));
+    }
+
+    /// Returns the read whose snapshot waits for the stream, and how far that must get.
+    pub fn unsettled(&self) -> Option<(ReadId, Lsn)> {
+        match &self.gate {
+            Gate::Settling(read, snapshot) if self.received < snapshot.settle_lsn => {
+                Some((*read, snapshot.settle_lsn))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the next step, and takes it: an applied transaction moves the head.
+    pub fn step(&mut self) -> Option<Step> {
+        let next = match &self.gate {
+            Gate::Fenced(_) => return None,
+            Gate::Open if self.synchronous_standbys => {
+                self.arrived.iter().position(|(xid, _)| self.newest.shows(*xid))
+            }
+            Gate::Open => (!self.arrived.is_empty()).then_some(0),
+            Gate::Settling(_, snapshot) => self.arrived.iter().position(|(xid, _)| snapshot.mark.shows(*xid)),
+        };
+        if let Some(index) = next {
+            let (xid, transaction) = self.arrived.remove(index)?;
+            self.head.0 += 1;
+            if !self.newest.shows(xid) {
+                self.unseen.push(xid);
+            }
+            return Some(Step::Apply(xid, transaction));
+        }
+        if self.unsettled().is_some() {
+            return None;
+        }
+        match std::mem::replace(&mut self.gate, Gate::Open) {
+            Gate::Settling(read, snapshot) => Some(Step::Close(read, snapshot)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_types::{Changes, PgTimestamp, Xid};
+
+    fn snapshot(mark: &str, settle: u64) -> Snapshot {
+        Snapshot {
+            mark: mark.parse().expect("a mark"),
+            settle_lsn: Lsn(settle),
+            synchronous_standbys: false,
+            exported: None,
+        }
+    }
+
+    fn commit(xid: u32, end: u64) -> Transaction {
+        Transaction {
+            xid: Xid(xid),
+            commit_lsn: Lsn(end - 1),
+            end_lsn: Lsn(end),
+            commit_time: PgTimestamp(0),
+            changes: Changes::Rows(Vec::new()),
+            messages: Vec::new(),
+        }
+    }
+
+    fn steps(line: &mut Line) -> Vec<String> {
+        std::iter::from_fn(|| line.step())
+            .map(|step| match step {
+                Step::Apply(xid, _) => format!("apply {xid}"),
+                Step::Close(read, _) => format!("close {}", read.0),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn p6_a_snapshot_that_misses_an_applied_transaction_is_taken_again() {
+        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        line.receive(commit(10, 100));
+        assert_eq!(steps(&mut line), ["apply 10"]);
+        line.fence(ReadId(1));
+        assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 100)), Accepted::TooOld);
+        line.fence(ReadId(1));
+        assert_eq!(line.snapshot_taken(ReadId(1), snapshot("11:12:11", 100)), Accepted::Pending);
+        assert_eq!(steps(&mut line), ["close 1"]);
+    }
+
+    #[test]
+    fn p6_what_a_snapshot_shows_is_applied_before_what_it_does_not() {
+        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        line.fence(ReadId(1));
+        line.receive(commit(10, 100));
+        line.receive(commit(11, 200));
+        assert_eq!(steps(&mut line), Vec::<String>::new());
+        assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 200)), Accepted::Pending);
+        // 11 was visible before 10, which the stream had first.
+        assert_eq!(steps(&mut line), ["apply 11", "close 1", "apply 10"]);
+        assert_eq!(line.head(), Position(2));
+    }
+
+    #[test]
+    fn p5_a_snapshot_closes_when_the_stream_has_passed_it() {
+        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        line.fence(ReadId(1));
+        line.snapshot_taken(ReadId(1), snapshot("12:12:", 300));
+        line.receive(commit(10, 100));
+        assert_eq!(steps(&mut line), ["apply 10"]);
+        assert_eq!(line.unsettled(), Some((ReadId(1), Lsn(300))));
+        line.receive(commit(11, 200));
+        line.receive(commit(12, 400));
+        assert_eq!(steps(&mut line), ["apply 11", "close 1", "apply 12"]);
+    }
+
+    #[test]
+    fn a_label_stays_behind_what_is_held() {
+        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        line.fence(ReadId(1));
+        line.receive(commit(10, 100));
+        line.receive(commit(11, 200));
+        assert_eq!(line.label(), Lsn(99));
+        line.snapshot_taken(ReadId(1), snapshot("10:12:10", 200));
+        assert!(matches!(line.step(), Some(Step::Apply(FullXid(11), _))));
+        assert_eq!(line.label(), Lsn(99), "11 is in, and 10 still holds the label back");
+        steps(&mut line);
+        assert_eq!(line.label(), Lsn(200));
+    }
+
+    #[test]
+    fn p6_with_synchronous_standbys_nothing_is_applied_before_it_is_visible() {
+        let standbys = |mark| Snapshot { synchronous_standbys: true, ..snapshot(mark, 0) };
+        let mut line = Line::new(standbys("10:10:"), Position(0));
+        line.receive(commit(10, 100));
+        line.receive(commit(11, 200));
+        assert_eq!(steps(&mut line), Vec::<String>::new());
+        assert!(line.wants_probe());
+        line.see(&standbys("10:12:10"));
+        assert_eq!(steps(&mut line), ["apply 11"]);
+        assert_eq!(line.label(), Lsn(99));
+    }
+
+    #[test]
+    fn p4_ids_are_widened_across_a_wrap() {
+        let mut line = Line::new(snapshot("4294967290:4294967290:", 0), Position(0));
+        line.receive(commit(4_294_967_295, 100));
+        line.receive(commit(3, 200));
+        assert_eq!(steps(&mut line), ["apply 4294967295", "apply 4294967299"]);
+        line.fence(ReadId(1));
+        let older = snapshot("4294967299:4294967299:", 0);
+        assert_eq!(line.snapshot_taken(ReadId(1), older), Accepted::TooOld);
+    }
+}
