@@ -43,11 +43,23 @@ pub enum CastValue {
     Expression(String),
 }
 
+/// Whom a query is read as (`docs/postgres.md`, P12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReadingRole {
+    /// The role that the server logs in as: for named queries.
+    #[default]
+    Server,
+    /// The role for SQL that a client wrote (`Statement::name` is none), where one is configured.
+    AdHoc,
+}
+
 /// One query of a read.
 #[derive(Clone, Debug)]
 pub struct QueryRead {
     /// The live query.
     pub query: QueryId,
+    /// Whom it is read as.
+    pub role: ReadingRole,
     /// The statement; all its columns are texts.
     pub sql: Arc<str>,
     /// The parameters' type oids.

@@ -16,7 +16,7 @@ mod update;
 pub use args::Argument;
 pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError, QueryRead, ReadId,
-    Snapshot, TextRow,
+    ReadingRole, Snapshot, TextRow,
 };
 pub use event::Event;
 pub use facts::{
