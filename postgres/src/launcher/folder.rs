@@ -196,13 +196,10 @@ pub(super) fn sweep(temp_dir: &Path) {
             process::send(postmaster, Signal::Int);
             continue;
         }
-        match fs::remove_dir_all(&folder) {
-            Ok(()) => {
-                tracing::info!(folder = %folder.display(), "removed the folder of a private Postgres whose owner died")
-            }
-            Err(error) => {
-                tracing::debug!(%error, folder = %folder.display(), "could not remove a stale folder")
-            }
+        if let Err(error) = fs::remove_dir_all(&folder) {
+            tracing::debug!(%error, folder = %folder.display(), "could not remove a stale folder");
+        } else {
+            tracing::info!(folder = %folder.display(), "removed a dead owner's private Postgres");
         }
     }
 }

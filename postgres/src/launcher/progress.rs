@@ -40,9 +40,11 @@ impl fmt::Display for Progress {
     }
 }
 
+type Callback = dyn Fn(&Progress) + Send + Sync;
+
 /// The caller's callback, called from the launcher's own thread.
 #[derive(Clone, Default)]
-pub struct Reporter(Option<Arc<dyn Fn(&Progress) + Send + Sync>>);
+pub struct Reporter(Option<Arc<Callback>>);
 
 impl Reporter {
     /// Makes a reporter that calls `f` for every step.
