@@ -4,14 +4,19 @@
 //! ([`RowChange`]) as text, one [`Datum`] a column, gathered into a committed [`Transaction`]. A column's text is
 //! read when somebody asks: as an order-preserving [`Key`] to compare it, as JSON to show it.
 //!
-//! Pure: no I/O, no async, no clock. `serde_json` appears in `json.rs` alone.
+//! Pure: no I/O, no async, no clock. `serde_json` appears in the tests of `json.rs` alone.
 
 mod change;
+mod connection_string;
 mod database_url;
+mod date_time;
 mod error;
+mod hex;
 mod json;
 mod key;
+mod key_range;
 mod lsn;
+mod number;
 mod pg_type;
 mod relation;
 mod row;
@@ -20,10 +25,13 @@ mod transaction;
 mod xid;
 
 pub use change::{ChangeKind, OldRow, RowChange};
-pub use database_url::{DatabaseUrl, Host, ParseUrlError, SslMode, TargetSession};
+pub use database_url::{
+    ChannelBinding, DatabaseUrl, Host, ParseUrlError, SslMode, TargetSessionAttrs,
+};
 pub use error::{ParseLsnError, ParseSnapshotError, ParseValueError};
 pub use json::{quote_numbers, write_json};
-pub use key::{Key, KeyBuilder, KeyRange};
+pub use key::{Key, KeyBuilder};
+pub use key_range::KeyRange;
 pub use lsn::Lsn;
 pub use pg_type::{Collation, PgType};
 pub use relation::{Column, Relation, RelationId, ReplicaIdentity};
