@@ -1,0 +1,250 @@
+//! The replication slot: making it, taking over one that exists, and saying clearly why that does not go.
+//!
+//! The role, `wal_level` and the publications are looked at before a slot is made, because the server would speak of
+//! them late and darkly.
+
+use crate::config::{ReplicationConfig, SlotChoice};
+use crate::connection::{Connection, ServerError, TextRow};
+use crate::error::{ReplicationError, SlotMismatch};
+use crate::session::ServerIdentity;
+use convoy_types::Lsn;
+
+/// The first version with the syntax and the messages that we use.
+const SERVER_VERSION_MIN: u32 = 15;
+
+/// A slot that this session holds or is about to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    /// All that commits after it is streamed.
+    pub(crate) start: Lsn,
+}
+
+/// Asks the server who it is, and whether we can stream from it.
+pub(crate) async fn inspect(
+    connection: &mut Connection,
+    config: &ReplicationConfig,
+) -> Result<ServerIdentity, ReplicationError> {
+    let rows = connection.query("IDENTIFY_SYSTEM").await?;
+    let system_identifier = number(&rows, 0)?;
+    let timeline = number(&rows, 1)?;
+    let settings = "SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('wal_level'), \
+                    pg_catalog.pg_is_in_recovery()";
+    let rows = connection.query(settings).await?;
+    let version_num: u32 = number(&rows, 0)?;
+    let major = version_num / 10_000;
+    if major < SERVER_VERSION_MIN {
+        return Err(ReplicationError::TooOld { major });
+    }
+    if text(&rows, 2)? == "t" {
+        return Err(ReplicationError::InRecovery);
+    }
+    match text(&rows, 1)? {
+        "logical" => {}
+        actual => return Err(ReplicationError::WalLevel { actual: actual.to_owned() }),
+    }
+    check_publications(connection, config).await?;
+    Ok(ServerIdentity { system_identifier, timeline, version_num })
+}
+
+async fn check_publications(
+    connection: &mut Connection,
+    config: &ReplicationConfig,
+) -> Result<(), ReplicationError> {
+    let names =
+        config.publications.iter().map(|name| quote_literal(name)).collect::<Vec<_>>().join(", ");
+    let missing = format!(
+        "SELECT name FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS name \
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication \
+         WHERE pubname OPERATOR(pg_catalog.=) name::pg_catalog.name)"
+    );
+    let names =
+        connection.query(&missing).await?.into_iter().flatten().flatten().collect::<Vec<_>>();
+    if names.is_empty() { Ok(()) } else { Err(ReplicationError::PublicationsMissing { names }) }
+}
+
+/// Makes the slot or takes it over. Waits for every transaction that is open now, if it has to make one.
+pub(crate) async fn claim(
+    connection: &mut Connection,
+    config: &ReplicationConfig,
+) -> Result<Slot, ReplicationError> {
+    match &config.slot {
+        SlotChoice::Temporary => {
+            let name = format!("convoy_{:016x}", rand::random::<u64>());
+            create(connection, name, "TEMPORARY ").await
+        }
+        SlotChoice::Named(name) => {
+            let is_allowed =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            if name.is_empty() || name.len() > 63 || !name.bytes().all(is_allowed) {
+                return Err(ReplicationError::SlotName { name: name.clone() });
+            }
+            match adopt(connection, config, name).await? {
+                Some(slot) => Ok(slot),
+                None => create(connection, name.clone(), "").await,
+            }
+        }
+    }
+}
+
+async fn create(
+    connection: &mut Connection,
+    name: String,
+    kind: &str,
+) -> Result<Slot, ReplicationError> {
+    let command = format!(
+        "CREATE_REPLICATION_SLOT {} {kind}LOGICAL pgoutput (SNAPSHOT 'nothing')",
+        quote_identifier(&name)
+    );
+    match connection.query(&command).await {
+        Ok(rows) => Ok(Slot { name, start: lsn(&rows, 1)? }),
+        // configuration_limit_exceeded
+        Err(ReplicationError::Server(error)) if error.code() == "53400" => {
+            let rows = connection
+                .query("SELECT pg_catalog.current_setting('max_replication_slots')")
+                .await?;
+            Err(ReplicationError::NoFreeSlot { max: number(&rows, 0)? })
+        }
+        // duplicate_object: somebody made it since we looked.
+        Err(ReplicationError::Server(error)) if error.code() == "42710" => {
+            Err(ReplicationError::SlotHeld { name, pid: None })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the slot of this name if there is one, and if it is ours to use.
+async fn adopt(
+    connection: &mut Connection,
+    config: &ReplicationConfig,
+    name: &str,
+) -> Result<Option<Slot>, ReplicationError> {
+    let rows = slot_row(connection, name).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let foreign = |reason| Err(ReplicationError::SlotForeign { name: name.to_owned(), reason });
+    if text(&rows, 0)? != "logical" {
+        return foreign(SlotMismatch::Physical);
+    }
+    match text(&rows, 1)? {
+        "pgoutput" => {}
+        plugin => return foreign(SlotMismatch::Plugin { plugin: plugin.to_owned() }),
+    }
+    match text(&rows, 2)? {
+        database if database == config.url.database => {}
+        database => return foreign(SlotMismatch::Database { database: database.to_owned() }),
+    }
+    if text(&rows, 3)? == "t" {
+        return foreign(SlotMismatch::Temporary);
+    }
+    if text(&rows, 4)? == "t" {
+        return Err(ReplicationError::SlotHeld {
+            name: name.to_owned(),
+            pid: number(&rows, 5).ok(),
+        });
+    }
+    // Null in the moment before the first position is known, as lost as a slot that the server says is lost.
+    match (column(&rows, 6), column(&rows, 7)) {
+        (Some("lost"), _) | (_, None) => Err(ReplicationError::SlotLost { name: name.to_owned() }),
+        _ => Ok(Some(Slot { name: name.to_owned(), start: lsn(&rows, 7)? })),
+    }
+}
+
+async fn slot_row(
+    connection: &mut Connection,
+    name: &str,
+) -> Result<Vec<TextRow>, ReplicationError> {
+    let query = format!(
+        "SELECT slot_type, plugin, database, temporary, active, active_pid, wal_status, confirmed_flush_lsn \
+         FROM pg_catalog.pg_replication_slots WHERE slot_name OPERATOR(pg_catalog.=) {}::pg_catalog.name",
+        quote_literal(name)
+    );
+    connection.query(&query).await
+}
+
+/// Begins to stream from the slot.
+pub(crate) async fn start(
+    connection: &mut Connection,
+    config: &ReplicationConfig,
+    slot: &Slot,
+) -> Result<(), ReplicationError> {
+    let publications =
+        config.publications.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(",");
+    let command = format!(
+        "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, messages 'true')",
+        quote_identifier(&slot.name),
+        quote_literal(&publications)
+    );
+    match connection.start_copy(&command).await {
+        // object_in_use: somebody was quicker.
+        Err(ReplicationError::Server(error)) if error.code() == "55006" => {
+            let pid =
+                slot_row(connection, &slot.name).await.ok().and_then(|rows| number(&rows, 5).ok());
+            Err(ReplicationError::SlotHeld { name: slot.name.clone(), pid })
+        }
+        Err(error) => Err(in_stream(error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Says what the server's refusal means when it comes in the stream.
+pub(crate) fn in_stream(error: ReplicationError) -> ReplicationError {
+    match error {
+        // undefined_object
+        ReplicationError::Server(source) if is_missing_publication(&source) => {
+            ReplicationError::PublicationDropped { source }
+        }
+        error => error,
+    }
+}
+
+fn is_missing_publication(error: &ServerError) -> bool {
+    error.code() == "42704" && error.routine() == "get_publication_oid"
+}
+
+/// Quotes a name for SQL.
+pub(crate) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a text for SQL and for replication commands, which know no escapes but the doubled quote.
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn column(rows: &[TextRow], index: usize) -> Option<&str> {
+    rows.first()?.get(index)?.as_deref()
+}
+
+fn text(rows: &[TextRow], index: usize) -> Result<&str, ReplicationError> {
+    column(rows, index)
+        .ok_or(ReplicationError::Protocol { what: "the answer to a question of ours" })
+}
+
+fn number<Number: std::str::FromStr>(
+    rows: &[TextRow],
+    index: usize,
+) -> Result<Number, ReplicationError> {
+    let error =
+        |_| ReplicationError::Protocol { what: "a number in the answer to a question of ours" };
+    text(rows, index)?.parse().map_err(error)
+}
+
+fn lsn(rows: &[TextRow], index: usize) -> Result<Lsn, ReplicationError> {
+    let error = |_| ReplicationError::Protocol {
+        what: "a WAL position in the answer to a question of ours",
+    };
+    text(rows, index)?.parse().map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_what_needs_it() {
+        assert_eq!(quote_identifier(r#"a"b"#), r#""a""b""#);
+        assert_eq!(quote_literal("it's"), "'it''s'");
+    }
+}
