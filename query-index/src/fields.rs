@@ -19,7 +19,7 @@ pub enum FieldValue {
 }
 
 /// A set of fields of one table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FieldSet {
     words: Vec<u64>,
 }
@@ -41,7 +41,9 @@ impl FieldSet {
 
     /// Returns whether the field is in the set.
     pub fn contains(&self, field: FieldId) -> bool {
-        self.words.get(usize::from(field.0 / 64)).is_some_and(|word| word & (1 << (field.0 % 64)) != 0)
+        self.words
+            .get(usize::from(field.0 / 64))
+            .is_some_and(|word| word & (1 << (field.0 % 64)) != 0)
     }
 
     /// Returns whether the sets share a field.

@@ -1,9 +1,54 @@
 //! Which live queries can this row change touch?
 //!
-//! The index holds *queries*, not rows: for each table, postings by template. Pure: no I/O, no async, no clock.
+//! The index holds *queries*, not rows. A statement's predicates are a template; a live query is a template with values
+//! in its slots. For each table there are as many look-up structures as there are *kinds* of condition on it (which
+//! fields are compared, and how), and a change costs a look-up or two in each, plus what it finds:
+//!
+//! | condition | a look-up costs, with n live queries of which k are found |
+//! | --- | --- |
+//! | `tenant = $1`, `tenant = $1 AND status = 'open'` | O(1 + k) |
+//! | `id = ANY($1)`, `status IN ('new', 'open')` | O(1 + k) |
+//! | `price BETWEEN $1 AND $2` | O((1 + k) log n) |
+//! | `symbol = $1 AND price < $2` | O((1 + k) log n), n of those of the symbol |
+//! | none, or nothing of the above | O(n) tests, or a set union where there is nothing to test |
+//!
+//! What a look-up does not decide is tested on the queries that it finds. What a row does not tell counts as met: the
+//! index may name a query that turns out untouched, and never misses one.
+//!
+//! Pure: no I/O, no async, no clock.
 
 mod fields;
 mod predicate;
 
+mod describe;
+mod eval;
+mod truth;
+
+mod access;
+mod normal_form;
+
+mod group;
+mod interval;
+mod membership;
+mod postings;
+mod queries;
+mod slab;
+
+mod error;
+mod images;
+mod index;
+mod naive;
+
+#[cfg(test)]
+mod testing;
+
+pub use access::AccessPath;
+pub use error::IndexError;
 pub use fields::{FieldId, FieldSet, FieldValue};
-pub use predicate::{CompareOp, Condition, OldRows, Operand, Predicate, QueryId, SlotId, SlotValue, TemplateId};
+pub use images::{MatchStats, RowImages};
+pub use index::QueryIndex;
+pub use naive::NaiveIndex;
+pub use predicate::{
+    CompareOp, Condition, OldRows, Operand, Predicate, QueryId, SlotId, SlotValue, TemplateId,
+};
+pub use truth::Truth;

@@ -10,6 +10,11 @@ use convoy_types::{Key, RelationId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u32);
 
+impl QueryId {
+    /// The greatest id that the index takes.
+    pub const MAX: QueryId = QueryId(u32::MAX / 2);
+}
+
 /// A statement with parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemplateId(pub u32);
@@ -94,7 +99,7 @@ impl Condition {
 }
 
 /// How queries are found for whose row the stream tells no old values (`REPLICA IDENTITY DEFAULT`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OldRows {
     /// By the condition, with unknown fields counting as met: every query of the template, mostly.
     Condition,

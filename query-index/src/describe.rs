@@ -1,0 +1,124 @@
+//! Conditions in words, for `explain`.
+
+use crate::fields::FieldId;
+use crate::predicate::{CompareOp, Condition, Operand, SlotId};
+use std::fmt;
+
+impl fmt::Display for CompareOp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            CompareOp::Eq => "=",
+            CompareOp::Ne => "<>",
+            CompareOp::Lt => "<",
+            CompareOp::Le => "<=",
+            CompareOp::Gt => ">",
+            CompareOp::Ge => ">=",
+        })
+    }
+}
+
+impl Condition {
+    /// Returns the condition as SQL would write it.
+    ///
+    /// A constant is shown as `…`: its key is made to be compared, not to be read. What can't be evaluated is shown
+    /// as `?`.
+    pub fn describe(
+        &self,
+        field_name: &dyn Fn(FieldId) -> String,
+        slot_name: &dyn Fn(SlotId) -> String,
+    ) -> String {
+        Description { field_name, slot_name }.condition(self, Place::Top)
+    }
+}
+
+/// Where a condition stands: what decides whether it needs brackets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    InAnd,
+    InOr,
+}
+
+struct Description<'a> {
+    field_name: &'a dyn Fn(FieldId) -> String,
+    slot_name: &'a dyn Fn(SlotId) -> String,
+}
+
+impl Description<'_> {
+    fn condition(&self, condition: &Condition, place: Place) -> String {
+        match condition {
+            Condition::Compare { field, op, operand } => {
+                format!("{} {op} {}", (self.field_name)(*field), self.operand(operand))
+            }
+            Condition::In { field, operands } => {
+                let list: Vec<String> =
+                    operands.iter().map(|operand| self.operand(operand)).collect();
+                format!("{} IN ({})", (self.field_name)(*field), list.join(", "))
+            }
+            Condition::IsNull(field) => format!("{} IS NULL", (self.field_name)(*field)),
+            Condition::IsNotNull(field) => format!("{} IS NOT NULL", (self.field_name)(*field)),
+            Condition::And(parts) => match &parts[..] {
+                [] => "true".to_owned(),
+                [part] => self.condition(part, place),
+                parts => self.list(parts, " AND ", Place::InAnd),
+            },
+            Condition::Or(parts) => match &parts[..] {
+                [] => "false".to_owned(),
+                [part] => self.condition(part, place),
+                parts => {
+                    let text = self.list(parts, " OR ", Place::InOr);
+                    if place == Place::InAnd { format!("({text})") } else { text }
+                }
+            },
+            Condition::Not(inner) => format!("NOT ({})", self.condition(inner, Place::Top)),
+            Condition::Unknown => "?".to_owned(),
+        }
+    }
+
+    fn list(&self, parts: &[Condition], separator: &str, place: Place) -> String {
+        let parts: Vec<String> = parts.iter().map(|part| self.condition(part, place)).collect();
+        parts.join(separator)
+    }
+
+    fn operand(&self, operand: &Operand) -> String {
+        match operand {
+            Operand::Constant(None) => "null".to_owned(),
+            Operand::Constant(Some(_)) => "…".to_owned(),
+            Operand::Slot(slot) => (self.slot_name)(*slot),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{compare, constant, slot};
+
+    fn check(condition: Condition, expected: &str) {
+        let text = condition
+            .describe(&|field| format!("orders.c{}", field.0), &|slot| format!("${}", slot.0 + 1));
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn conditions_read_like_sql() {
+        check(compare(0, CompareOp::Eq, slot(0)), "orders.c0 = $1");
+        check(Condition::always(), "true");
+        check(Condition::Or(vec![]), "false");
+        check(
+            Condition::And(vec![
+                compare(0, CompareOp::Ge, constant(1)),
+                Condition::Or(vec![
+                    Condition::IsNull(FieldId(1)),
+                    Condition::In {
+                        field: FieldId(1),
+                        operands: vec![slot(0), Operand::Constant(None)],
+                    },
+                ]),
+                Condition::Not(Box::new(Condition::IsNotNull(FieldId(2)))),
+                Condition::Unknown,
+            ]),
+            "orders.c0 >= … AND (orders.c1 IS NULL OR orders.c1 IN ($1, null)) AND NOT (orders.c2 IS NOT NULL) AND ?",
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! One structure of look-ups: the live queries of all conjunctions, of whatever template, that look up the same fields
+//! and are treated alike when they are found. So statements that differ in a constant share a look-up.
+
+use crate::access::{Access, Fingerprint, Held};
+use crate::eval::field_value;
+use crate::fields::{FieldId, FieldSet, FieldValue};
+use crate::images::MatchStats;
+use crate::interval::{IntervalForest, NIL};
+use crate::postings::{Postings, PostingsPool};
+use crate::predicate::{OldRows, QueryId, SlotValue};
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+
+/// What conjunctions have in common that share a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GroupKey {
+    keys: Vec<FieldId>,
+    range: Option<FieldId>,
+    is_exact: bool,
+    pub(crate) old_rows: OldRows,
+    /// [`crate::Predicate::fields`].
+    pub(crate) fields: FieldSet,
+}
+
+impl GroupKey {
+    pub(crate) fn new(access: &Access, fields: &FieldSet, old_rows: OldRows) -> Self {
+        GroupKey {
+            keys: access.key_fields(),
+            range: access.range_field(),
+            is_exact: access.is_exact,
+            old_rows,
+            fields: fields.clone(),
+        }
+    }
+}
+
+/// The live queries of conjunctions with one [`GroupKey`].
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) key: GroupKey,
+    /// How many conjunctions of templates use the group.
+    pub(crate) users: usize,
+    /// All queries of the group; the only structure where nothing is looked up.
+    queries: RoaringBitmap,
+    buckets: Buckets,
+    pool: PostingsPool,
+}
+
+#[derive(Clone, Debug)]
+enum Buckets {
+    Whole,
+    Keys(ByFingerprint<Postings>),
+    Intervals { roots: ByFingerprint<u32>, forest: IntervalForest },
+}
+
+/// A map by fingerprint, which is a hash already.
+type ByFingerprint<V> = HashMap<Fingerprint, V, BuildHasherDefault<Halves>>;
+
+#[derive(Clone, Debug, Default)]
+struct Halves(u64);
+
+impl Hasher for Halves {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a fingerprint is written as one number")
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.0[0]) | u64::from(self.0[1]) << 32);
+    }
+}
+
+/// Takes the queries that a look-up finds.
+pub(crate) trait Hits {
+    /// Takes queries that are hits.
+    fn certain(&mut self, add: impl FnOnce(&mut RoaringBitmap));
+    /// Takes a query that is a hit if it passes the test.
+    fn candidate(&mut self, query: QueryId);
+    /// Returns where the work is counted.
+    fn stats(&mut self) -> &mut MatchStats;
+}
+
+impl Group {
+    pub(crate) fn new(key: GroupKey, hasher: &RandomState) -> Self {
+        let buckets = if key.range.is_some() {
+            let forest = IntervalForest::new(hasher.hash_one("priorities"));
+            Buckets::Intervals { roots: HashMap::default(), forest }
+        } else if key.keys.is_empty() {
+            Buckets::Whole
+        } else {
+            Buckets::Keys(HashMap::default())
+        };
+        Group {
+            key,
+            users: 0,
+            queries: RoaringBitmap::new(),
+            buckets,
+            pool: PostingsPool::default(),
+        }
+    }
+
+    /// Adds a live query; nothing where no row can meet its conjunction.
+    pub(crate) fn insert(
+        &mut self,
+        access: &Access,
+        query: QueryId,
+        slots: &[SlotValue],
+        hasher: &RandomState,
+    ) {
+        let Some(entries) = access.entries(hasher, slots) else { return };
+        self.queries.insert(query.0);
+        let pool = &mut self.pool;
+        for fingerprint in entries.fingerprints {
+            match (&mut self.buckets, &entries.interval) {
+                (Buckets::Keys(postings), _) => {
+                    postings
+                        .entry(fingerprint)
+                        .and_modify(|postings| *postings = pool.add(*postings, query))
+                        .or_insert(Postings::one(query));
+                }
+                (Buckets::Intervals { roots, forest }, Some(interval)) => {
+                    let root = roots.entry(fingerprint).or_insert(NIL);
+                    *root = forest.insert(*root, interval.clone(), query, pool);
+                }
+                (Buckets::Whole | Buckets::Intervals { .. }, _) => {}
+            }
+        }
+    }
+
+    /// Takes a live query away that was added with the same slots.
+    pub(crate) fn remove(
+        &mut self,
+        access: &Access,
+        query: QueryId,
+        slots: &[SlotValue],
+        hasher: &RandomState,
+    ) {
+        let Some(entries) = access.entries(hasher, slots) else { return };
+        self.queries.remove(query.0);
+        let pool = &mut self.pool;
+        for fingerprint in entries.fingerprints {
+            match (&mut self.buckets, &entries.interval) {
+                (Buckets::Keys(postings), _) => {
+                    let Some(place) = postings.get_mut(&fingerprint) else { continue };
+                    match pool.remove(*place, query) {
+                        Some(left) => *place = left,
+                        None => {
+                            postings.remove(&fingerprint);
+                        }
+                    }
+                }
+                (Buckets::Intervals { roots, forest }, Some(interval)) => {
+                    let Some(root) = roots.get_mut(&fingerprint) else { continue };
+                    *root = forest.remove(*root, interval, query, pool);
+                    if *root == NIL {
+                        roots.remove(&fingerprint);
+                    }
+                }
+                (Buckets::Whole | Buckets::Intervals { .. }, _) => {}
+            }
+        }
+    }
+
+    /// Returns what a row holds in the fields of the look-up.
+    pub(crate) fn held(&self, row: &[FieldValue]) -> Held {
+        let fields = self.key.keys.iter().chain(&self.key.range);
+        Held::of(fields.map(|&field| field_value(row, field)))
+    }
+
+    /// Finds the queries whose conjunction the row can meet.
+    pub(crate) fn probe(&self, row: &[FieldValue], hasher: &RandomState, hits: &mut impl Hits) {
+        match self.held(row) {
+            Held::Null => {}
+            Held::Known => self.look_up(row, hasher, hits),
+            // Each comparison may be true, whatever its other side is.
+            Held::Unknown => self.take_all(self.key.is_exact, hits),
+            Held::PartlyUnknown => self.take_under_key(row, hasher, hits),
+        }
+    }
+
+    /// Takes the queries that a row can concern of which some field is unknown: if it is the range's, those of the key.
+    fn take_under_key(&self, row: &[FieldValue], hasher: &RandomState, hits: &mut impl Hits) {
+        match &self.buckets {
+            Buckets::Intervals { roots, forest } if self.is_key_known(row) => {
+                hits.stats().probes += 1;
+                if let Some(&root) = roots.get(&self.fingerprint(row, hasher)) {
+                    forest.for_each(root, &mut |found| self.take(found, hits));
+                }
+            }
+            Buckets::Whole | Buckets::Keys(_) | Buckets::Intervals { .. } => {
+                self.take_all(false, hits);
+            }
+        }
+    }
+
+    fn is_key_known(&self, row: &[FieldValue]) -> bool {
+        let is_key = |&field: &FieldId| matches!(field_value(row, field), FieldValue::Key(_));
+        self.key.keys.iter().all(is_key)
+    }
+
+    fn fingerprint(&self, row: &[FieldValue], hasher: &RandomState) -> Fingerprint {
+        let values = self.key.keys.iter().filter_map(|&field| match field_value(row, field) {
+            FieldValue::Key(key) => Some(key),
+            FieldValue::Null | FieldValue::Unknown => None,
+        });
+        Fingerprint::of(hasher, values)
+    }
+
+    fn take_all(&self, is_certain: bool, hits: &mut impl Hits) {
+        hits.stats().probes += 1;
+        if is_certain {
+            hits.certain(|bitmap| *bitmap |= &self.queries);
+        } else {
+            self.queries.iter().for_each(|query| hits.candidate(QueryId(query)));
+        }
+    }
+
+    fn look_up(&self, row: &[FieldValue], hasher: &RandomState, hits: &mut impl Hits) {
+        match &self.buckets {
+            Buckets::Whole => self.take_all(self.key.is_exact, hits),
+            Buckets::Keys(postings) => {
+                hits.stats().probes += 1;
+                if let Some(&postings) = postings.get(&self.fingerprint(row, hasher)) {
+                    self.take(postings, hits);
+                }
+            }
+            Buckets::Intervals { roots, forest } => {
+                hits.stats().probes += 1;
+                let point = self.key.range.map(|field| field_value(row, field));
+                if let (Some(&root), Some(FieldValue::Key(point))) =
+                    (roots.get(&self.fingerprint(row, hasher)), point)
+                {
+                    let seen =
+                        forest.stab(root, point.as_bytes(), &mut |found| self.take(found, hits));
+                    hits.stats().probes += seen;
+                }
+            }
+        }
+    }
+
+    fn take(&self, postings: Postings, hits: &mut impl Hits) {
+        if self.key.is_exact {
+            hits.certain(|bitmap| self.pool.union_into(postings, bitmap));
+        } else {
+            self.pool.for_each(postings, |query| hits.candidate(query));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_one_query_takes_12_bytes() {
+        assert_eq!(size_of::<(Fingerprint, Postings)>(), 12);
+    }
+}

@@ -1,0 +1,112 @@
+//! The index without an index: every predicate of every live query is tried on every change.
+//!
+//! It says what [`crate::QueryIndex`] has to find, in a page: the oracle of its tests and the baseline of its
+//! benchmarks.
+
+use crate::eval::field_value;
+use crate::fields::FieldValue;
+use crate::images::{MatchStats, RowImages};
+use crate::predicate::{OldRows, Predicate, QueryId, SlotValue, TemplateId};
+use crate::truth::Truth;
+use convoy_types::{Key, RelationId};
+use roaring::RoaringBitmap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Live queries in a list.
+#[derive(Clone, Debug, Default)]
+pub struct NaiveIndex {
+    templates: BTreeMap<TemplateId, Vec<Predicate>>,
+    queries: BTreeMap<QueryId, (TemplateId, Arc<[SlotValue]>)>,
+    held: BTreeSet<(QueryId, RelationId, Key)>,
+}
+
+impl NaiveIndex {
+    /// Returns an empty index.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a template.
+    pub fn add_template(&mut self, template: TemplateId, predicates: Vec<Predicate>) {
+        self.templates.insert(template, predicates);
+    }
+
+    /// Takes a template away, and its live queries.
+    pub fn remove_template(&mut self, template: TemplateId) {
+        self.templates.remove(&template);
+        let queries = self.queries.iter().filter(|(_, (of, _))| *of == template);
+        for query in queries.map(|(&query, _)| query).collect::<Vec<_>>() {
+            self.remove(query);
+        }
+    }
+
+    /// Adds a live query.
+    pub fn insert(&mut self, query: QueryId, template: TemplateId, slots: Arc<[SlotValue]>) {
+        self.queries.insert(query, (template, slots));
+    }
+
+    /// Takes a live query away, and what it holds.
+    pub fn remove(&mut self, query: QueryId) {
+        self.queries.remove(&query);
+        self.held.retain(|(holder, _, _)| *holder != query);
+    }
+
+    /// Notes that a live query's result holds a row.
+    pub fn hold(&mut self, query: QueryId, relation: RelationId, key: Key) {
+        self.held.insert((query, relation, key));
+    }
+
+    /// Notes that a live query's result no longer holds a row.
+    pub fn release(&mut self, query: QueryId, relation: RelationId, key: &Key) {
+        self.held.remove(&(query, relation, key.clone()));
+    }
+
+    /// Adds the live queries to `hits` that the change can touch.
+    pub fn matches(&self, images: &RowImages<'_>, hits: &mut RoaringBitmap) -> MatchStats {
+        let mut stats = MatchStats::default();
+        for (&query, (template, slots)) in &self.queries {
+            let predicates = self.templates.get(template).into_iter().flatten();
+            for predicate in predicates.filter(|predicate| predicate.relation == images.relation) {
+                stats.tested += 1;
+                if self.touches(images, query, predicate, slots) {
+                    hits.insert(query.0);
+                } else {
+                    stats.rejected += 1;
+                }
+            }
+        }
+        stats
+    }
+
+    fn touches(
+        &self,
+        images: &RowImages<'_>,
+        query: QueryId,
+        predicate: &Predicate,
+        slots: &[SlotValue],
+    ) -> bool {
+        let condition = &predicate.condition;
+        if !images.changes(&predicate.fields) {
+            return false;
+        }
+        if images.new.is_some_and(|new| condition.eval(new, slots).can_be_true()) {
+            return true;
+        }
+        let Some(old) = images.old_row() else { return false };
+        match (condition.eval(old, slots), predicate.old_rows, images.old_key) {
+            (Truth::True, _, _) => true,
+            (Truth::False | Truth::Null, _, _) => false,
+            (Truth::Unknown, OldRows::Membership, Some(key)) => {
+                let is_unknown = |field| *field_value(old, field) == FieldValue::Unknown;
+                if condition.fields().iter().any(is_unknown) {
+                    self.held.contains(&(query, images.relation, key.clone()))
+                } else {
+                    true
+                }
+            }
+            (Truth::Unknown, OldRows::Condition, _)
+            | (Truth::Unknown, OldRows::Membership, None) => true,
+        }
+    }
+}

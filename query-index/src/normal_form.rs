@@ -1,0 +1,271 @@
+//! Turns a condition into alternatives that access paths can be chosen for.
+//!
+//! Negations go down to the comparisons, then `AND` is distributed over `OR`: the result is a disjunction of
+//! [`Conjunction`]s. It says no less than the condition: whatever is not taken in (for it serves no access path, or the
+//! limit is reached) makes its conjunction *inexact*, and candidates found by it are tested with the whole condition.
+//! Both steps keep whether a condition can be true, also for unknown values.
+
+use crate::fields::FieldId;
+use crate::predicate::{CompareOp, Condition, Operand};
+
+/// The most conjunctions that a condition may become; one that would become more keeps an `OR` as a residual.
+pub(crate) const CONJUNCTIONS_MAX: usize = 16;
+
+/// A comparison that an access path may serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Literal {
+    /// `field = operand`
+    Equal(FieldId, Operand),
+    /// `field IN (…)`
+    In(FieldId, Vec<Operand>),
+    /// `field < operand` and its like.
+    Bound(FieldId, CompareOp, Operand),
+}
+
+/// Literals that must all hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conjunction {
+    pub(crate) literals: Vec<Literal>,
+    /// Whether the condition asks for something more than the literals.
+    pub(crate) has_residual: bool,
+}
+
+impl Conjunction {
+    fn residual() -> Self {
+        Conjunction { literals: Vec::new(), has_residual: true }
+    }
+
+    /// Returns whether an equality tells the template's live queries apart: nothing else is needed then.
+    fn is_selective(&self) -> bool {
+        self.literals.iter().any(|literal| match literal {
+            Literal::Equal(_, operand) => operand.is_slot(),
+            Literal::In(_, operands) => operands.iter().any(Operand::is_slot),
+            Literal::Bound(..) => false,
+        })
+    }
+
+    /// Returns the field of a conjunction that only says which values a field may have.
+    fn listed_field(&self) -> Option<FieldId> {
+        match &self.literals[..] {
+            [Literal::Equal(field, _) | Literal::In(field, _)] if !self.has_residual => {
+                Some(*field)
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes `a = 1` (this) or `a = 2` (the other) one `a IN (1, 2)`.
+    fn join_lists(&mut self, other: Conjunction) {
+        let mut field = None;
+        let mut operands = Vec::new();
+        for literal in self.literals.drain(..).chain(other.literals) {
+            match literal {
+                Literal::Equal(of, operand) => {
+                    field = Some(of);
+                    operands.push(operand);
+                }
+                Literal::In(of, list) => {
+                    field = Some(of);
+                    operands.extend(list);
+                }
+                Literal::Bound(..) => unreachable!("only lists are joined"),
+            }
+        }
+        self.literals.extend(field.map(|field| Literal::In(field, operands)));
+    }
+
+    fn and(&self, other: &Conjunction) -> Conjunction {
+        let literals = self.literals.iter().chain(&other.literals).cloned().collect();
+        Conjunction { literals, has_residual: self.has_residual || other.has_residual }
+    }
+}
+
+/// Returns conjunctions of which one can be true wherever the condition can be; none where it never can.
+pub(crate) fn conjunctions(condition: &Condition) -> Vec<Conjunction> {
+    expand(&push_negation(condition, false))
+}
+
+/// A condition without `NOT`.
+enum Normal {
+    Literal(Literal),
+    Residual,
+    And(Vec<Normal>),
+    Or(Vec<Normal>),
+}
+
+fn push_negation(condition: &Condition, negated: bool) -> Normal {
+    let parts =
+        |parts: &[Condition]| parts.iter().map(|part| push_negation(part, negated)).collect();
+    match condition {
+        Condition::Compare { field, op, operand } => {
+            let op = if negated { op.negated() } else { *op };
+            match op {
+                CompareOp::Eq => Normal::Literal(Literal::Equal(*field, operand.clone())),
+                CompareOp::Ne => Normal::Residual,
+                _ => Normal::Literal(Literal::Bound(*field, op, operand.clone())),
+            }
+        }
+        Condition::In { field, operands } if !negated => {
+            Normal::Literal(Literal::In(*field, operands.clone()))
+        }
+        Condition::And(list) if negated => Normal::Or(parts(list)),
+        Condition::And(list) => Normal::And(parts(list)),
+        Condition::Or(list) if negated => Normal::And(parts(list)),
+        Condition::Or(list) => Normal::Or(parts(list)),
+        Condition::Not(inner) => push_negation(inner, !negated),
+        Condition::In { .. }
+        | Condition::IsNull(_)
+        | Condition::IsNotNull(_)
+        | Condition::Unknown => Normal::Residual,
+    }
+}
+
+fn expand(normal: &Normal) -> Vec<Conjunction> {
+    match normal {
+        Normal::Literal(literal) => {
+            vec![Conjunction { literals: vec![literal.clone()], has_residual: false }]
+        }
+        Normal::Residual => vec![Conjunction::residual()],
+        Normal::And(parts) => expand_and(parts),
+        Normal::Or(parts) => expand_or(parts),
+    }
+}
+
+fn expand_and(parts: &[Normal]) -> Vec<Conjunction> {
+    let mut alternatives: Vec<Vec<Conjunction>> = parts.iter().map(expand).collect();
+    // What has one alternative costs nothing and comes first; it may make the others superfluous.
+    alternatives.sort_by_key(Vec::len);
+    let mut product = vec![Conjunction::default()];
+    for conjunctions in alternatives {
+        let is_superfluous =
+            conjunctions.len() > 1 && product.iter().all(Conjunction::is_selective);
+        if is_superfluous || product.len() * conjunctions.len() > CONJUNCTIONS_MAX {
+            for conjunction in &mut product {
+                conjunction.has_residual = true;
+            }
+        } else {
+            product = product
+                .iter()
+                .flat_map(|left| conjunctions.iter().map(move |right| left.and(right)))
+                .collect();
+        }
+    }
+    product
+}
+
+fn expand_or(parts: &[Normal]) -> Vec<Conjunction> {
+    let mut expanded: Vec<Conjunction> = Vec::new();
+    for conjunction in parts.iter().flat_map(expand) {
+        let field = conjunction.listed_field();
+        match expanded.iter_mut().find(|known| field.is_some() && known.listed_field() == field) {
+            Some(known) => known.join_lists(conjunction),
+            None => expanded.push(conjunction),
+        }
+    }
+    if expanded.len() > CONJUNCTIONS_MAX { vec![Conjunction::residual()] } else { expanded }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{compare, constant, slot};
+
+    fn check(condition: Condition, expected: &[(&[Literal], bool)]) {
+        let expected: Vec<Conjunction> = expected
+            .iter()
+            .map(|(literals, has_residual)| Conjunction {
+                literals: literals.to_vec(),
+                has_residual: *has_residual,
+            })
+            .collect();
+        assert_eq!(conjunctions(&condition), expected);
+    }
+
+    fn equal(field: u16, operand: Operand) -> Condition {
+        compare(field, CompareOp::Eq, operand)
+    }
+
+    #[test]
+    fn negations_reach_the_comparisons() {
+        let condition = Condition::Not(Box::new(Condition::Or(vec![
+            compare(0, CompareOp::Lt, slot(0)),
+            compare(1, CompareOp::Ne, constant(1)),
+            equal(2, slot(1)),
+        ])));
+        check(
+            condition,
+            &[(
+                &[
+                    Literal::Bound(FieldId(0), CompareOp::Ge, slot(0)),
+                    Literal::Equal(FieldId(1), constant(1)),
+                ],
+                true,
+            )],
+        );
+    }
+
+    #[test]
+    fn and_is_distributed_over_or() {
+        let condition = Condition::And(vec![
+            Condition::Or(vec![equal(0, slot(0)), equal(1, slot(1))]),
+            equal(2, constant(3)),
+        ]);
+        let open = Literal::Equal(FieldId(2), constant(3));
+        check(
+            condition,
+            &[
+                (&[open.clone(), Literal::Equal(FieldId(0), slot(0))], false),
+                (&[open, Literal::Equal(FieldId(1), slot(1))], false),
+            ],
+        );
+    }
+
+    #[test]
+    fn equalities_of_one_field_become_a_list() {
+        let condition = Condition::Or(vec![
+            equal(0, constant(1)),
+            Condition::Or(vec![equal(0, slot(0)), equal(1, constant(2))]),
+        ]);
+        check(
+            condition,
+            &[
+                (&[Literal::In(FieldId(0), vec![constant(1), slot(0)])], false),
+                (&[Literal::Equal(FieldId(1), constant(2))], false),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_selective_equality_leaves_alternatives_as_residual() {
+        let condition = Condition::And(vec![
+            Condition::Or(vec![equal(1, constant(1)), equal(2, constant(2))]),
+            equal(0, slot(0)),
+        ]);
+        check(condition, &[(&[Literal::Equal(FieldId(0), slot(0))], true)]);
+    }
+
+    #[test]
+    fn past_the_limit_an_or_is_residual() {
+        let either = |left, right| {
+            Condition::Or(vec![
+                compare(left, CompareOp::Lt, slot(0)),
+                compare(right, CompareOp::Gt, slot(0)),
+            ])
+        };
+        let condition =
+            Condition::And((0..10).map(|field| either(2 * field, 2 * field + 1)).collect());
+        let found = conjunctions(&condition);
+        assert_eq!(found.len(), CONJUNCTIONS_MAX);
+        assert!(found.iter().all(|conjunction| conjunction.has_residual));
+        let wide = Condition::Or((0..40).map(|field| equal(field, slot(0))).collect());
+        assert_eq!(conjunctions(&wide), [Conjunction::residual()]);
+    }
+
+    #[test]
+    fn what_is_never_true_has_no_alternative() {
+        check(Condition::Or(vec![]), &[]);
+        check(Condition::And(vec![equal(0, slot(0)), Condition::Or(vec![])]), &[]);
+        check(Condition::Not(Box::new(Condition::always())), &[]);
+        check(Condition::always(), &[(&[], false)]);
+    }
+}

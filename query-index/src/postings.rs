@@ -1,0 +1,170 @@
+//! Sets of live queries that share a key: four bytes where it is one query, which is the common case by far.
+//!
+//! A [`Postings`] is the query's id itself, or the number of a set in the [`PostingsPool`] that it came from. A set is
+//! a sorted list while it is small and a roaring bitmap from then on.
+
+use crate::predicate::QueryId;
+use roaring::RoaringBitmap;
+
+/// The longest list; what is longer is a bitmap.
+const LIST_LEN_MAX: usize = 16;
+
+/// Marks the number of a set, as opposed to a query's id.
+const SET: u32 = 1 << 31;
+
+/// A set of live queries that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Postings(u32);
+
+impl Postings {
+    /// Returns the set of one query.
+    pub(crate) fn one(query: QueryId) -> Self {
+        debug_assert!(query <= QueryId::MAX, "the index refuses greater ids");
+        Postings(query.0)
+    }
+
+    fn set(self) -> Option<usize> {
+        (self.0 & SET != 0).then_some((self.0 & !SET) as usize)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Set {
+    // Invariant: sorted, without duplicates.
+    List(Vec<u32>),
+    Bitmap(RoaringBitmap),
+}
+
+/// Where the sets of more than one query are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PostingsPool {
+    sets: Vec<Set>,
+    free: Vec<u32>,
+}
+
+impl PostingsPool {
+    /// Adds a query and returns the set with it.
+    pub(crate) fn add(&mut self, postings: Postings, query: QueryId) -> Postings {
+        let Some(set) = postings.set() else {
+            if postings.0 == query.0 {
+                return postings;
+            }
+            let list = vec![postings.0.min(query.0), postings.0.max(query.0)];
+            return self.allocate(Set::List(list));
+        };
+        let set = &mut self.sets[set];
+        match set {
+            Set::List(list) => {
+                if let Err(place) = list.binary_search(&query.0) {
+                    if list.len() < LIST_LEN_MAX {
+                        list.insert(place, query.0);
+                    } else {
+                        let mut bitmap = RoaringBitmap::from_iter(list.drain(..));
+                        bitmap.insert(query.0);
+                        *set = Set::Bitmap(bitmap);
+                    }
+                }
+            }
+            Set::Bitmap(bitmap) => {
+                bitmap.insert(query.0);
+            }
+        }
+        postings
+    }
+
+    /// Takes a query away and returns what is left; `None` where nothing is.
+    pub(crate) fn remove(&mut self, postings: Postings, query: QueryId) -> Option<Postings> {
+        let Some(number) = postings.set() else {
+            return (postings.0 != query.0).then_some(postings);
+        };
+        let last = match &mut self.sets[number] {
+            Set::List(list) => {
+                if let Ok(place) = list.binary_search(&query.0) {
+                    list.remove(place);
+                }
+                if let [last] = list[..] { Some(last) } else { None }
+            }
+            Set::Bitmap(bitmap) => {
+                bitmap.remove(query.0);
+                // Half of the limit: a set that grows and shrinks around it does not change its form each time.
+                if bitmap.len() <= LIST_LEN_MAX as u64 / 2 {
+                    let list = bitmap.iter().collect();
+                    self.sets[number] = Set::List(list);
+                }
+                None
+            }
+        };
+        Some(last.map_or(postings, |last| {
+            self.sets[number] = Set::List(Vec::new());
+            self.free.push(postings.0);
+            Postings(last)
+        }))
+    }
+
+    /// Calls `visit` with each query.
+    pub(crate) fn for_each(&self, postings: Postings, mut visit: impl FnMut(QueryId)) {
+        match postings.set().map(|set| &self.sets[set]) {
+            None => visit(QueryId(postings.0)),
+            Some(Set::List(list)) => list.iter().for_each(|&query| visit(QueryId(query))),
+            Some(Set::Bitmap(bitmap)) => bitmap.iter().for_each(|query| visit(QueryId(query))),
+        }
+    }
+
+    /// Adds all queries to `hits`.
+    pub(crate) fn union_into(&self, postings: Postings, hits: &mut RoaringBitmap) {
+        match postings.set().map(|set| &self.sets[set]) {
+            None => {
+                hits.insert(postings.0);
+            }
+            Some(Set::List(list)) => hits.extend(list),
+            Some(Set::Bitmap(bitmap)) => *hits |= bitmap,
+        }
+    }
+
+    fn allocate(&mut self, set: Set) -> Postings {
+        if let Some(number) = self.free.pop() {
+            self.sets[(number & !SET) as usize] = set;
+            return Postings(number);
+        }
+        let number = u32::try_from(self.sets.len()).expect("there are fewer sets than queries");
+        self.sets.push(set);
+        Postings(number | SET)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn postings_are_a_set(steps in prop::collection::vec((any::<bool>(), 0u32..40), 1..200)) {
+            let mut pool = PostingsPool::default();
+            let mut postings: Option<Postings> = None;
+            let mut model = BTreeSet::new();
+            for (adds, query) in steps {
+                if adds {
+                    postings = Some(match postings {
+                        Some(postings) => pool.add(postings, QueryId(query)),
+                        None => Postings::one(QueryId(query)),
+                    });
+                    model.insert(query);
+                } else {
+                    postings = postings.and_then(|postings| pool.remove(postings, QueryId(query)));
+                    model.remove(&query);
+                }
+                let mut seen = Vec::new();
+                let mut union = RoaringBitmap::new();
+                if let Some(postings) = postings {
+                    pool.for_each(postings, |query| seen.push(query.0));
+                    pool.union_into(postings, &mut union);
+                }
+                prop_assert_eq!(&seen, &model.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(union.iter().collect::<Vec<_>>(), seen);
+                prop_assert!(pool.sets.len() <= 1, "freed sets are used again");
+            }
+        }
+    }
+}
