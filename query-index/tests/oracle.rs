@@ -1,0 +1,165 @@
+//! The index finds what brute force finds: exactly, whatever came and went before.
+
+use crate::generate::{Change, predicate, relation, slots, small_key};
+use crate::support::{ITEMS, ORDERS, for_seeds};
+use convoy_query_index::{NaiveIndex, QueryId, QueryIndex, TemplateId};
+use convoy_types::{Key, RelationId};
+use rand::Rng;
+use rand::rngs::StdRng;
+use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Both indexes, and what is in them.
+#[derive(Default)]
+struct Twins {
+    index: QueryIndex,
+    naive: NaiveIndex,
+    templates: BTreeMap<TemplateId, Vec<RelationId>>,
+    queries: BTreeMap<QueryId, TemplateId>,
+    held: Vec<(QueryId, RelationId, Key)>,
+}
+
+impl Twins {
+    fn step(&mut self, random: &mut StdRng) {
+        match random.random_range(0..100) {
+            0..=3 => self.add_template(random),
+            4 => self.remove_template(random),
+            5..=39 => self.insert(random),
+            40..=49 => self.remove(random),
+            50..=59 => self.hold(random),
+            60..=64 => self.release(random),
+            _ => self.compare(&Change::random(random)),
+        }
+    }
+
+    fn add_template(&mut self, random: &mut StdRng) {
+        let template = TemplateId(random.random_range(0..20));
+        let predicates: Vec<_> =
+            (0..random.random_range(1..4)).map(|_| predicate(random)).collect();
+        let relations = predicates.iter().map(|predicate| predicate.relation).collect();
+        let added = self.index.add_template(template, predicates.clone());
+        assert_eq!(added.is_ok(), !self.templates.contains_key(&template));
+        if added.is_ok() {
+            self.naive.add_template(template, predicates);
+            self.templates.insert(template, relations);
+        }
+    }
+
+    fn remove_template(&mut self, random: &mut StdRng) {
+        let template = TemplateId(random.random_range(0..20));
+        self.index.remove_template(template);
+        self.naive.remove_template(template);
+        self.templates.remove(&template);
+        let gone = self.queries.extract_if(.., |_, of| *of == template).map(|(query, _)| query);
+        let gone: Vec<QueryId> = gone.collect();
+        self.held.retain(|(query, _, _)| !gone.contains(query));
+    }
+
+    fn insert(&mut self, random: &mut StdRng) {
+        let places = self.templates.len();
+        if places == 0 {
+            return self.add_template(random);
+        }
+        let template = self.templates.keys().nth(random.random_range(0..places));
+        let template = *template.expect("it is among them");
+        let query = QueryId(random.random_range(0..60));
+        let slots: Arc<[_]> = slots(random).into();
+        let inserted = self.index.insert(query, template, Arc::clone(&slots));
+        assert_eq!(inserted.is_ok(), !self.queries.contains_key(&query));
+        if inserted.is_ok() {
+            self.naive.insert(query, template, slots);
+            self.queries.insert(query, template);
+        }
+    }
+
+    fn remove(&mut self, random: &mut StdRng) {
+        let query = QueryId(random.random_range(0..60));
+        self.index.remove(query);
+        self.naive.remove(query);
+        self.queries.remove(&query);
+        self.held.retain(|(holder, _, _)| *holder != query);
+    }
+
+    fn hold(&mut self, random: &mut StdRng) {
+        if self.queries.is_empty() {
+            return;
+        }
+        let place = random.random_range(0..self.queries.len());
+        let query = *self.queries.keys().nth(place).expect("it is among them");
+        let held = (query, relation(random), small_key(random));
+        self.index.hold(held.0, held.1, held.2.clone());
+        self.naive.hold(held.0, held.1, held.2.clone());
+        self.held.push(held);
+    }
+
+    fn release(&mut self, random: &mut StdRng) {
+        if self.held.is_empty() {
+            return;
+        }
+        let place = random.random_range(0..self.held.len());
+        let (query, relation, key) = self.held.swap_remove(place);
+        self.index.release(query, relation, &key);
+        self.naive.release(query, relation, &key);
+    }
+
+    fn compare(&self, change: &Change) {
+        let (mut found, mut expected) = (RoaringBitmap::new(), RoaringBitmap::new());
+        let stats = self.index.matches(&change.images(), &mut found);
+        self.naive.matches(&change.images(), &mut expected);
+        assert_eq!(found, expected, "{change:?}");
+        assert!(stats.rejected <= stats.tested);
+        // What was found before stays, and is not asked again.
+        let again = self.index.matches(&change.images(), &mut found);
+        assert_eq!((found, again.tested), (expected, again.rejected));
+        assert!(again.rejected <= stats.rejected);
+    }
+
+    fn check_tables(&self) {
+        assert_eq!(self.index.len(), self.queries.len());
+        for relation in [ORDERS, ITEMS] {
+            let reads = |template| self.templates[template].contains(&relation);
+            let mut found = RoaringBitmap::new();
+            self.index.on_relation(relation, &mut found);
+            let expected = self.queries.iter().filter(|(_, template)| reads(template));
+            assert_eq!(found, expected.map(|(query, _)| query.0).collect());
+            let is_read = self.templates.keys().any(reads);
+            assert_eq!(self.index.fields_of_interest(relation).is_some(), is_read);
+        }
+    }
+}
+
+#[test]
+fn the_index_equals_brute_force() {
+    for_seeds(150, |random| {
+        let mut twins = Twins::default();
+        for _ in 0..600 {
+            twins.step(random);
+        }
+        twins.check_tables();
+    });
+}
+
+#[test]
+fn what_is_removed_leaves_nothing() {
+    for_seeds(30, |random| {
+        let mut twins = Twins::default();
+        for _ in 0..300 {
+            twins.step(random);
+        }
+        for query in twins.queries.keys() {
+            twins.index.remove(*query);
+        }
+        assert!(twins.index.is_empty());
+        for _ in 0..50 {
+            let mut hits = RoaringBitmap::new();
+            let stats = twins.index.matches(&Change::random(random).images(), &mut hits);
+            assert_eq!((hits.len(), stats.tested), (0, 0));
+        }
+        for template in twins.templates.keys() {
+            twins.index.remove_template(*template);
+        }
+        assert_eq!(twins.index.fields_of_interest(ORDERS), None);
+        assert_eq!(twins.index.fields_of_interest(ITEMS), None);
+    });
+}
