@@ -139,11 +139,13 @@ function tick() {
   const seconds = (now - counted.since) / 1_000;
   rates = { changesPerSecond: counted.changes / seconds, transitionsPerSecond: counted.transitions / seconds };
   counted = { changes: 0, transitions: 0, since: now };
+  paintConnection();
+  // While nothing comes, no time passes on the page: a minute without news is not one without orders.
+  const asOf = sync.connection.word === "live" ? Date.now() : (sync.connection.asOf ?? Date.now());
   for (const [id, { view }] of panels) {
     const result = sync.results.get(id);
-    if (result?.status === "ready" && !view.isEmpty(result)) view.tick?.();
+    if (result?.status === "ready" && !view.isEmpty(result)) view.tick?.(asOf);
   }
-  paintConnection();
 }
 
 // --- the button -------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ by("change").addEventListener("click", async () => {
     };
     settle();
   } catch (error) {
-    outcome.textContent = `Nothing was changed: ${error.message}. Is the demo still running in its terminal?`;
+    outcome.textContent = `No change is known to have been made: ${error.message}. Is the demo still running in its terminal?`;
   } finally {
     button.disabled = false;
   }

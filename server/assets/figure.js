@@ -13,6 +13,8 @@ export class Figure {
   #digits;
   #text = null;
   #element;
+  #waiting = false;
+  #changedAt = 0;
 
   constructor(element) {
     this.#element = element;
@@ -26,8 +28,12 @@ export class Figure {
   set(text) {
     if (text === this.#text) return;
     const first = this.#text === null;
+    // What changes faster than it can be read does not roll.
+    const now = performance.now();
+    const rolls = !first && motionAllowed() && now - this.#changedAt > 300;
+    this.#changedAt = now;
     this.#text = text;
-    this.#spoken.textContent = text;
+    this.#speak();
     const spans = this.#digits.children;
     while (spans.length > text.length) this.#digits.firstElementChild.remove();
     while (spans.length < text.length) this.#digits.prepend(document.createElement("span"));
@@ -36,10 +42,19 @@ export class Figure {
       const span = spans[index];
       if (span.textContent === text[index]) continue;
       span.textContent = text[index];
-      if (first || !motionAllowed()) continue;
-      // A digit that is still rolling is left to finish: at high rates it would never be legible.
-      if (span.rolling?.playState !== "running") span.rolling = span.animate(ROLL, { duration: 160, easing: "ease-out" });
+      if (rolls) span.animate(ROLL, { duration: 160, easing: "ease-out" });
     }
     if (!first) flash(this.#element);
+  }
+
+  /** A screen reader gets the number once a second at most. */
+  #speak() {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.#spoken.textContent = this.#text;
+    setTimeout(() => {
+      this.#waiting = false;
+      if (this.#spoken.textContent !== this.#text) this.#speak();
+    }, 1_000);
   }
 }

@@ -5,7 +5,7 @@
 // Leaves to others: samples, and how often to draw.
 
 import { BUCKETS, BUCKETS_PER_DECADE, bucketFrom } from "./latency.js";
-import { duration } from "./format.js";
+import { decimal, duration } from "./format.js";
 import { canvas, element, roundStep, set } from "./svg.js";
 
 const BUCKETS_PER_BAR = 4; // Twelve bars a decade.
@@ -24,7 +24,7 @@ export class Histogram {
   /** @param form "full", with axes and marks, or "bare" */
   constructor(host, form) {
     this.#bare = form === "bare";
-    this.#margin = this.#bare ? { top: 1, right: 0, bottom: 1, left: 0 } : { top: 22, right: 16, bottom: 24, left: 44 };
+    this.#margin = this.#bare ? { top: 1, right: 0, bottom: 1, left: 0 } : { top: 22, right: 16, bottom: 24, left: 52 };
     this.#view = canvas(host, "Commit to screen, last minute", () => this.#draw());
     const { drawing } = this.#view;
     this.#parts.grid = drawing.appendChild(element("g", { class: "axis" }));
@@ -90,7 +90,7 @@ export class Histogram {
     const parts = [];
     for (let count = 0; count <= top; count += step) {
       parts.push(element("line", { x1: left, x2: width - right, y1: y(count), y2: y(count), class: count === 0 ? "base" : "" }));
-      parts.push(element("text", { x: left - 8, y: y(count) + 4, "text-anchor": "end" }, String(count)));
+      parts.push(element("text", { x: left - 8, y: y(count) + 4, "text-anchor": "end" }, decimal(count)));
     }
     for (const ms of TICKS_MS.filter((tick) => tick <= toMs)) {
       const anchor = ms === FROM_MS ? "start" : ms === toMs ? "end" : "middle";

@@ -6,19 +6,20 @@
 // Responsible for: the scales (zero at the bottom; the last half hour, ending now), axes, path.
 // Leaves to others: where the numbers come from.
 
-import { clockMinute } from "./format.js";
+import { clockMinute, decimal } from "./format.js";
 import { canvas, element, roundStep, set } from "./svg.js";
 
 const MINUTE_MS = 60_000;
 const SPAN_MS = 30 * MINUTE_MS;
 const SPAN_MIN_MS = 5 * MINUTE_MS;
-const MARGIN = { top: 12, right: 16, bottom: 24, left: 44 };
+const MARGIN = { top: 12, right: 16, bottom: 24, left: 52 };
 
 export class MinuteLine {
   #points = new Map(); // Start of a minute, ms → count.
   #parts = {};
   #view;
   #gridKey = "";
+  #labelledAt = 0;
 
   constructor(host) {
     this.#view = canvas(host, "Orders a minute", () => this.draw(Date.now()));
@@ -78,6 +79,8 @@ export class MinuteLine {
     const end = [x(to), y(live)];
     set(this.#parts.pending, { d: `M${start.map((n) => n.toFixed(1)).join(" ")}L${end.map((n) => n.toFixed(1)).join(" ")}` });
     set(this.#parts.dot, { cx: end[0], cy: end[1] });
+    if (nowMs - this.#labelledAt < 1_000) return;
+    this.#labelledAt = nowMs;
     set(this.#view.drawing, { "aria-label": `Orders a minute, last half hour. About ${live} in the last sixty seconds.` });
   }
 
@@ -89,10 +92,10 @@ export class MinuteLine {
     const parts = [];
     for (let count = 0; count <= top; count += step) {
       parts.push(element("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(count), y2: y(count), class: count === 0 ? "base" : "" }));
-      parts.push(element("text", { x: MARGIN.left - 8, y: y(count) + 4, "text-anchor": "end" }, String(count)));
+      parts.push(element("text", { x: MARGIN.left - 8, y: y(count) + 4, "text-anchor": "end" }, decimal(count)));
     }
     for (let at = Math.ceil(from / every) * every; at <= to; at += every) {
-      if (x(at) < MARGIN.left + 16 || x(at) > width - MARGIN.right - 30) continue;
+      if (x(at) < MARGIN.left + 16 || x(at) > width - MARGIN.right - 52) continue;
       parts.push(element("text", { x: x(at), y: height - 6, "text-anchor": "middle" }, clockMinute(at)));
     }
     parts.push(element("text", { x: width - MARGIN.right, y: height - 6, "text-anchor": "end" }, "now"));

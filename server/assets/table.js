@@ -5,25 +5,22 @@
 // rates: past a few rows a second nothing slides, and only cells light up, not rows.
 // Leaves to others: what a cell says (columns), and when to paint (frame.js).
 
-import { flash, motionAllowed } from "./frame.js";
+import { calm, flash, motionAllowed } from "./frame.js";
 
-/** More arrivals a second than this, and rows are swapped in place without sliding. */
-const CALM_ARRIVALS_PER_SECOND = 6;
-/** More rows leaving at once than this are simply taken away. */
-const LEAVING_MAX = 4;
+/** More rows than this coming or going at once are simply swapped. */
+const MOVING_MAX = 4;
+
+const NOTHING = { height: "0px", paddingTop: "0px", paddingBottom: "0px", opacity: 0, overflow: "hidden" };
 
 export class KeyedTable {
   #body;
   #columns;
-  #shown = new Map(); // key → {row, cells}
-  #spare = []; // Rows taken off the page, to be used again: at high rates nothing is allocated.
+  #slots = []; // The rows on the page that stay, in order: {key, row, cells}.
   #painted = false;
-  #arrivals = 0; // Decaying count of rows that came or went, about a second's worth.
-  #countedAt = 0;
 
   /**
    * @param table    a <table> element; its head is written from the columns.
-   * @param columns  [{name, label, text(row) → string, kind: "number" | "text" | "key", decorate?(td, row)}]
+   * @param columns  [{label, text(row) → string, kind: "number" | "text" | "key" …, decorate?(inner, row)}]
    */
   constructor(table, columns) {
     this.#columns = columns;
@@ -39,57 +36,60 @@ export class KeyedTable {
   }
 
   paint(keys, rows) {
+    const before = new Map(this.#slots.map((slot) => [slot.key, slot]));
     const wanted = new Set(keys);
-    const gone = [...this.#shown.keys()].filter((key) => !wanted.has(key));
-    const came = keys.filter((key) => !this.#shown.has(key));
-    const calm = this.#count(gone.length + came.length) && this.#painted && motionAllowed();
-
-    for (const key of gone) {
-      const record = this.#shown.get(key);
-      this.#shown.delete(key);
-      if (calm && gone.length <= LEAVING_MAX) this.#collapse(record);
-      else this.#release(record);
-    }
-    let next = this.#firstStaying();
+    const gone = this.#slots.filter(({ key }) => !wanted.has(key)).length;
+    const came = keys.filter((key) => !before.has(key)).length;
+    const few = gone <= MOVING_MAX && came <= MOVING_MAX;
+    // Asked first: what is not shown sliding still counts.
+    const slides = calm(gone + came) && few && this.#painted && motionAllowed();
+    const texts = new Map(this.#slots.map((slot) => [slot.key, slot.cells.map(({ text }) => text)]));
+    if (slides) this.#arrange(keys, wanted, before);
+    else this.#swap(keys);
     keys.forEach((key, index) => {
-      let record = this.#shown.get(key);
-      const isNew = record === undefined;
-      if (isNew) {
-        record = this.#spare.pop() ?? this.#create();
-        this.#shown.set(key, record);
-      }
-      if (record.row === next) {
-        next = this.#following(next);
-      } else {
-        this.#body.insertBefore(record.row, next);
-      }
-      this.#fill(record, rows[index], isNew);
-      if (isNew && this.#painted) {
-        if (calm && came.length <= LEAVING_MAX) this.#slideIn(record);
-        else flash(record.cells[0].cell);
-      }
+      const slot = this.#slots[index];
+      const known = texts.get(key);
+      slot.key = key;
+      this.#fill(slot, rows[index], known);
+      if (known !== undefined || !this.#painted) return;
+      if (slides) this.#slideIn(slot);
+      else flash(slot.cells[0].cell);
     });
     this.#painted = true;
   }
 
-  /** Takes note of arrivals and departures; returns whether there are few enough for rows to move. */
-  #count(changes) {
-    const now = performance.now();
-    this.#arrivals = this.#arrivals * Math.exp((this.#countedAt - now) / 1_000) + changes / 2;
-    this.#countedAt = now;
-    return this.#arrivals <= CALM_ARRIVALS_PER_SECOND;
+  /** Rows go where their keys go. */
+  #arrange(keys, wanted, before) {
+    for (const slot of this.#slots) if (!wanted.has(slot.key)) this.#collapse(slot);
+    let next = this.#following(null);
+    this.#slots = keys.map((key) => {
+      const slot = before.get(key) ?? this.#create();
+      if (slot.row === next) next = this.#following(next);
+      else this.#body.insertBefore(slot.row, next);
+      return slot;
+    });
   }
 
-  #fill(record, row, isNew) {
+  /** Rows stay where they are and only what they say changes: cheap, however much comes and goes. */
+  #swap(keys) {
+    while (this.#slots.length > keys.length) this.#slots.pop().row.remove();
+    while (this.#slots.length < keys.length) {
+      const slot = this.#create();
+      this.#body.append(slot.row);
+      this.#slots.push(slot);
+    }
+  }
+
+  #fill(slot, row, known) {
     this.#columns.forEach((column, index) => {
-      const slot = record.cells[index];
+      const cell = slot.cells[index];
       const text = column.text(row);
-      if (slot.text !== text) {
-        slot.text = text;
-        slot.node.data = text;
-        if (!isNew) flash(slot.cell);
+      if (cell.text !== text) {
+        cell.text = text;
+        cell.node.data = text;
       }
-      column.decorate?.(slot.inner, row);
+      if (known !== undefined && known[index] !== text) flash(cell.cell);
+      column.decorate?.(cell.inner, row);
     });
   }
 
@@ -103,56 +103,31 @@ export class KeyedTable {
       const node = inner.appendChild(document.createTextNode(""));
       return { cell, inner, node, text: "" };
     });
-    return { row, cells };
-  }
-
-  #release(record) {
-    record.row.remove();
-    record.row.classList.remove("leaving");
-    record.row.removeAttribute("aria-hidden");
-    if (this.#spare.length < 64) this.#spare.push(record);
+    return { key: null, row, cells };
   }
 
   #slideIn({ row, cells }) {
+    const height = row.offsetHeight;
     for (const { cell, inner } of cells) {
-      const height = inner.offsetHeight;
-      inner.animate(
-        [
-          { height: "0px", paddingTop: "0px", paddingBottom: "0px", opacity: 0, overflow: "hidden" },
-          { height: `${height}px`, overflow: "hidden" },
-        ],
-        { duration: 180, easing: "ease-out" },
-      );
+      inner.animate([NOTHING, { height: `${height}px`, overflow: "hidden" }], { duration: 180, easing: "ease-out" });
       flash(cell);
     }
-    row.classList.remove("leaving");
   }
 
-  #collapse(record) {
-    record.row.classList.add("leaving");
-    record.row.setAttribute("aria-hidden", "true");
-    let last = null;
-    for (const { inner } of record.cells) {
-      const height = inner.offsetHeight;
-      last = inner.animate(
-        [
-          { height: `${height}px`, overflow: "hidden" },
-          { height: "0px", paddingTop: "0px", paddingBottom: "0px", opacity: 0, overflow: "hidden" },
-        ],
-        { duration: 180, easing: "ease-in", fill: "forwards" },
-      );
-    }
+  #collapse({ row, cells }) {
+    row.classList.add("leaving");
+    row.setAttribute("aria-hidden", "true");
+    const height = row.offsetHeight;
+    const timing = { duration: 180, easing: "ease-in", fill: "forwards" };
+    const animations = cells.map(({ inner }) => inner.animate([{ height: `${height}px`, overflow: "hidden" }, NOTHING], timing));
     // A row that has collapsed is not used again: its animations still hold it at nothing.
-    last.finished.then(() => record.row.remove(), () => record.row.remove());
+    const remove = () => row.remove();
+    animations[0].finished.then(remove, remove);
   }
 
-  #firstStaying() {
-    const first = this.#body.firstElementChild;
-    return first?.classList.contains("leaving") ? this.#following(first) : first;
-  }
-
+  /** Returns the next row that stays, or the first after null. */
   #following(row) {
-    let next = row.nextElementSibling;
+    let next = row === null ? this.#body.firstElementChild : row.nextElementSibling;
     while (next?.classList.contains("leaving")) next = next.nextElementSibling;
     return next;
   }

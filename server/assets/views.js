@@ -38,7 +38,7 @@ export function latest(content) {
         },
       },
       { label: "total", kind: "number", text: (row) => money(row.total) },
-      { label: "placed at", kind: "number", text: (row) => clock(instant(row.placed_at)) },
+      { label: "placed at", kind: "number time", text: (row) => clock(instant(row.placed_at)) },
     ],
     { empty: "No orders yet. Insert one into “orders”, from anywhere, and it appears here." },
   );
@@ -78,9 +78,10 @@ export function revenue(content, whole) {
     const name = made("span", "", entry);
     const amount = made("span", "measure", entry);
     const fill = made("div", "fill", made("div", "track", entry));
-    return { entry, name, amount, fill, text: null };
+    return { entry, name, amount, fill, text: null, share: null };
   };
   let checks = 0;
+  let saidAt = 0;
   return {
     isEmpty: noRows,
     empty: "No orders, no revenue. Insert an order, and its region gets a bar.",
@@ -96,13 +97,15 @@ export function revenue(content, whole) {
         const slot = entries.get(key) ?? create();
         entries.set(key, slot);
         if (list.children[index] !== slot.entry) list.insertBefore(slot.entry, list.children[index] ?? null);
-        slot.name.textContent = row.region;
-        slot.fill.style.transform = `scaleX(${Math.max(0, Number(row.revenue) / greatest)})`;
+        const share = Math.max(0, Number(row.revenue) / greatest).toFixed(4);
+        if (slot.share !== share) slot.fill.style.transform = `scaleX(${share})`;
+        slot.share = share;
         const text = money(row.revenue, 2);
-        if (slot.text !== null && slot.text !== text) flash(slot.amount);
-        if (slot.text !== text) slot.amount.textContent = text;
+        if (slot.text === text) return;
+        if (slot.text === null) slot.name.textContent = row.region;
+        else flash(slot.amount);
+        slot.amount.textContent = text;
         slot.text = text;
-        slot.entry.title = `${decimal(row.orders)} orders`;
       });
     },
     /** Compares the regions with the total, digit for digit; call after both have been painted. */
@@ -112,6 +115,8 @@ export function revenue(content, whole) {
       const parts = result.value.reduce((sum, row) => sum + (scaled(row.revenue, 6) ?? 0n), 0n);
       const difference = (scaled(total.value[0].revenue ?? "0", 6) ?? 0n) - parts;
       checks += 1;
+      if (difference === 0n && performance.now() - saidAt < 1_000) return;
+      saidAt = performance.now();
       agree.dataset.state = difference === 0n ? "ready" : "error";
       agree.textContent =
         difference === 0n
@@ -145,7 +150,7 @@ export function totals(content, rates) {
       orders.figure.set(decimal(row.orders));
       revenueSum.figure.set(money(row.revenue ?? "0", 0));
       average.figure.set(row.average === null ? "–" : money(row.average));
-      revenueSum.below.textContent = `${money(row.revenue ?? "0")} to the cent`;
+      revenueSum.below.textContent = `exactly ${money(row.revenue ?? "0")}`;
       average.below.textContent = "revenue ÷ orders";
       const now = Date.now();
       const count = Number(row.orders);
@@ -161,8 +166,8 @@ export function totals(content, rates) {
 export function minutes(content) {
   const line = new MinuteLine(made("div", "plot", content));
   const caption = made("p", "caption", content);
-  const words = () => {
-    const { current, previous, trailing } = line.last(Date.now());
+  const words = (nowMs) => {
+    const { current, previous, trailing } = line.last(nowMs);
     const text =
       trailing === null
         ? `${decimal(current)} so far in the first minute`
@@ -175,12 +180,12 @@ export function minutes(content) {
     paint({ value }) {
       line.set(value.map((row) => [instant(row.minute), Number(row.orders)]));
       line.draw(Date.now());
-      words();
+      words(Date.now());
     },
     /** Time passes also when nothing changes. */
-    tick() {
-      line.draw(Date.now());
-      words();
+    tick(nowMs) {
+      line.draw(nowMs);
+      words(nowMs);
     },
   };
 }
