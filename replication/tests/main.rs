@@ -1,0 +1,8 @@
+//! Integration tests of `convoy-replication`, in one binary: they share one private server.
+//!
+//! A test that proves a rule of `docs/postgres.md` starts with the rule's number.
+
+mod rows;
+mod server;
+mod slots;
+mod support;
