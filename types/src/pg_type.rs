@@ -180,3 +180,49 @@ pub enum Collation {
     /// Neither equality nor order are the bytes'.
     Nondeterministic,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_orders_by_bytes_alone() {
+        for ty in [PgType::Text, PgType::Varchar, PgType::Bpchar] {
+            assert!(ty.has_order(Collation::ByteOrder) && ty.has_equality(Collation::ByteOrder));
+            assert!(
+                !ty.has_order(Collation::Deterministic)
+                    && ty.has_equality(Collation::Deterministic)
+            );
+            assert!(
+                !ty.has_order(Collation::Nondeterministic)
+                    && !ty.has_equality(Collation::Nondeterministic)
+            );
+        }
+    }
+
+    #[test]
+    fn labels_have_equality_and_arrays_have_neither() {
+        assert!(
+            PgType::Enum.has_equality(Collation::None) && !PgType::Enum.has_order(Collation::None)
+        );
+        for ty in [PgType::Jsonb, PgType::Other, PgType::from_oid(1007)] {
+            assert!(!ty.has_equality(Collation::None) && !ty.has_order(Collation::None), "{ty:?}");
+        }
+        assert!(
+            PgType::Int4.has_order(Collation::None) && PgType::Interval.has_order(Collation::None)
+        );
+    }
+
+    #[test]
+    fn only_one_level_of_arrays_is_shown() {
+        let array = |element| PgType::Array(Box::new(element));
+        assert!(PgType::Jsonb.shows_json() && array(PgType::Jsonb).shows_json());
+        assert!(!PgType::Other.shows_json() && !array(PgType::Other).shows_json());
+        assert!(!array(array(PgType::Int4)).shows_json());
+        // A json column, and an oid nobody has.
+        assert_eq!(
+            (PgType::from_oid(114), PgType::from_oid(u32::MAX)),
+            (PgType::Other, PgType::Other)
+        );
+    }
+}
