@@ -1,3 +1,4 @@
 //! Integration tests of `convoy-postgres`, in one binary: they share one private server.
 
 mod launcher;
+mod value_laws;
