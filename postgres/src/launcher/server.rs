@@ -29,6 +29,9 @@ use super::{Fsync, LaunchOptions, Listen, Shutdown};
 const INITDB_LIMIT: Duration = Duration::from_secs(120);
 /// How long a fast shutdown may take before an immediate one is asked for, and that before SIGKILL.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The same for a server whose data go with it. A fast shutdown waits until every replication
+/// client has received all; in a drop that client may be on the very thread that waits here.
+const DISCARD_LIMIT: Duration = Duration::from_millis(500);
 /// The port where nothing listens on TCP: it only names the socket.
 const SOCKET_PORT: u16 = 5432;
 
@@ -145,7 +148,7 @@ fn keep(options: &LaunchOptions, started: oneshot::Sender<Started>, inbox: &mpsc
         // A caller that no longer waits for its answer is no error.
         match order {
             Order::Up(port, reply) => drop(reply.send(server.up(port))),
-            Order::Down(how, reply) => drop(reply.send(server.down(how))),
+            Order::Down(how, reply) => drop(reply.send(server.down(how, STOP_LIMIT))),
             Order::HasEnded(reply) => drop(reply.send(server.has_ended())),
         }
     }
@@ -232,19 +235,23 @@ impl Server {
     }
 
     /// Stops the server and reaps it; one that does not obey gets the next harder signal.
-    fn down(&mut self, how: Shutdown) -> Result<(), LaunchError> {
+    ///
+    /// `patience` is what the first signal gets.
+    fn down(&mut self, how: Shutdown, patience: Duration) -> Result<(), LaunchError> {
         let Some(child) = &mut self.process else { return Ok(()) };
         let signals = match how {
             Shutdown::Fast => &[Signal::Int, Signal::Quit, Signal::Kill][..],
             Shutdown::Immediate => &[Signal::Quit, Signal::Kill],
             Shutdown::Kill => &[Signal::Kill],
         };
+        let mut limit = patience;
         for signal in signals {
             if matches!(child.try_wait(), Ok(None)) {
                 // Not reaped yet, so the pid is still its.
                 process::send(child.id(), *signal);
             }
-            let waited = process::wait(child, STOP_LIMIT, &|| false, || ());
+            let waited = process::wait(child, limit, &|| false, || ());
+            limit = STOP_LIMIT;
             if let Waited::Ended(_) = waited.map_err(LaunchError::io("wait for postgres"))? {
                 self.current.pid.store(0, Ordering::Relaxed);
                 self.process = None;
@@ -264,7 +271,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = self.down(Shutdown::Fast) {
+        if let Err(error) = self.down(Shutdown::Fast, DISCARD_LIMIT) {
             tracing::error!(%error, "the private Postgres was left running");
         }
     }
