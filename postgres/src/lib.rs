@@ -1,4 +1,33 @@
 //! Everything in Convoy that asks the database.
+//!
+//! [`PostgresDatabase`] is the engine's `Database`: it describes statements, publishes tables, reads results at
+//! snapshots that can be stitched to the stream, and watches the catalog. `docs/postgres.md` has the rules that the
+//! modules cite as P1 to P14. [`launcher`] starts a Postgres of our own.
 
+mod cast;
+mod catalog;
+mod collation;
+mod connect;
+mod database;
+mod describe;
+mod error;
+mod functions;
 pub mod launcher;
+mod names;
+mod pool;
+mod publication;
+mod read;
+mod session;
 pub mod testing;
+mod text_param;
+mod tls;
+mod types;
+mod watch;
+mod worker;
+
+pub use connect::{Connection, connect};
+pub use database::{DatabaseOptions, PostgresDatabase, Sink};
+pub use error::PostgresError;
+pub use pool::{Lease, Pool};
+pub use publication::{FULL, INSERTS_ONLY, PublishMode};
+pub use session::SessionOptions;

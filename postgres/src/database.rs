@@ -1,0 +1,418 @@
+//! [`PostgresDatabase`]: the engine's [`Database`], whose calls return at once and whose answers are events.
+//!
+//! Each call becomes a task on the runtime that the caller names. How much runs at a time is bounded by the pools;
+//! what waits for a connection waits for a limited time and then fails.
+
+use crate::cast::cast;
+use crate::catalog;
+use crate::collation::Collations;
+use crate::describe;
+use crate::error::PostgresError;
+use crate::pool::Pool;
+use crate::publication::{PublishMode, Publisher};
+use crate::read::{self, Read, ReadContext};
+use crate::session::SessionOptions;
+use crate::watch::{self, Watched};
+use convoy_engine::{
+    CastId, CastRequest, Database, DescribeId, Described, ErrorCode, Event, QueryError, QueryRead,
+    ReadId, Snapshot, Statement, StatementFacts, TableKind,
+};
+use convoy_types::{DatabaseUrl, RelationId};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Connections for what must never wait behind reads: flushes, probes, the watch, publications.
+const CONTROL_CONNECTIONS: usize = 4;
+
+/// Where events go. Must not block for long: it is called on the runtime's threads.
+pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// How a database is used.
+#[derive(Clone, Debug)]
+pub struct DatabaseOptions {
+    /// Where it is, and who reads named queries.
+    pub url: DatabaseUrl,
+    /// Who reads ad hoc SQL, where that is somebody else (`--sql-role`).
+    pub ad_hoc_url: Option<DatabaseUrl>,
+    /// What sessions have set.
+    pub session: SessionOptions,
+    /// At most so many connections for reads; as many again for ad hoc SQL where it has its own role.
+    pub connections_max: usize,
+    /// At most so long is waited for one of them.
+    pub connection_wait_max: Duration,
+    /// Connections that one read may take beside its own.
+    pub helpers_max: usize,
+    /// A read whose queries still wait after this long takes a helper.
+    pub helper_after: Duration,
+    /// How often the catalog is looked at.
+    pub watch_interval: Duration,
+    /// How long a newly published table waits for transactions that were writing to it.
+    pub publish_wait_max: Duration,
+    /// Whether tables are published.
+    pub publish: PublishMode,
+    /// Whether every snapshot is exported and named, for tests that compare.
+    pub export_snapshots: bool,
+}
+
+impl DatabaseOptions {
+    /// Returns the usual options for a database.
+    pub fn new(url: DatabaseUrl) -> DatabaseOptions {
+        DatabaseOptions {
+            url,
+            ad_hoc_url: None,
+            session: SessionOptions::default(),
+            connections_max: 12,
+            connection_wait_max: Duration::from_secs(30),
+            helpers_max: 4,
+            helper_after: Duration::from_millis(5),
+            watch_interval: Duration::from_secs(1),
+            publish_wait_max: Duration::from_secs(30),
+            publish: PublishMode::Add,
+            export_snapshots: false,
+        }
+    }
+}
+
+/// The database of the engine.
+pub struct PostgresDatabase {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    /// The open reads. The engine's thread alone adds; a read's own task takes it out when it is over.
+    reads: Arc<Mutex<HashMap<ReadId, mpsc::UnboundedSender<ReadCommand>>>>,
+    watcher: JoinHandle<()>,
+}
+
+/// What all tasks share.
+struct Shared {
+    context: Arc<ReadContext>,
+    control: Pool,
+    publisher: Publisher,
+    collations: Collations,
+    sink: Sink,
+    flushing: AtomicU8,
+    watch_interval: Duration,
+}
+
+/// What the engine says to an open read.
+enum ReadCommand {
+    TakeSnapshot(Duration),
+    Run(Vec<QueryRead>),
+}
+
+impl PostgresDatabase {
+    /// Returns the database, whose tasks run on this runtime and whose answers go to this sink. Connects when first
+    /// asked.
+    pub fn new(options: DatabaseOptions, runtime: Handle, sink: Sink) -> PostgresDatabase {
+        let pool = |url: DatabaseUrl, connections_max| {
+            let session = options.session.clone();
+            Pool::new(url, session, connections_max, options.connection_wait_max)
+        };
+        let control = pool(options.url.clone(), CONTROL_CONNECTIONS);
+        let publisher = Publisher::new(control.clone(), options.publish, options.publish_wait_max);
+        let connections_max = options.connections_max.max(1);
+        let context = ReadContext {
+            main: pool(options.url.clone(), connections_max),
+            ad_hoc: options.ad_hoc_url.clone().map(|url| pool(url, connections_max)),
+            watched: Watched::default(),
+            helpers_max: options.helpers_max,
+            helper_after: options.helper_after,
+            export_snapshots: options.export_snapshots,
+        };
+        let shared = Arc::new(Shared {
+            context: Arc::new(context),
+            control,
+            publisher,
+            collations: Collations::default(),
+            sink,
+            flushing: AtomicU8::new(IDLE),
+            watch_interval: options.watch_interval,
+        });
+        let watcher = runtime.spawn(keep_watching(shared.clone()));
+        PostgresDatabase { shared, runtime, reads: Arc::default(), watcher }
+    }
+
+    /// Makes our publications where they are missing: they must be there before the replication slot is (P1).
+    ///
+    /// # Errors
+    /// When the role may not make them: with the SQL for somebody who may.
+    pub async fn create_publications(&self) -> Result<(), QueryError> {
+        self.shared.publisher.create().await
+    }
+
+    /// Asks what a statement reads, takes and gives, for callers without an engine.
+    ///
+    /// # Errors
+    /// What Postgres says of the statement, and why a table of it can't be published.
+    pub async fn facts(&self, statement: &Statement) -> Described {
+        self.shared.describe(statement).await
+    }
+
+    fn send(&self, id: ReadId, command: ReadCommand) {
+        let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = match reads.get(&id) {
+            Some(read) => match read.send(command) {
+                Ok(()) => return,
+                Err(mpsc::error::SendError(command)) => command,
+            },
+            None => command,
+        };
+        drop(reads);
+        let message = "the read is over";
+        let error = || QueryError::new(ErrorCode::Unavailable, message);
+        match gone {
+            ReadCommand::TakeSnapshot(_) => {
+                (self.shared.sink)(Event::SnapshotTaken(id, Err(error())));
+            }
+            ReadCommand::Run(queries) => {
+                for query in queries {
+                    (self.shared.sink)(Event::QueryRead(id, query.query, Err(error())));
+                }
+                (self.shared.sink)(Event::ReadFinished(id));
+            }
+        }
+    }
+}
+
+impl Drop for PostgresDatabase {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl Database for PostgresDatabase {
+    fn describe(&mut self, id: DescribeId, statement: &Arc<Statement>) {
+        let (shared, statement) = (self.shared.clone(), statement.clone());
+        self.runtime.spawn(async move {
+            let described = shared.describe(&statement).await;
+            (shared.sink)(Event::Described(id, Box::new(described)));
+        });
+    }
+
+    fn cast(&mut self, id: CastId, values: Vec<CastRequest>) {
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move {
+            let outcomes = cast(&shared.context.main, &values).await;
+            (shared.sink)(Event::Cast(id, outcomes));
+        });
+    }
+
+    fn open_read(&mut self, id: ReadId, tables: Vec<RelationId>) {
+        // Unbounded in type only: the engine says two or three things to a read.
+        let (commands, inbox) = mpsc::unbounded_channel();
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).insert(id, commands);
+        let (shared, reads) = (self.shared.clone(), self.reads.clone());
+        self.runtime.spawn(async move {
+            shared.read(id, tables, inbox).await;
+            reads.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+    }
+
+    fn take_snapshot(&mut self, id: ReadId, delay: Duration) {
+        self.send(id, ReadCommand::TakeSnapshot(delay));
+    }
+
+    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>) {
+        self.send(id, ReadCommand::Run(queries));
+    }
+
+    fn close_read(&mut self, id: ReadId) {
+        // The read's task sees its inbox close.
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    fn flush_wal(&mut self) {
+        // One for all who wait; whoever asks while one is under way may need what was written since, so one more.
+        let before = self.shared.flushing.swap(AGAIN, Ordering::AcqRel);
+        if before != IDLE {
+            return;
+        }
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move {
+            loop {
+                shared.flushing.store(UNDER_WAY, Ordering::Release);
+                if let Err(error) = shared.flush().await {
+                    tracing::warn!(error = %error.chain(), "could not make the server flush its WAL");
+                }
+                let done = shared.flushing.compare_exchange(
+                    UNDER_WAY,
+                    IDLE,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                );
+                if done.is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn probe_snapshot(&mut self) {
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move {
+            let probed = shared.probe().await;
+            (shared.sink)(Event::SnapshotProbed(probed));
+        });
+    }
+
+    fn watch(&mut self, tables: Vec<RelationId>) {
+        self.shared.context.watched.set(tables);
+    }
+}
+
+// The states of `Shared::flushing`.
+const IDLE: u8 = 0;
+const UNDER_WAY: u8 = 1;
+const AGAIN: u8 = 2;
+
+impl Shared {
+    async fn describe(&self, statement: &Statement) -> Described {
+        let pool = match (&statement.name, &self.context.ad_hoc) {
+            (None, Some(ad_hoc)) => ad_hoc,
+            _ => &self.context.main,
+        };
+        let watched = &self.context.watched;
+        let (description, look, shown) = {
+            let mut lease = pool.get().await.map_err(QueryError::from)?;
+            let look = watched.look();
+            let description = describe::describe(&mut lease, statement, &self.collations).await?;
+            let ids: Vec<RelationId> = description.trees.keys().copied().collect();
+            // As the server's own role, since the watch will compare with what that sees; in this transaction where
+            // the two are one.
+            let shown = match pool.user() == self.control.user() {
+                true => watch::fingerprints(lease.client(), &ids).await?,
+                false => self.fingerprints(&ids).await?,
+            };
+            (description, look, shown)
+        };
+        let is_view = |id: &RelationId| {
+            description.trees.get(id).is_some_and(|tree| tree.root.kind == TableKind::View)
+        };
+        let (views, tables): (Vec<RelationId>, Vec<RelationId>) =
+            description.trees.keys().copied().partition(is_view);
+        watched.link(&views, &tables);
+        self.tell_changed(watched.observe(look, &shown));
+        let publications = match self.publisher.publish(&description.trees).await {
+            Ok(publications) => publications,
+            // It is read on an interval, or when others change: no need of the stream.
+            Err(error) if error.code == ErrorCode::InvalidArgs && has_way_out(statement) => {
+                tracing::debug!(%error, "a table is not published");
+                HashMap::new()
+            }
+            Err(error) => return Err(error),
+        };
+        let (facts, tables) = description.take();
+        Ok(StatementFacts { tables: catalog::published(tables, &publications), ..facts })
+    }
+
+    async fn fingerprints(
+        &self,
+        ids: &[RelationId],
+    ) -> Result<Vec<(RelationId, watch::Fingerprint)>, PostgresError> {
+        let lease = self.control.get().await?;
+        watch::fingerprints(lease.client(), ids).await
+    }
+
+    async fn read(
+        &self,
+        id: ReadId,
+        tables: Vec<RelationId>,
+        mut inbox: mpsc::UnboundedReceiver<ReadCommand>,
+    ) {
+        let opened = tokio::select! {
+            opened = Read::open(self.context.clone(), tables) => opened,
+            () = closed(&mut inbox) => return,
+        };
+        let mut read = match opened {
+            Ok(read) => read,
+            Err(error) => return (self.sink)(Event::ReadOpened(id, Err(error))),
+        };
+        (self.sink)(Event::ReadOpened(id, Ok(())));
+        while let Some(command) = inbox.recv().await {
+            match command {
+                ReadCommand::TakeSnapshot(delay) => {
+                    let taken = read.take_snapshot(delay).await;
+                    (self.sink)(Event::SnapshotTaken(id, taken));
+                }
+                ReadCommand::Run(queries) => {
+                    let answer = |(query, result)| (self.sink)(Event::QueryRead(id, query, result));
+                    let changed = tokio::select! {
+                        changed = read.run(queries, &answer) => changed,
+                        () = closed(&mut inbox) => return read.abandon(),
+                    };
+                    self.tell_changed(changed);
+                    return (self.sink)(Event::ReadFinished(id));
+                }
+            }
+        }
+    }
+
+    /// Says that tables are no longer what they were; publishes them anew first, since one that lost its identity
+    /// must not stay where its updates are published (P1).
+    fn tell_changed(&self, changed: Vec<RelationId>) {
+        if !changed.is_empty() {
+            self.publisher.forget(&changed);
+            tracing::info!(?changed, "tables have changed in the catalog");
+            (self.sink)(Event::CatalogChanged(changed));
+        }
+    }
+
+    async fn flush(&self) -> Result<(), PostgresError> {
+        let lease = self.control.get().await?;
+        // A local commit: a synchronous standby that hangs must not hold it up.
+        let script = "BEGIN; SET LOCAL synchronous_commit = local; \
+                      SELECT pg_catalog.pg_logical_emit_message(true, 'convoy', ''); COMMIT";
+        Ok(lease.client().batch_execute(script).await?)
+    }
+
+    async fn probe(&self) -> Result<Snapshot, QueryError> {
+        let mut lease = self.control.get().await.map_err(QueryError::from)?;
+        read::snapshot(&mut lease).await
+    }
+
+    async fn look_at_catalog(&self) -> Result<(), PostgresError> {
+        let watched = &self.context.watched;
+        let tables = watched.to_look_at();
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let lease = self.control.get().await?;
+        let look = watched.look();
+        let shown = watch::fingerprints(lease.client(), &tables).await?;
+        let changed = watched.observe(look, &shown);
+        if !changed.is_empty() {
+            self.publisher.forget(&changed);
+            let trees = catalog::trees(lease.client(), &changed).await?;
+            drop(lease);
+            if let Err(error) = self.publisher.publish(&trees).await {
+                tracing::warn!(%error, "could not bring the publications up to date");
+            }
+            self.tell_changed(changed);
+        }
+        Ok(())
+    }
+}
+
+fn has_way_out(statement: &Statement) -> bool {
+    statement.directives.refresh.is_some() || !statement.directives.depends.is_empty()
+}
+
+/// Waits until the engine has closed the read. Commands that come meanwhile come too early and are dropped.
+async fn closed(inbox: &mut mpsc::UnboundedReceiver<ReadCommand>) {
+    while inbox.recv().await.is_some() {}
+}
+
+async fn keep_watching(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(shared.watch_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = shared.look_at_catalog().await {
+            tracing::debug!(error = %error.chain(), "could not look at the catalog");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A bounded set of connections: how many there are, who waits for one, and what a connection goes through before
+//! somebody else gets it.
+
+use crate::connect::{Connection, connect};
+use crate::error::PostgresError;
+use crate::session::{RESET, SessionOptions};
+use convoy_types::DatabaseUrl;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A connection older than this is replaced, so that changed settings of the role come into force.
+const AGE_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long the clean-up of a connection may take before it is thrown away.
+const RESET_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A bounded set of connections as one role; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    url: DatabaseUrl,
+    session: SessionOptions,
+    connections_max: usize,
+    wait_max: Duration,
+    permits: Arc<Semaphore>,
+    // Invariant: never longer than `connections_max`, as each was leased with a permit.
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// A connection that is ours until it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    /// None only while it is being dropped.
+    connection: Option<Connection>,
+    permit: Option<OwnedSemaphorePermit>,
+    pool: Arc<Inner>,
+    state: LeaseState,
+}
+
+/// What must happen to a connection when its lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeaseState {
+    /// Nothing: no transaction, no setting, no lock.
+    Clean,
+    /// It goes through [`RESET`].
+    Used,
+    /// It is closed.
+    Broken,
+}
+
+impl Pool {
+    /// Returns a pool that connects when it is first asked.
+    pub fn new(
+        url: DatabaseUrl,
+        session: SessionOptions,
+        connections_max: usize,
+        wait_max: Duration,
+    ) -> Pool {
+        Pool(Arc::new(Inner {
+            url,
+            session,
+            connections_max,
+            wait_max,
+            permits: Arc::new(Semaphore::new(connections_max)),
+            idle: Mutex::default(),
+        }))
+    }
+
+    /// Returns a connection, an idle one if there is one.
+    ///
+    /// # Errors
+    /// [`PostgresError::PoolBusy`] when all are in use for too long, and whatever stands in the way of a new one.
+    pub async fn get(&self) -> Result<Lease, PostgresError> {
+        let busy = || PostgresError::PoolBusy {
+            connections_max: self.0.connections_max,
+            limit: self.0.wait_max,
+        };
+        let waiting = self.0.permits.clone().acquire_owned();
+        let permit = tokio::time::timeout(self.0.wait_max, waiting)
+            .await
+            .map_err(|_| busy())?
+            .map_err(|_| busy())?;
+        self.lease(permit).await
+    }
+
+    /// Returns a connection if one may be had without waiting for somebody else to give his back.
+    pub async fn try_get(&self) -> Option<Result<Lease, PostgresError>> {
+        let permit = self.0.permits.clone().try_acquire_owned().ok()?;
+        Some(self.lease(permit).await)
+    }
+
+    async fn lease(&self, permit: OwnedSemaphorePermit) -> Result<Lease, PostgresError> {
+        let connection = match self.0.take_idle() {
+            Some(connection) => connection,
+            None => connect(&self.0.url, &self.0.session).await?,
+        };
+        Ok(Lease {
+            connection: Some(connection),
+            permit: Some(permit),
+            pool: self.0.clone(),
+            state: LeaseState::Clean,
+        })
+    }
+
+    /// Returns the role that the connections log in as.
+    pub fn user(&self) -> &str {
+        &self.0.url.user
+    }
+
+    /// Closes the idle connections; those in use close when they come back.
+    pub fn close_idle(&self) {
+        self.0.idle().clear();
+    }
+}
+
+impl Inner {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle();
+        while let Some(connection) = idle.pop() {
+            if !connection.is_closed() && connection.age() < AGE_MAX {
+                return Some(connection);
+            }
+        }
+        None
+    }
+}
+
+impl Lease {
+    /// Says that a transaction begins, or anything else that the next user must not meet.
+    pub fn mark_used(&mut self) {
+        if self.state == LeaseState::Clean {
+            self.state = LeaseState::Used;
+        }
+    }
+
+    /// Says that the connection must not be used again.
+    pub fn mark_broken(&mut self) {
+        self.state = LeaseState::Broken;
+    }
+}
+
+impl Deref for Lease {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("only drop takes it out")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("only drop takes it out")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let (permit, pool) = (self.permit.take(), self.pool.clone());
+        if connection.is_closed() || self.state == LeaseState::Broken {
+            return;
+        }
+        if self.state == LeaseState::Clean {
+            pool.idle().push(connection);
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let reset = connection.client().batch_execute(RESET);
+            match tokio::time::timeout(RESET_TIMEOUT, reset).await {
+                Ok(Ok(())) => pool.idle().push(connection),
+                Ok(Err(error)) => tracing::debug!(%error, "a connection could not be reset"),
+                Err(_) => tracing::debug!("a connection could not be reset in time"),
+            }
+            drop(permit);
+        });
+    }
+}

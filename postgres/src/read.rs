@@ -1,0 +1,356 @@
+//! One read: a transaction that locks first, then takes its snapshot, then reads the results of many queries at it
+//! (`docs/postgres.md`, P3, P5 and P13).
+//!
+//! The transaction that took the snapshot stays open until everything is answered, and holds the locks; where a query
+//! is slow, helpers on other connections import its snapshot and take the rest (`worker`).
+
+use crate::error::{PostgresError, query_error};
+use crate::pool::{Lease, Pool};
+use crate::watch::{self, Watched};
+use crate::worker::{Jobs, Worker};
+use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadingRole, Snapshot, TextRow};
+use convoy_query_index::QueryId;
+use convoy_types::{Lsn, RelationId};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// The statement that takes the snapshot; its parts are evaluated in order, the position after the snapshot.
+const SNAPSHOT_SQL: &str = "\
+SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
+            ELSE pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END,
+       pg_catalog.current_setting('synchronous_standby_names')";
+
+/// The names of tables, asked before the transaction begins.
+const NAMES_SQL: &str = "\
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
+       pg_catalog.has_table_privilege(c.oid, 'SELECT')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = ANY($1::pg_catalog.oid[]) ORDER BY c.oid";
+
+/// Tables whose files are no longer those that the snapshot shows: somebody truncated or rewrote them since. The
+/// left side is the snapshot's, the right one today's.
+const REWRITTEN_SQL: &str = "\
+WITH RECURSIVE tree(id) AS (
+  SELECT asked FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS asked
+  UNION
+  SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id
+)
+SELECT c.relname::text FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.id
+WHERE c.relkind = 'r'
+  AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode LIMIT 1";
+
+/// What all reads share.
+#[derive(Debug)]
+pub(crate) struct ReadContext {
+    pub(crate) main: Pool,
+    pub(crate) ad_hoc: Option<Pool>,
+    pub(crate) watched: Watched,
+    /// Helpers that one read may take beside its own connection.
+    pub(crate) helpers_max: usize,
+    /// The queue is given this long before a helper is taken.
+    pub(crate) helper_after: Duration,
+    /// Whether every snapshot is exported, for tests that compare.
+    pub(crate) export_snapshots: bool,
+}
+
+/// What becomes of a query of a read.
+pub(crate) type Answer = (QueryId, Result<Vec<TextRow>, QueryError>);
+
+/// An open read: its connection is in a transaction that holds the locks.
+#[derive(Debug)]
+pub(crate) struct Read {
+    context: Arc<ReadContext>,
+    lease: Lease,
+    tables: Vec<RelationId>,
+    /// `BEGIN` and `LOCK TABLE`, to be sent again when the snapshot is taken again.
+    begin: String,
+    /// Tables that the role may not lock: it has rights on columns only.
+    unlocked: Vec<u32>,
+    has_snapshot: bool,
+    exported: Option<String>,
+}
+
+impl Read {
+    /// Takes a connection, begins and locks.
+    pub(crate) async fn open(
+        context: Arc<ReadContext>,
+        tables: Vec<RelationId>,
+    ) -> Result<Read, QueryError> {
+        let mut lease = context.main.get().await?;
+        // A connection that died while it was idle: the next one is fresh or tells the reason.
+        let (begin, unlocked) = match lock_script(&lease, &tables).await {
+            Err(PostgresError::Query(error)) if error.is_closed() => {
+                lease.mark_broken();
+                drop(lease);
+                context.main.close_idle();
+                lease = context.main.get().await?;
+                lock_script(&lease, &tables).await?
+            }
+            other => other?,
+        };
+        let mut read =
+            Read { context, lease, tables, begin, unlocked, has_snapshot: false, exported: None };
+        read.begin().await?;
+        Ok(read)
+    }
+
+    async fn begin(&mut self) -> Result<(), QueryError> {
+        self.lease.mark_used();
+        self.lease.client().batch_execute(&self.begin).await.map_err(|error| {
+            if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+                let message = format!(
+                    "somebody holds a lock on one of the tables that keeps readers out \
+                     (TRUNCATE, ALTER TABLE, VACUUM FULL …): {}",
+                    query_error(&error, None).message
+                );
+                return QueryError::new(ErrorCode::Timeout, message);
+            }
+            query_error(&error, None)
+        })
+    }
+
+    /// Takes the snapshot; a second time in a new transaction with the same locks.
+    pub(crate) async fn take_snapshot(&mut self, delay: Duration) -> Result<Snapshot, QueryError> {
+        if self.has_snapshot {
+            self.lease.client().batch_execute("ROLLBACK").await.map_err(PostgresError::from)?;
+            self.has_snapshot = false;
+            self.exported = None;
+            tokio::time::sleep(delay).await;
+            self.begin().await?;
+        } else if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let mut snapshot = snapshot(&mut self.lease).await?;
+        self.has_snapshot = true;
+        if self.context.export_snapshots {
+            self.exported = Some(export(&self.lease).await?);
+            snapshot.exported.clone_from(&self.exported);
+        }
+        Ok(snapshot)
+    }
+
+    /// Reads the queries' results and hands each over as it comes. Returns the tables whose catalogue entries are
+    /// not what they were.
+    pub(crate) async fn run(
+        &mut self,
+        queries: Vec<QueryRead>,
+        answer: &(dyn Fn(Answer) + Send + Sync),
+    ) -> Vec<RelationId> {
+        let look = self.context.watched.look();
+        let (main, ad_hoc): (Vec<_>, Vec<_>) = queries
+            .into_iter()
+            .partition(|query| query.role == ReadingRole::Server || self.context.ad_hoc.is_none());
+        let held_back = Mutex::new(Vec::new());
+        let hold_back = |answer: Answer| {
+            held_back.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+        };
+        let to: &(dyn Fn(Answer) + Send + Sync) =
+            if self.unlocked.is_empty() { answer } else { &hold_back };
+        self.answer_all(main, ad_hoc, to).await;
+        if !self.unlocked.is_empty() {
+            let rewritten = self.rewritten().await;
+            for (query, result) in held_back.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                match &rewritten {
+                    Some(error) => answer((query, Err(error.clone()))),
+                    None => answer((query, result)),
+                }
+            }
+        }
+        // At this very snapshot: what these results don't fit is found out with them, not a second later.
+        match watch::fingerprints(self.lease.client(), &self.tables).await {
+            Ok(shown) => self.context.watched.observe(look, &shown),
+            Err(error) => {
+                tracing::debug!(error = %error.chain(), "could not look at the catalog inside a read");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn answer_all(
+        &mut self,
+        main: Vec<QueryRead>,
+        ad_hoc: Vec<QueryRead>,
+        answer: &(dyn Fn(Answer) + Send + Sync),
+    ) {
+        let needs_export = main.len() > 1 || !ad_hoc.is_empty();
+        if needs_export && self.exported.is_none() {
+            match export(&self.lease).await {
+                Ok(name) => self.exported = Some(name),
+                Err(error) => {
+                    let error = QueryError::from(error);
+                    for query in main.into_iter().chain(ad_hoc) {
+                        answer((query.query, Err(error.clone())));
+                    }
+                    return;
+                }
+            }
+        }
+        let main = Jobs::new(main, answer);
+        let ad_hoc = Jobs::new(ad_hoc, answer);
+        let own_is_done = Notify::new();
+        let own = async {
+            Worker::new(&mut self.lease).work(&main).await;
+            own_is_done.notify_one();
+        };
+        let exported = self.exported.clone();
+        let helpers = help_out(&self.context, exported.as_deref(), &main, &ad_hoc, &own_is_done);
+        tokio::join!(own, helpers);
+        // What a helper gave back when its connection broke.
+        Worker::new(&mut self.lease).work(&main).await;
+        main.fail_rest();
+        ad_hoc.fail_rest();
+    }
+
+    /// Returns the error for results that a truncated or rewritten table may have spoilt.
+    async fn rewritten(&self) -> Option<QueryError> {
+        let parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
+            &[(&self.unlocked, Type::OID_ARRAY)];
+        match self.lease.client().query_typed(REWRITTEN_SQL, parameters).await {
+            Ok(rows) if rows.is_empty() => None,
+            Ok(rows) => {
+                let table: String = rows[0].try_get(0).unwrap_or_default();
+                let message = format!("{table} was truncated or rewritten while it was read");
+                Some(QueryError::new(ErrorCode::Unavailable, message))
+            }
+            Err(error) => Some(query_error(&error, None)),
+        }
+    }
+
+    /// Stops what the connection is doing, for nobody wants the answers any more.
+    pub(crate) fn abandon(mut self) {
+        self.lease.canceller().cancel();
+        self.lease.mark_broken();
+    }
+}
+
+/// Whether a helper's failure to get a connection or the snapshot is the queries' failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Must {
+    Answer,
+    Try,
+}
+
+/// Takes helpers, one after another, as long as queries still wait; ends when all of them have.
+async fn help_out(
+    context: &ReadContext,
+    exported: Option<&str>,
+    main: &Jobs<'_>,
+    ad_hoc: &Jobs<'_>,
+    own_is_done: &Notify,
+) {
+    let Some(exported) = exported else { return };
+    let ad_hoc_pool = context.ad_hoc.as_ref().unwrap_or(&context.main);
+    let mut helpers = FuturesUnordered::new();
+    if ad_hoc.has_waiting() {
+        helpers.push(help(ad_hoc_pool, exported, ad_hoc, Must::Answer));
+    }
+    let mut own_done = false;
+    while !(own_done && helpers.is_empty()) {
+        tokio::select! {
+            () = own_is_done.notified(), if !own_done => own_done = true,
+            Some(()) = helpers.next(), if !helpers.is_empty() => {}
+            () = tokio::time::sleep(context.helper_after) => {
+                if helpers.len() < context.helpers_max {
+                    if main.has_waiting() {
+                        helpers.push(help(&context.main, exported, main, Must::Try));
+                    } else if ad_hoc.has_waiting() {
+                        helpers.push(help(ad_hoc_pool, exported, ad_hoc, Must::Try));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes queries of a queue on another connection, at the exported snapshot.
+async fn help(pool: &Pool, exported: &str, jobs: &Jobs<'_>, must: Must) {
+    let lease = match must {
+        Must::Answer => pool.get().await,
+        Must::Try => match pool.try_get().await {
+            Some(lease) => lease,
+            None => return,
+        },
+    };
+    let imported = async {
+        let mut lease = lease?;
+        lease.mark_used();
+        // The name is Postgres' own, of hexadecimal digits and dashes.
+        let script = format!("{BEGIN}; SET TRANSACTION SNAPSHOT '{exported}'");
+        lease.client().batch_execute(&script).await?;
+        Ok::<_, PostgresError>(lease)
+    };
+    match imported.await {
+        Ok(mut lease) => Worker::new(&mut lease).work(jobs).await,
+        Err(error) if must == Must::Answer => jobs.fail(&error.into()),
+        Err(error) => tracing::debug!(error = %error.chain(), "a read goes on without a helper"),
+    }
+}
+
+async fn export(lease: &Lease) -> Result<String, PostgresError> {
+    let sql = "SELECT pg_catalog.pg_export_snapshot()";
+    Ok(lease.client().query_typed_one(sql, &[]).await?.try_get(0)?)
+}
+
+/// Takes a snapshot on a connection, and what must be known of it.
+pub(crate) async fn snapshot(lease: &mut Lease) -> Result<Snapshot, QueryError> {
+    let statement = lease
+        .prepared(&Arc::from(SNAPSHOT_SQL), &Arc::from([]))
+        .await
+        .map_err(PostgresError::from)?;
+    let row = lease.client().query_one(&statement, &[]).await.map_err(PostgresError::from)?;
+    let mark: &str = row.try_get(0).map_err(PostgresError::from)?;
+    let mark = mark.parse().map_err(|_| PostgresError::Unexpected { what: "a snapshot" })?;
+    let insert: Option<&str> = row.try_get(1).map_err(PostgresError::from)?;
+    let Some(insert) = insert else {
+        let message = "the database is a standby, whose snapshots don't say what they show; \
+                       connect to the primary, which holds the slot";
+        return Err(QueryError::new(ErrorCode::Unavailable, message));
+    };
+    let insert: Lsn =
+        insert.parse().map_err(|_| PostgresError::Unexpected { what: "a WAL position" })?;
+    let standbys: &str = row.try_get(2).map_err(PostgresError::from)?;
+    Ok(Snapshot {
+        mark,
+        settle_lsn: insert.before_bare_page_header(),
+        synchronous_standbys: !standbys.trim().is_empty(),
+        exported: None,
+    })
+}
+
+/// Returns what begins the transaction and locks the tables, and the tables that can't be locked.
+async fn lock_script(
+    lease: &Lease,
+    tables: &[RelationId],
+) -> Result<(String, Vec<u32>), PostgresError> {
+    let oids: Vec<u32> = tables.iter().map(|id| id.0).collect();
+    let mut names = Vec::new();
+    let mut unlocked = Vec::new();
+    if !oids.is_empty() {
+        for row in lease.client().query_typed(NAMES_SQL, &[(&oids, Type::OID_ARRAY)]).await? {
+            let (namespace, name): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
+            match (row.try_get(3)?, row.try_get(4)?) {
+                (false, _) => {}
+                (true, false) => unlocked.push(row.try_get(0)?),
+                (true, true) => names.push(format!(
+                    "{}.{}",
+                    convoy_engine::quote_identifier(namespace),
+                    convoy_engine::quote_identifier(name)
+                )),
+            }
+        }
+    }
+    // LOCK TABLE goes down to partitions and children by itself, and asks for rights on the parent alone.
+    let script = match names.is_empty() {
+        true => BEGIN.to_owned(),
+        false => format!("{BEGIN}; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")),
+    };
+    Ok((script, unlocked))
+}
