@@ -92,6 +92,12 @@ pub enum ReplicationError {
         /// The kind's number in the protocol.
         kind: u32,
     },
+    /// The URL insists that the password be bound to the encrypted channel, and it can't be.
+    #[error(
+        "the password can't be bound to the encrypted channel: that takes TLS and SCRAM-SHA-256, or \
+         channel_binding=prefer"
+    )]
+    NotBound,
     /// The server's part of the log-in does not add up.
     #[error("proving the password to the server")]
     LogIn {
@@ -280,6 +286,7 @@ impl ReplicationError {
             | ReplicationError::LogInRefused { .. }
             | ReplicationError::HostRefused { .. }
             | ReplicationError::AuthenticationUnsupported { .. }
+            | ReplicationError::NotBound
             | ReplicationError::LogIn { .. }
             | ReplicationError::NotReplicationRole { .. }
             | ReplicationError::WalLevel { .. }

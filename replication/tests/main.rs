@@ -2,6 +2,9 @@
 //!
 //! A test that proves a rule of `docs/postgres.md` starts with the rule's number.
 
+mod fake;
+mod log_in;
+mod protocol;
 mod rows;
 mod server;
 mod slots;

@@ -1,11 +1,14 @@
 //! Proving to the server who we are: SCRAM-SHA-256, md5, password, or nothing (trust, peer, a client certificate).
 
-use super::Connection;
+use super::{Connection, channel_binding};
 use crate::error::ReplicationError;
 use bytes::{Buf, Bytes};
+use convoy_types::ChannelBinding as Binding;
 use convoy_types::DatabaseUrl;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::frontend;
 
 /// Kinds of Authentication messages (PostgreSQL manual, 55.7 "Message Formats").
@@ -24,6 +27,9 @@ pub(super) async fn authenticate(
     url: &DatabaseUrl,
 ) -> Result<(), ReplicationError> {
     let (kind, mut body) = next_request(connection).await?;
+    if url.channel_binding == Binding::Require && kind != request::SASL {
+        return Err(ReplicationError::NotBound);
+    }
     match kind {
         request::OK => return Ok(()),
         request::CLEARTEXT_PASSWORD => {
@@ -35,7 +41,7 @@ pub(super) async fn authenticate(
             let hash = md5_hash(url.user.as_bytes(), password(url)?, salt);
             frontend::password_message(hash.as_bytes(), &mut connection.output).map_err(invalid)?;
         }
-        request::SASL => scram(connection, &body, password(url)?).await?,
+        request::SASL => scram(connection, &body, url).await?,
         _ => return Err(ReplicationError::AuthenticationUnsupported { kind }),
     }
     connection.send().await?;
@@ -49,14 +55,17 @@ pub(super) async fn authenticate(
 async fn scram(
     connection: &mut Connection,
     offered: &Bytes,
-    password: &[u8],
+    url: &DatabaseUrl,
 ) -> Result<(), ReplicationError> {
-    if !offered.split(|&byte| byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
+    let offers =
+        |name: &str| offered.split(|&byte| byte == 0).any(|offer| offer == name.as_bytes());
+    let (mechanism, binding) = mechanism(connection, offers(SCRAM_SHA_256_PLUS), url)?;
+    if !offers(mechanism) {
         return Err(ReplicationError::AuthenticationUnsupported { kind: request::SASL });
     }
-    let mut exchange = ScramSha256::new(password, ChannelBinding::unsupported());
-    frontend::sasl_initial_response(SCRAM_SHA_256, exchange.message(), &mut connection.output)
-        .map_err(invalid)?;
+    let mut exchange = ScramSha256::new(password(url)?, binding);
+    let output = &mut connection.output;
+    frontend::sasl_initial_response(mechanism, exchange.message(), output).map_err(invalid)?;
     connection.send().await?;
     let challenge = sasl_message(connection, request::SASL_CONTINUE).await?;
     exchange.update(&challenge).map_err(invalid)?;
@@ -64,6 +73,27 @@ async fn scram(
     connection.send().await?;
     let proof = sasl_message(connection, request::SASL_FINAL).await?;
     exchange.finish(&proof).map_err(invalid)
+}
+
+/// Chooses whether to bind the exchange to the encrypted channel, so that nobody in between can pass it on.
+fn mechanism(
+    connection: &Connection,
+    is_offered: bool,
+    url: &DatabaseUrl,
+) -> Result<(&'static str, ChannelBinding), ReplicationError> {
+    let certificate = connection.socket.peer_certificate();
+    let digest = certificate.and_then(channel_binding::tls_server_end_point);
+    match (url.channel_binding, digest, is_offered) {
+        (Binding::Prefer | Binding::Require, Some(digest), true) => {
+            Ok((SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(digest)))
+        }
+        (Binding::Require, _, _) => Err(ReplicationError::NotBound),
+        // Tells the server that we could have, so that it notices an offer that was taken out on the way.
+        (Binding::Prefer, Some(_), false) => Ok((SCRAM_SHA_256, ChannelBinding::unrequested())),
+        (Binding::Prefer, None, _) | (Binding::Disable, _, _) => {
+            Ok((SCRAM_SHA_256, ChannelBinding::unsupported()))
+        }
+    }
 }
 
 async fn sasl_message(

@@ -4,6 +4,7 @@
 //! can be cancelled without losing a byte. What the stream means is [`crate::stream`]'s concern.
 
 mod auth;
+mod channel_binding;
 mod frame;
 mod server_error;
 mod socket;

@@ -73,6 +73,14 @@ impl Socket {
             }
         }
     }
+
+    /// Returns the certificate that the server showed, if the way is encrypted.
+    pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Socket::Tls(socket) => Some(socket.get_ref().1.peer_certificates()?.first()?),
+            Socket::Tcp(_) | Socket::Unix(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for Socket {
