@@ -137,9 +137,9 @@ pub trait Database {
     /// Opens a read: a connection, a transaction, locks on the tables. Answered by `Event::ReadOpened`.
     fn open_read(&mut self, id: ReadId, tables: Vec<RelationId>);
 
-    /// Takes (or takes again, in a new transaction with the same locks) an open read's snapshot, after waiting for
-    /// `delay`. Answered by `Event::SnapshotTaken`.
-    fn take_snapshot(&mut self, id: ReadId, delay: Duration);
+    /// Takes (or takes again, in a new transaction with the same locks) an open read's snapshot. Answered by
+    /// `Event::SnapshotTaken`.
+    fn take_snapshot(&mut self, id: ReadId);
 
     /// Runs queries at the read's snapshot, in any order. Each is answered by `Event::QueryRead`, the last of them
     /// followed by `Event::ReadFinished`, after which the read is closed.

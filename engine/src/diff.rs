@@ -8,7 +8,11 @@ use std::sync::Arc;
 /// moves. As few rows move as can be: those off a longest run that keeps its order.
 pub(crate) fn diff(old: &[Arc<ResultRow>], new: &[Arc<ResultRow>]) -> Vec<DiffOp> {
     let front = old.iter().zip(new).take_while(|(left, right)| same(left, right)).count();
-    let back = old[front..].iter().rev().zip(new[front..].iter().rev()).take_while(|(left, right)| same(left, right));
+    let back = old[front..]
+        .iter()
+        .rev()
+        .zip(new[front..].iter().rev())
+        .take_while(|(left, right)| same(left, right));
     let back = back.count();
     diff_between(&old[front..old.len() - back], &new[front..new.len() - back], front)
 }
@@ -19,8 +23,10 @@ fn same(left: &Arc<ResultRow>, right: &Arc<ResultRow>) -> bool {
 
 /// The same, for lists that stand `base` rows behind the front.
 fn diff_between(old: &[Arc<ResultRow>], new: &[Arc<ResultRow>], base: usize) -> Vec<DiffOp> {
-    let old_index: HashMap<&str, usize> = old.iter().enumerate().map(|(index, row)| (&*row.key, index)).collect();
-    let came_from: Vec<Option<usize>> = new.iter().map(|row| old_index.get(&*row.key).copied()).collect();
+    let old_index: HashMap<&str, usize> =
+        old.iter().enumerate().map(|(index, row)| (&*row.key, index)).collect();
+    let came_from: Vec<Option<usize>> =
+        new.iter().map(|row| old_index.get(&*row.key).copied()).collect();
     let mut kept = vec![false; old.len()];
     for &index in came_from.iter().flatten() {
         kept[index] = true;
@@ -139,7 +145,9 @@ impl Movers {
 /// Says which step does not fit.
 pub fn apply(rows: &mut Vec<Arc<ResultRow>>, ops: &[DiffOp]) -> Result<(), String> {
     let find = |rows: &[Arc<ResultRow>], key: &str| {
-        rows.iter().position(|row| &*row.key == key).ok_or_else(|| format!("no row has the key {key:?}"))
+        rows.iter()
+            .position(|row| &*row.key == key)
+            .ok_or_else(|| format!("no row has the key {key:?}"))
     };
     for op in ops {
         match op {
@@ -157,7 +165,10 @@ pub fn apply(rows: &mut Vec<Arc<ResultRow>>, ops: &[DiffOp]) -> Result<(), Strin
                 let at = find(rows, key)?;
                 let mut row = (*rows[at]).clone();
                 for (column, value) in set {
-                    let cell = row.cells.get_mut(*column).ok_or_else(|| format!("there is no column {column}"))?;
+                    let cell = row
+                        .cells
+                        .get_mut(*column)
+                        .ok_or_else(|| format!("there is no column {column}"))?;
                     *cell = value.clone();
                 }
                 rows[at] = Arc::new(row);
@@ -190,9 +201,9 @@ mod tests {
     }
 
     fn list() -> impl Strategy<Value = Vec<(u8, u8)>> {
-        subsequence((0..24_u8).collect::<Vec<_>>(), 0..24)
-            .prop_shuffle()
-            .prop_flat_map(|keys| keys.into_iter().map(|key| (Just(key), 0..3_u8)).collect::<Vec<_>>())
+        subsequence((0..24_u8).collect::<Vec<_>>(), 0..24).prop_shuffle().prop_flat_map(|keys| {
+            keys.into_iter().map(|key| (Just(key), 0..3_u8)).collect::<Vec<_>>()
+        })
     }
 
     proptest! {

@@ -4,28 +4,63 @@
 //! database, wishes of clients) with the time, and acts through two traits: it asks the [`Database`], and it tells
 //! sessions through their [`Outbox`]. It opens no connection, starts no thread and reads no clock.
 
+// The boundary: what the engine is fed, asks and tells.
 mod args;
 mod database;
 mod event;
 mod facts;
 mod session;
+mod update;
+
+// From a statement to a template.
+pub mod analyse;
 mod statement;
 mod template;
-mod update;
+
+// Results.
+mod array;
+mod diff;
+mod digest;
+mod result;
+mod row_key;
+mod row_list;
+mod window;
+
+// The engine.
+mod engine;
+mod lifecycle;
+mod limits;
+mod line;
+mod live_query;
+mod moves;
+mod reads;
+mod sessions;
+mod status;
+mod subscribe;
+mod tables;
+mod templates;
+mod upkeep;
 
 pub use args::Argument;
 pub use database::{
-    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError, QueryRead, ReadId,
-    ReadingRole, Snapshot, TextRow,
+    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError,
+    QueryRead, ReadId, ReadingRole, Snapshot, TextRow,
 };
+pub use diff::apply as apply_diff;
+pub use engine::{Counters, Engine};
 pub use event::Event;
 pub use facts::{
-    ColumnFacts, FunctionFacts, OutputColumn, ParamType, Publication, StatementFacts, TableFacts, TableKind,
-    quote_identifier,
+    ColumnFacts, FunctionFacts, OutputColumn, ParamType, Publication, StatementFacts, TableFacts,
+    TableKind, quote_identifier,
 };
+pub use limits::Limits;
+pub use line::Position;
+pub use live_query::{WhyAction, WhyEntry};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
+pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
-    Count, Direction, Nulls, OrderBy, Plan, QueryTemplate, RefreshPlan, RowKeys, SlotSpec, WindowPlan, spare_rows,
+    Count, Direction, Nulls, OrderBy, Plan, QueryTemplate, RefreshPlan, RowKeys, SlotSpec,
+    WindowPlan, spare_rows,
 };
 pub use update::{Diff, DiffOp, ResultRow, ResultSnapshot, Shared, Transition, Update, UpdateKind};

@@ -122,6 +122,11 @@ impl Line {
         self.gate = Gate::Fenced(read);
     }
 
+    /// Returns whether it stands still for a snapshot.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self.gate, Gate::Fenced(_))
+    }
+
     /// Goes on without waiting for the read's snapshot any longer. One that comes later is checked all the same.
     pub fn lift_fence(&mut self, read: ReadId) {
         if matches!(self.gate, Gate::Fenced(fenced) if fenced == read) {
@@ -132,7 +137,9 @@ impl Line {
     /// Gives a read's snapshot up, at whatever step it is.
     pub fn abandon(&mut self, read: ReadId) {
         match &self.gate {
-            Gate::Fenced(gated) | Gate::Settling(gated, _) if *gated == read => self.gate = Gate::Open,
+            Gate::Fenced(gated) | Gate::Settling(gated, _) if *gated == read => {
+                self.gate = Gate::Open
+            }
             _ => {}
         }
     }
@@ -176,7 +183,9 @@ impl Line {
                 self.arrived.iter().position(|(xid, _)| self.newest.shows(*xid))
             }
             Gate::Open => (!self.arrived.is_empty()).then_some(0),
-            Gate::Settling(_, snapshot) => self.arrived.iter().position(|(xid, _)| snapshot.mark.shows(*xid)),
+            Gate::Settling(_, snapshot) => {
+                self.arrived.iter().position(|(xid, _)| snapshot.mark.shows(*xid))
+            }
         };
         if let Some(index) = next {
             let (xid, transaction) = self.arrived.remove(index)?;

@@ -30,7 +30,11 @@ pub(crate) fn row_key<'a>(parts: impl ExactSizeIterator<Item = Option<&'a str>>)
             }
         }
     }
-    if key.len() > KEY_BYTES_MAX { format!("#{:032x}", xxh3_128(key.as_bytes())).into() } else { key.into() }
+    if key.len() > KEY_BYTES_MAX {
+        format!("#{:032x}", xxh3_128(key.as_bytes())).into()
+    } else {
+        key.into()
+    }
 }
 
 /// Returns rows with keys made of a hash of their values and an ordinal among equals.

@@ -88,7 +88,10 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     fn row(key: u32, value: u32) -> Arc<ResultRow> {
-        Arc::new(ResultRow { key: key.to_string().into(), cells: [value.to_string().into()].into() })
+        Arc::new(ResultRow {
+            key: key.to_string().into(),
+            cells: [value.to_string().into()].into(),
+        })
     }
 
     #[test]

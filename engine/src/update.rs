@@ -2,6 +2,7 @@
 
 use crate::database::QueryError;
 use crate::facts::OutputColumn;
+use crate::line::Position;
 use convoy_types::{Lsn, PgTimestamp};
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,13 @@ pub struct ResultRow {
     pub key: Box<str>,
     /// The values as `to_jsonb` prints them, one a column.
     pub cells: Box<[Box<str>]>,
+}
+
+impl ResultRow {
+    /// Returns the bytes of the key and all values.
+    pub fn text_bytes(&self) -> usize {
+        self.key.len() + self.cells.iter().map(|cell| cell.len()).sum::<usize>()
+    }
 }
 
 /// A whole result.
@@ -65,6 +73,22 @@ pub struct Diff {
     pub ops: Vec<DiffOp>,
     /// The digest of the result after them.
     pub digest: Arc<str>,
+}
+
+impl Diff {
+    /// Returns about the bytes that its steps take.
+    pub fn text_bytes(&self) -> usize {
+        /// What a step takes beside keys and values: names, positions.
+        const STEP_BYTES: usize = 32;
+        let step = |op: &DiffOp| match op {
+            DiffOp::Remove { key } | DiffOp::Move { key, .. } => key.len(),
+            DiffOp::Insert { row, .. } => row.text_bytes(),
+            DiffOp::Update { key, set } => {
+                key.len() + set.iter().map(|(_, cell)| cell.len()).sum::<usize>()
+            }
+        };
+        self.ops.iter().map(|op| STEP_BYTES + step(op)).sum()
+    }
 }
 
 /// A value that many subscribers share, with a place for the bytes that it is encoded to: once for each of the two
@@ -128,4 +152,6 @@ pub struct Transition {
     pub reflects: Vec<Arc<str>>,
     /// What is new, a subscription each (a `Stale` may follow another of the same subscription).
     pub updates: Vec<Update>,
+    /// How many transactions of the engine's line it reflects; tests ask which.
+    pub position: Position,
 }

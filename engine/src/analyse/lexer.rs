@@ -87,7 +87,9 @@ pub(crate) fn lex(text: &str) -> Lexed {
                 at = quoted_end(bytes, at + 2, b'\'', Backslash::Plain);
                 TokenKind::String
             }
-            b'u' | b'U' if next == Some(b'&') && matches!(bytes.get(at + 2), Some(b'\'' | b'"')) => {
+            b'u' | b'U'
+                if next == Some(b'&') && matches!(bytes.get(at + 2), Some(b'\'' | b'"')) =>
+            {
                 let quote = bytes[at + 2];
                 at = quoted_end(bytes, at + 3, quote, Backslash::Plain);
                 if quote == b'"' { TokenKind::QuotedIdentifier } else { TokenKind::String }
@@ -107,10 +109,14 @@ pub(crate) fn lex(text: &str) -> Lexed {
                 }
             },
             _ if starts_identifier(byte) => {
-                at = run_end(bytes, at, |byte| starts_identifier(byte) || byte.is_ascii_digit() || byte == b'$');
+                at = run_end(bytes, at, |byte| {
+                    starts_identifier(byte) || byte.is_ascii_digit() || byte == b'$'
+                });
                 TokenKind::Word
             }
-            _ if byte.is_ascii_digit() || (byte == b'.' && next.is_some_and(|byte| byte.is_ascii_digit())) => {
+            _ if byte.is_ascii_digit()
+                || (byte == b'.' && next.is_some_and(|byte| byte.is_ascii_digit())) =>
+            {
                 at = number_end(bytes, at);
                 TokenKind::Number
             }
@@ -200,7 +206,11 @@ fn number_end(bytes: &[u8], from: usize) -> usize {
         if byte == b'.' && bytes.get(at + 1) == Some(&b'.') {
             break;
         }
-        if !(byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_' || (sign && digit_follows)) {
+        if !(byte.is_ascii_alphanumeric()
+            || byte == b'.'
+            || byte == b'_'
+            || (sign && digit_follows))
+        {
             break;
         }
         at += 1;
@@ -231,7 +241,9 @@ mod tests {
 
     #[test]
     fn what_never_ends_ends_with_the_text() {
-        for text in ["'a", "E'\\", "\"a", "/* a", "$$ a", "$x$ a $x", "--", "/*", "1e", "1e-", "$", "U&'"] {
+        for text in
+            ["'a", "E'\\", "\"a", "/* a", "$$ a", "$x$ a $x", "--", "/*", "1e", "1e-", "$", "U&'"]
+        {
             let lexed = lex(text);
             assert!(lexed.tokens.iter().all(|token| token.end <= text.len()), "{text}");
         }
@@ -240,7 +252,8 @@ mod tests {
     #[test]
     fn comments_are_told_from_strings() {
         let text = "-- @a\nselect '-- @b', $$\n-- @c\n$$ /*\n-- @d\n*/ -- e";
-        let comments = lex(text).line_comments.iter().map(|&(from, to)| &text[from..to]).collect::<Vec<_>>();
+        let comments =
+            lex(text).line_comments.iter().map(|&(from, to)| &text[from..to]).collect::<Vec<_>>();
         assert_eq!(comments, [" @a", " e"]);
     }
 }

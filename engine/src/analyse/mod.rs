@@ -1,0 +1,125 @@
+//! The analysis: from a statement and what Postgres says about it to a [`QueryTemplate`].
+//!
+//! It may always say less than is true (a weaker condition, more columns, a refresh where a window would do), never
+//! more. Which relations a statement reads is Postgres' word; the parser's tree only refines it, by a walk with an
+//! allow-list of nodes, and what the walk does not know falls back to whole tables.
+
+mod clauses;
+mod condition;
+mod constants;
+pub(crate) mod lexer;
+mod outline;
+mod predicates;
+mod refresh;
+mod refusal;
+mod scope;
+mod walk;
+mod window;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+use crate::database::{CastRequest, QueryError};
+use crate::facts::{StatementFacts, TableFacts, TableKind};
+use crate::statement::Statement;
+use crate::template::{Plan, QueryTemplate};
+use clauses::Clauses;
+use constants::Constants;
+use outline::Outline;
+use std::sync::Arc;
+
+/// A statement half analysed: the texts of its conditions' constants are still to be read by their types.
+#[derive(Debug)]
+pub struct Analysis {
+    statement: Arc<Statement>,
+    facts: StatementFacts,
+    requests: Vec<CastRequest>,
+}
+
+/// Begins to analyse a statement.
+///
+/// # Errors
+/// [`ErrorCode::InvalidArgs`](crate::ErrorCode::InvalidArgs) where the statement can't be live: it reads what the WAL
+/// does not show, calls a volatile function, or its columns have no names of their own.
+pub fn analyse(statement: &Arc<Statement>, facts: &StatementFacts) -> Result<Analysis, QueryError> {
+    refusal::check(statement, facts)?;
+    let mut constants = Constants::default();
+    template(statement, facts, &mut constants)?;
+    Ok(Analysis {
+        statement: statement.clone(),
+        facts: facts.clone(),
+        requests: constants.into_requests(),
+    })
+}
+
+impl Analysis {
+    /// Returns the texts that must be read by their types' input functions.
+    pub fn constants(&self) -> &[CastRequest] {
+        &self.requests
+    }
+
+    /// Ends the analysis with what was read: for each of [`constants`](Analysis::constants) its output text, or none
+    /// where its type does not take it.
+    ///
+    /// # Errors
+    /// As [`analyse`].
+    pub fn finish(self, constants: &[Option<String>]) -> Result<QueryTemplate, QueryError> {
+        let mut constants = Constants::answered(self.requests, constants.to_vec());
+        template(&self.statement, &self.facts, &mut constants)
+    }
+}
+
+fn template(
+    statement: &Arc<Statement>,
+    facts: &StatementFacts,
+    constants: &mut Constants,
+) -> Result<QueryTemplate, QueryError> {
+    let clauses = Clauses::of(&statement.text);
+    let parsed = outline::parse(clauses.text);
+    let outline = match &parsed {
+        Ok(query) => Outline::of(query),
+        Err(why) => Err(why.clone()),
+    };
+    let mut notes = Vec::new();
+    let window = match &outline {
+        Ok(outline) => window::window(outline, &clauses, facts, constants),
+        Err(why) => Err(why.clone()),
+    };
+    let (plan, predicates, slots) = match window {
+        Ok(window) => {
+            notes.push(format!("{}: kept up to date from its row changes", window.plan.table.name));
+            if !statement.directives.key.is_empty() {
+                notes.push("@key is not needed: rows are told apart by the primary key".to_owned());
+            }
+            (Plan::Window(window.plan), vec![window.predicate], window.slots)
+        }
+        Err(why) => {
+            notes.push(format!("read again on each change that may touch it, because {}", why.0));
+            let walked = match &outline {
+                Ok(outline) => walk::walk(outline, facts),
+                Err(why) => Err(why.clone()),
+            };
+            let read = predicates::predicates(&walked, statement, facts, constants, &mut notes);
+            let refresh = refresh::refresh(statement, &walked, &clauses, facts, &mut notes)?;
+            (Plan::Refresh(refresh), read.predicates, read.slots)
+        }
+    };
+    refusal::warn_of_time(statement, facts, &mut notes);
+    Ok(QueryTemplate {
+        statement: statement.clone(),
+        params: facts.params.clone(),
+        columns: facts.columns.clone().into(),
+        tables: facts.tables.iter().filter(|table| can_be_locked(table)).cloned().collect(),
+        plan,
+        predicates,
+        slots,
+        notes,
+    })
+}
+
+/// Returns whether a read should lock the relation: what LOCK TABLE takes, without views and catalogs.
+fn can_be_locked(table: &TableFacts) -> bool {
+    matches!(table.kind, TableKind::Plain | TableKind::Partitioned | TableKind::Unlogged)
+}

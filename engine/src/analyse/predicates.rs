@@ -1,0 +1,169 @@
+//! The predicates of refreshed statements: for each table, which rows and columns matter.
+
+use crate::analyse::condition::{ConditionReader, chain};
+use crate::analyse::constants::Constants;
+use crate::analyse::scope::NotUnderstood;
+use crate::analyse::walk::Walked;
+use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
+use crate::statement::Statement;
+use crate::template::SlotSpec;
+use convoy_query_index::{Condition, FieldSet, OldRows, Predicate};
+use sqlparser::ast::BinaryOperator;
+use std::sync::Arc;
+
+/// What a refreshed statement reads.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    pub(crate) predicates: Vec<Predicate>,
+    pub(crate) slots: Vec<SlotSpec>,
+}
+
+/// Returns a statement's predicates, one or more for each table that the stream shows.
+pub(crate) fn predicates(
+    walked: &Result<Walked<'_>, NotUnderstood>,
+    statement: &Statement,
+    facts: &StatementFacts,
+    constants: &mut Constants,
+    notes: &mut Vec<String>,
+) -> Read {
+    let streamed = || facts.tables.iter().filter(|table| is_streamed(table));
+    let all_whole = |why: &str, notes: &mut Vec<String>| {
+        let predicates = streamed().map(|table| whole(table)).collect::<Vec<_>>();
+        for table in streamed() {
+            notes.push(format!("{}: whole table, because {why}", table.name));
+        }
+        Read { predicates, slots: Vec::new() }
+    };
+    let walked = match walked {
+        Ok(walked) => walked,
+        Err(why) => return all_whole(&why.0, notes),
+    };
+    if let Err(why) = check_relations(walked, statement, facts) {
+        return all_whole(&why, notes);
+    }
+
+    let mut read = Read::default();
+    for table in streamed() {
+        let name = &table.name;
+        if walked.inner.contains(&table.id) {
+            notes.push(format!(
+                "{name}: whole table, because the conditions of subqueries are not analysed"
+            ));
+            read.predicates.push(whole(table));
+            continue;
+        }
+        if is_depended_on(statement, table) {
+            notes.push(format!("{name}: whole table, because @depends names it"));
+            read.predicates.push(whole(table));
+            continue;
+        }
+        for select in &walked.selects {
+            for (position, source) in select.scope.sources.iter().enumerate() {
+                if source.table.id != table.id {
+                    continue;
+                }
+                let mut reader = ConditionReader {
+                    scope: &select.scope,
+                    source: position,
+                    params: &facts.params,
+                    constants,
+                    slots: &mut read.slots,
+                };
+                let mut conditions = Vec::new();
+                let mut left_out = false;
+                for part in source.conditions.iter().flat_map(|condition| conjuncts(condition)) {
+                    match reader.read(part) {
+                        Condition::Unknown => left_out = true,
+                        condition => conditions.push(condition),
+                    }
+                }
+                let mut fields = select.fields[position].clone();
+                // They order the rows and tell them apart.
+                fields.union_with(&table.primary_key.iter().copied().collect());
+                if table.row_security {
+                    // Policies look at columns that the statement does not mention.
+                    fields = all_fields(table);
+                }
+                notes.push(match (conditions.is_empty(), left_out) {
+                    (true, _) => format!("{name}: any row, and the columns that are mentioned"),
+                    (false, true) => format!(
+                        "{name}: rows by those conditions that compare its columns with values"
+                    ),
+                    (false, false) => format!("{name}: rows by its conditions"),
+                });
+                read.predicates.push(Predicate {
+                    relation: table.id,
+                    condition: Condition::And(conditions),
+                    fields,
+                    old_rows: OldRows::Condition,
+                });
+            }
+        }
+    }
+    read
+}
+
+/// Takes a condition apart at its ANDs, also those in brackets.
+fn conjuncts(condition: &sqlparser::ast::Expr) -> Vec<&sqlparser::ast::Expr> {
+    let mut inner = condition;
+    while let sqlparser::ast::Expr::Nested(nested) = inner {
+        inner = nested;
+    }
+    chain(inner, &BinaryOperator::And)
+}
+
+/// Says why the tables of the tree can't be taken for all that is read.
+fn check_relations(
+    walked: &Walked<'_>,
+    statement: &Statement,
+    facts: &StatementFacts,
+) -> Result<(), String> {
+    if let Some(view) = facts.tables.iter().find(|table| table.kind == TableKind::View) {
+        return Err(format!("what the view {} does with its tables is not analysed", view.name));
+    }
+    if facts.tables.len() > 1
+        && let Some(table) = facts.tables.iter().find(|table| table.row_security)
+    {
+        return Err(format!("policies of {} may read other tables", table.name));
+    }
+    for table in &facts.tables {
+        let outermost = walked
+            .selects
+            .iter()
+            .flat_map(|select| &select.scope.sources)
+            .any(|source| source.table.id == table.id);
+        if !outermost && !walked.inner.contains(&table.id) && !is_depended_on(statement, table) {
+            return Err(format!(
+                "Postgres reads {}, which the statement does not name",
+                table.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_depended_on(statement: &Statement, table: &TableFacts) -> bool {
+    statement.directives.depends.iter().any(|name| {
+        // The least strict reading: a name too many costs a refresh, one too few an update.
+        let last = name.rsplit('.').next().unwrap_or(name).trim().trim_matches('"');
+        last.eq_ignore_ascii_case(&table.name)
+    })
+}
+
+fn is_streamed(table: &TableFacts) -> bool {
+    matches!(table.kind, TableKind::Plain | TableKind::Partitioned)
+        && table.publication != Publication::None
+}
+
+fn all_fields(table: &TableFacts) -> FieldSet {
+    FieldSet::all(u16::try_from(table.columns.len()).unwrap_or(u16::MAX))
+}
+
+fn whole(table: &Arc<TableFacts>) -> Predicate {
+    Predicate {
+        relation: table.id,
+        condition: Condition::always(),
+        fields: all_fields(table),
+        old_rows: OldRows::Condition,
+    }
+}

@@ -1,0 +1,260 @@
+//! The engine: its state, and the loop's body. What each event does stands in the file that its kind names.
+
+use crate::database::{CastId, Database, DescribeId, ReadId};
+use crate::event::Event;
+use crate::limits::Limits;
+use crate::line::{Line, Position, Step};
+use crate::live_query::{ArgumentTexts, LiveQuery};
+use crate::reads::Reads;
+use crate::sessions::{Session, Sessions};
+use crate::subscribe::CastPurpose;
+use crate::tables::Tables;
+use crate::templates::Templates;
+use crate::upkeep::Batch;
+use convoy_query_index::{QueryId, QueryIndex, TemplateId};
+use convoy_types::Lsn;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+/// Live queries and their sessions: a state machine that is fed events and acts through its database and outboxes.
+///
+/// Give it each event with [`Engine::handle`] and, when no further one is at hand, call [`Engine::flush`]; give it
+/// [`Event::Tick`] at [`Engine::next_deadline`].
+pub struct Engine<D> {
+    pub(crate) limits: Limits,
+    pub(crate) database: D,
+    /// The transactions' order; none while nothing streams, and until the first snapshot after streaming began.
+    pub(crate) line: Option<Line>,
+    /// Transactions and positions that came before the line's first snapshot.
+    pub(crate) early: Vec<Event>,
+    /// Whether replication streams.
+    pub(crate) streaming: bool,
+    /// The line's head when there is no line, so that positions never go back.
+    pub(crate) last_head: Position,
+    pub(crate) tables: Tables,
+    pub(crate) index: QueryIndex,
+    pub(crate) templates: Templates,
+    pub(crate) queries: BTreeMap<QueryId, LiveQuery>,
+    pub(crate) query_of: HashMap<(TemplateId, ArgumentTexts), QueryId>,
+    /// Live queries whose value is not known and not under way.
+    pub(crate) dirty: BTreeSet<QueryId>,
+    /// When queries must be read again though nothing touched them: on their interval, or since a read failed.
+    pub(crate) due: BTreeMap<QueryId, Instant>,
+    /// Live queries whose subscribers had something to be told since the last flush.
+    pub(crate) told_about: BTreeSet<QueryId>,
+    /// Changes that are matched and not yet taken into the windows.
+    pub(crate) batch: Batch,
+    pub(crate) reads: Reads,
+    pub(crate) sessions: Sessions,
+    pub(crate) casts: HashMap<CastId, CastPurpose>,
+    pub(crate) counters: Counters,
+    /// Whether a probe of the newest snapshot is under way, and when the next one is due.
+    pub(crate) probe: Probe,
+    next_id: u64,
+    free_query_ids: Vec<u32>,
+    next_query_id: u32,
+    pub(crate) now: Instant,
+}
+
+/// What has been done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transactions applied.
+    pub transactions: u64,
+    /// Row changes that were matched against the index.
+    pub changes: u64,
+    /// Live queries that a change touched, one a change and query.
+    pub touches: u64,
+    /// Diffs that window plans made from row changes.
+    pub diffs: u64,
+    /// Results read.
+    pub reads: u64,
+    /// Results read that were what they had been.
+    pub reads_unchanged: u64,
+    /// Transitions sent.
+    pub transitions: u64,
+    /// Snapshots that had to be taken again, since an applied transaction was not yet visible.
+    pub snapshots_retaken: u64,
+    /// Subscriptions that became stale.
+    pub stale: u64,
+}
+
+/// The state of asking what is visible now.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    pub in_flight: bool,
+    pub due: Instant,
+    pub attempts: u32,
+}
+
+impl<D: Database> Engine<D> {
+    /// Returns an engine without sessions that waits for [`Event::ReplicationStarted`].
+    pub fn new(limits: Limits, database: D, now: Instant) -> Self {
+        Engine {
+            limits,
+            database,
+            line: None,
+            early: Vec::new(),
+            streaming: false,
+            last_head: Position::default(),
+            tables: Tables::default(),
+            index: QueryIndex::new(),
+            templates: Templates::default(),
+            queries: BTreeMap::new(),
+            query_of: HashMap::new(),
+            dirty: BTreeSet::new(),
+            due: BTreeMap::new(),
+            told_about: BTreeSet::new(),
+            batch: Batch::default(),
+            reads: Reads::default(),
+            sessions: Sessions::default(),
+            casts: HashMap::new(),
+            counters: Counters::default(),
+            probe: Probe { in_flight: false, due: now, attempts: 0 },
+            next_id: 0,
+            free_query_ids: Vec::new(),
+            next_query_id: 0,
+            now,
+        }
+    }
+
+    /// Takes an event in.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        self.now = now;
+        match event {
+            Event::ReplicationStarted => self.replication_started(),
+            Event::Committed(_) | Event::Progress(_) if self.line.is_none() => {
+                if self.streaming {
+                    self.early.push(event);
+                }
+            }
+            Event::Committed(transaction) => {
+                if let Some(line) = &mut self.line {
+                    line.receive(transaction);
+                }
+                self.advance();
+            }
+            Event::Progress(lsn) => {
+                if let Some(line) = &mut self.line {
+                    line.progress(lsn);
+                }
+                self.advance();
+            }
+            Event::ReplicationLost => self.replication_lost(),
+
+            Event::Described(id, described) => self.described(id, *described),
+            Event::Cast(id, values) => self.cast(id, values),
+            Event::ReadOpened(id, outcome) => self.read_opened(id, outcome),
+            Event::SnapshotTaken(id, outcome) => {
+                self.snapshot_taken(id, outcome);
+                self.advance();
+            }
+            Event::QueryRead(read, query, outcome) => self.query_read(read, query, outcome),
+            Event::ReadFinished(read) => self.read_finished(read),
+            Event::SnapshotProbed(outcome) => {
+                self.snapshot_probed(outcome);
+                self.advance();
+            }
+            Event::CatalogChanged(relations) => self.catalog_changed(&relations),
+
+            Event::SessionOpened(id, outbox) => {
+                let label = self.label();
+                self.sessions.insert(id, Session::new(outbox, label, now));
+            }
+            Event::SessionResumed(id, outbox) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.resume(outbox);
+                    self.sessions.stir(id);
+                }
+            }
+            Event::Subscribe { session, sub, query, have } => {
+                self.subscribe(session, sub, query, have)
+            }
+            Event::Unsubscribe { session, sub } => self.unsubscribe(session, &sub),
+            Event::Await(id, lsn) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.awaits.push(lsn);
+                    self.sessions.awaiting.insert(id);
+                    self.sessions.stir(id);
+                }
+            }
+            Event::OutboxDrained(id) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.drained();
+                    self.sessions.stir(id);
+                }
+            }
+            Event::SessionClosed(id) => self.close_session(id),
+
+            Event::Tick => self.tick(),
+        }
+    }
+
+    /// Does what is better done once for many events: takes matched changes into the windows, moves sessions, opens the
+    /// next read. Call it when no event is at hand.
+    pub fn flush(&mut self, now: Instant) {
+        self.now = now;
+        self.flush_batch();
+        self.move_sessions();
+        self.forget_told();
+        self.open_next_read();
+        self.probe_if_wanted();
+    }
+
+    /// Returns the position that replication may confirm: everything before it has been applied.
+    pub fn confirmed(&self) -> Lsn {
+        self.label()
+    }
+
+    /// Takes every step that the line allows.
+    fn advance(&mut self) {
+        while let Some(step) = self.line.as_mut().and_then(Line::step) {
+            match step {
+                Step::Apply(xid, transaction) => self.apply(xid, transaction),
+                Step::Close(read, snapshot) => self.close_snapshot(read, snapshot),
+            }
+        }
+        if let Some(line) = &self.line {
+            self.last_head = line.head();
+        }
+    }
+
+    /// Returns the label of the head: see [`Line::label`].
+    pub(crate) fn label(&self) -> Lsn {
+        self.line.as_ref().map_or(Lsn::default(), Line::label)
+    }
+
+    /// Returns the head.
+    pub(crate) fn head(&self) -> Position {
+        self.line.as_ref().map_or(self.last_head, Line::head)
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) fn next_describe_id(&mut self) -> DescribeId {
+        DescribeId(self.next_number())
+    }
+
+    pub(crate) fn next_cast_id(&mut self) -> CastId {
+        CastId(self.next_number())
+    }
+
+    pub(crate) fn next_read_id(&mut self) -> ReadId {
+        ReadId(self.next_number())
+    }
+
+    /// Returns an id for a new live query. Ids are used again, which keeps the index's sets dense.
+    pub(crate) fn next_query_id(&mut self) -> QueryId {
+        QueryId(self.free_query_ids.pop().unwrap_or_else(|| {
+            self.next_query_id += 1;
+            self.next_query_id - 1
+        }))
+    }
+
+    pub(crate) fn free_query_id(&mut self, id: QueryId) {
+        self.free_query_ids.push(id.0);
+    }
+}

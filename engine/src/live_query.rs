@@ -1,0 +1,238 @@
+//! A live query: one result, its versions, and what the engine knows of it.
+
+use crate::database::{QueryError, ReadId};
+use crate::facts::OutputColumn;
+use crate::row_list::RowList;
+use crate::session::SessionId;
+use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
+use crate::window::{Bounds, Window};
+use convoy_query_index::{SlotValue, TemplateId};
+use convoy_types::{Lsn, PgTimestamp};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Arguments in their types' own output text: equal exactly where the values are the same for Postgres' input.
+pub(crate) type ArgumentTexts = Arc<[Option<Arc<str>>]>;
+
+/// What is known of a result at the head of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knowledge {
+    /// The value is the one at the head.
+    Known,
+    /// The value at the head is what this closed read will say (and, for a window, what the write log adds to it).
+    Awaiting(ReadId),
+    /// Nobody knows: it must go into the next read.
+    Dirty,
+}
+
+/// A result.
+#[derive(Debug)]
+pub(crate) enum Value {
+    /// Nothing yet.
+    None,
+    /// Kept from the row changes.
+    Window(Window),
+    /// As it was read.
+    Rows(RowList),
+    /// The last read failed.
+    Failed(QueryError),
+}
+
+impl Value {
+    /// Returns the rows to be shown, where there are any.
+    pub fn rows(&self) -> Option<&RowList> {
+        match self {
+            Value::Window(window) => Some(window.visible()),
+            Value::Rows(rows) => Some(rows),
+            Value::None | Value::Failed(_) => None,
+        }
+    }
+}
+
+/// How far a subscription has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It has no answer yet.
+    Nothing,
+    /// It was told this version.
+    Version(u64),
+    /// It was told something that no diff leads on from: a snapshot is next.
+    Reset,
+}
+
+/// A change that touched a live query, for `why`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhyEntry {
+    /// Where the transaction's commit record ends.
+    pub lsn: Lsn,
+    /// The table, with its schema.
+    pub table: String,
+    /// The row's key, where it has one.
+    pub key: Option<String>,
+    /// What was done.
+    pub action: WhyAction,
+}
+
+/// What was done about a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyAction {
+    /// The change was taken into the result.
+    Diff,
+    /// The result is read again.
+    Refresh,
+}
+
+/// One result with its subscribers.
+#[derive(Debug)]
+pub(crate) struct LiveQuery {
+    pub template: TemplateId,
+    pub args: ArgumentTexts,
+    pub slots: Arc<[SlotValue]>,
+    pub bounds: Bounds,
+    pub columns: Arc<[OutputColumn]>,
+    pub value: Value,
+    pub knowledge: Knowledge,
+    /// Counts what the value has been; 0 before the first.
+    pub version: u64,
+    /// The read that the value comes from: an earlier one that arrives later is no news.
+    pub value_read: Option<ReadId>,
+    /// The label at which the value was read, for those that are stale.
+    pub value_label: Lsn,
+    /// When the newest transaction that changed the value committed.
+    pub changed_at: Option<PgTimestamp>,
+    /// When the newest transaction that touched it committed.
+    pub touched_at: Option<PgTimestamp>,
+    /// Reads that it is in and that have not answered.
+    pub reads: Vec<ReadId>,
+    pub subscribers: BTreeSet<(SessionId, Arc<str>)>,
+    pub why: VecDeque<WhyEntry>,
+    /// The newest diffs; the last one leads to `version`.
+    history: VecDeque<Arc<Shared<Diff>>>,
+    history_bytes: usize,
+    /// The value as a snapshot, once somebody needed it.
+    snapshot: Option<Arc<Shared<ResultSnapshot>>>,
+}
+
+impl LiveQuery {
+    pub fn new(
+        template: TemplateId,
+        args: ArgumentTexts,
+        slots: Arc<[SlotValue]>,
+        bounds: Bounds,
+        columns: Arc<[OutputColumn]>,
+    ) -> Self {
+        LiveQuery {
+            template,
+            args,
+            slots,
+            bounds,
+            columns,
+            value: Value::None,
+            knowledge: Knowledge::Dirty,
+            version: 0,
+            value_read: None,
+            value_label: Lsn::default(),
+            changed_at: None,
+            touched_at: None,
+            reads: Vec::new(),
+            subscribers: BTreeSet::new(),
+            why: VecDeque::new(),
+            history: VecDeque::new(),
+            history_bytes: 0,
+            snapshot: None,
+        }
+    }
+
+    /// Notes that the value has become another by these steps. The value itself is set by the caller.
+    pub fn changed_by(&mut self, ops: Vec<DiffOp>, history_bytes_min: usize) {
+        if ops.is_empty() {
+            return;
+        }
+        let Some(rows) = self.value.rows() else { return self.replaced() };
+        let digest = rows.digest(&self.columns);
+        let result_bytes = rows.text_bytes();
+        let diff = Diff { columns: self.columns.clone(), ops, digest };
+        self.version += 1;
+        self.snapshot = None;
+        self.changed_at = self.touched_at;
+        self.history_bytes += diff.text_bytes();
+        self.history.push_back(Shared::new(diff));
+        while self.history_bytes > history_bytes_min.max(result_bytes) {
+            let Some(dropped) = self.history.pop_front() else { break };
+            self.history_bytes -= dropped.value.text_bytes();
+        }
+    }
+
+    /// Notes that the value has become another that no diff leads to.
+    pub fn replaced(&mut self) {
+        self.version += 1;
+        self.snapshot = None;
+        self.changed_at = self.touched_at;
+        self.forget_history();
+    }
+
+    /// Forgets diffs and the encoded snapshot, which no subscriber needs any more.
+    pub fn forget_history(&mut self) {
+        self.history.clear();
+        self.history_bytes = 0;
+        self.snapshot = None;
+    }
+
+    /// Returns what a subscription that was told so far must be told now; none where it knows.
+    pub fn news(&mut self, told: Told, have: Option<&str>) -> Option<UpdateKind> {
+        if let Told::Version(version) = told {
+            if version == self.version {
+                return None;
+            }
+            if let Some(diffs) = self.diffs_since(version) {
+                return Some(UpdateKind::Diffs(diffs));
+            }
+        }
+        match &self.value {
+            Value::None => None,
+            Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
+            Value::Window(_) | Value::Rows(_) => {
+                let snapshot = self.snapshot()?;
+                let known = told == Told::Nothing && have == Some(&*snapshot.value.digest);
+                Some(if known { UpdateKind::Unchanged } else { UpdateKind::Snapshot(snapshot) })
+            }
+        }
+    }
+
+    /// Returns the diffs that lead on from a version, where they are still there and shorter than the result.
+    fn diffs_since(&self, version: u64) -> Option<Vec<Arc<Shared<Diff>>>> {
+        let missing = usize::try_from(self.version.checked_sub(version)?).ok()?;
+        let first = self.history.len().checked_sub(missing)?;
+        let diffs: Vec<_> = self.history.range(first..).cloned().collect();
+        let result_bytes = self.value.rows()?.text_bytes();
+        let diff_bytes: usize = diffs.iter().map(|diff| diff.value.text_bytes()).sum();
+        (diffs.len() == 1 || diff_bytes <= result_bytes).then_some(diffs)
+    }
+
+    fn snapshot(&mut self) -> Option<Arc<Shared<ResultSnapshot>>> {
+        if self.snapshot.is_none() {
+            self.snapshot = Some(snapshot_of(self.value.rows()?, &self.columns));
+        }
+        self.snapshot.clone()
+    }
+
+    /// Notes a change that touched it.
+    pub fn note_why(&mut self, entry: WhyEntry, entries_max: usize) {
+        if self.why.len() >= entries_max {
+            self.why.pop_front();
+        }
+        self.why.push_back(entry);
+    }
+}
+
+/// Returns a list of rows as a snapshot to be sent.
+pub(crate) fn snapshot_of(
+    rows: &RowList,
+    columns: &Arc<[OutputColumn]>,
+) -> Arc<Shared<ResultSnapshot>> {
+    Shared::new(ResultSnapshot {
+        columns: columns.clone(),
+        rows: rows.rows().to_vec(),
+        digest: rows.digest(columns),
+    })
+}

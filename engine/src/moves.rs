@@ -1,0 +1,387 @@
+//! Moves: sessions go from one point of the line to a later one.
+//!
+//! A session moves at the head, when all its results are known there; or it stages at a closing snapshot and moves when
+//! the results that were read at it are in. Whatever holds it longer than its hold is left behind, stale.
+
+use crate::database::{Database, ErrorCode, QueryError, ReadId};
+use crate::engine::Engine;
+use crate::line::Position;
+use crate::live_query::{Knowledge, LiveQuery, Told, Value};
+use crate::session::SessionId;
+use crate::sessions::{Session, Stage, Sub};
+use crate::update::{Transition, Update, UpdateKind};
+use convoy_query_index::QueryId;
+use convoy_types::{Lsn, PgTimestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+impl<D: Database> Engine<D> {
+    /// Notes that a live query's subscribers may have something to be told.
+    pub(crate) fn stir_subscribers(&mut self, id: QueryId) {
+        let Some(query) = self.queries.get(&id) else { return };
+        for (session, _) in &query.subscribers {
+            self.sessions.stir(*session);
+        }
+        self.told_about.insert(id);
+    }
+
+    /// Forgets the diffs that every subscriber has been told.
+    pub(crate) fn forget_told(&mut self) {
+        for id in std::mem::take(&mut self.told_about) {
+            let Some(query) = self.queries.get_mut(&id) else { continue };
+            let version = Told::Version(query.version);
+            let told = |(session, sub): &(SessionId, Arc<str>)| {
+                self.sessions
+                    .get(*session)
+                    .and_then(|session| session.subs.get(sub))
+                    .is_none_or(|sub| sub.told == version)
+            };
+            if query.subscribers.iter().all(told) {
+                query.forget_history();
+            }
+        }
+    }
+
+    /// Moves every session that can move and has a reason to.
+    pub(crate) fn move_sessions(&mut self) {
+        let label = self.label();
+        let reached = |session: &Session| session.awaits.iter().any(|lsn| *lsn <= label);
+        let awaiting: Vec<_> = self.sessions.awaiting.iter().copied().collect();
+        for id in awaiting {
+            match self.sessions.get(id) {
+                Some(session) if reached(session) => self.sessions.stir(id),
+                Some(session) if !session.awaits.is_empty() => {}
+                _ => {
+                    self.sessions.awaiting.remove(&id);
+                }
+            }
+        }
+        for id in self.sessions.take_restless() {
+            self.move_session(id, label);
+        }
+    }
+
+    fn move_session(&mut self, id: SessionId, label: Lsn) {
+        let (now, head) = (self.now, self.head());
+        if self.line.is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.is_closed() {
+            return self.close_session(id);
+        }
+        if session.stage.is_some() || !session.is_ready() {
+            return;
+        }
+        let mut is_blocked = false;
+        let mut became_stale = Vec::new();
+        for (name, sub) in &mut session.subs {
+            let Some(query) = sub.query.and_then(|query| self.queries.get(&query)) else {
+                continue;
+            };
+            if !sub.holds() || query.knowledge == Knowledge::Known {
+                continue;
+            }
+            let hold = hold(&self.templates, query, self.limits.max_hold);
+            if session.held_since.is_some_and(|since| now >= since + hold) {
+                sub.stale = true;
+                became_stale
+                    .push(Update { sub: name.clone(), kind: UpdateKind::Stale(session.label) });
+            } else {
+                is_blocked = true;
+            }
+        }
+        self.counters.stale += became_stale.len() as u64;
+        if is_blocked {
+            session.held_since.get_or_insert(now);
+            // The others still hold it; who fell behind is told with them.
+            session.stale_updates.append(&mut became_stale);
+            self.sessions.held.insert(id);
+            return;
+        }
+        session.held_since = None;
+        let mut updates = std::mem::take(&mut session.stale_updates);
+        updates.append(&mut became_stale);
+        let mut committed_at = None;
+        for (name, sub) in &mut session.subs {
+            let Some(query) = sub.query.and_then(|query| self.queries.get_mut(&query)) else {
+                continue;
+            };
+            take_news(name, sub, query, &mut updates, &mut committed_at);
+        }
+        self.sessions.held.remove(&id);
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let has_reached = session.awaits.iter().any(|lsn| *lsn <= label);
+        let is_due = now >= session.told_at + self.limits.heartbeat && label > session.label;
+        if updates.is_empty() && !has_reached && !is_due {
+            session.position = head;
+            return;
+        }
+        self.counters.transitions += 1;
+        session.send(
+            now,
+            Transition { lsn: label, committed_at, reflects: Vec::new(), updates, position: head },
+        );
+    }
+
+    /// Lets the sessions that see one of these queries, which were just put into a read, take down what is known at the
+    /// head, which is where the read's snapshot closed.
+    pub(crate) fn stage_sessions(&mut self, included: &[QueryId]) {
+        let mut concerned = std::collections::BTreeSet::new();
+        for id in included {
+            let subscribers = self.queries.get(id).into_iter().flat_map(|query| &query.subscribers);
+            concerned.extend(subscribers.map(|(session, _)| *session));
+        }
+        let (label, position, now) = (self.label(), self.head(), self.now);
+        for id in concerned {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            if session.stage.is_some() || !session.is_ready() {
+                continue;
+            }
+            let mut waiting = BTreeMap::new();
+            let mut is_dirty = false;
+            for (name, sub) in session.subs.iter().filter(|(_, sub)| sub.holds()) {
+                let Some((id, query)) = sub.query.and_then(|id| Some((id, self.queries.get(&id)?)))
+                else {
+                    continue;
+                };
+                match query.knowledge {
+                    Knowledge::Known => {}
+                    Knowledge::Awaiting(read) => drop(waiting.insert(name.clone(), (id, read))),
+                    Knowledge::Dirty => is_dirty = true,
+                }
+            }
+            if is_dirty || waiting.is_empty() {
+                continue;
+            }
+            let mut updates = std::mem::take(&mut session.stale_updates);
+            let mut committed_at = None;
+            for (name, sub) in &mut session.subs {
+                let Some(query) = sub.query.and_then(|query| self.queries.get_mut(&query)) else {
+                    continue;
+                };
+                if query.knowledge == Knowledge::Known {
+                    take_news(name, sub, query, &mut updates, &mut committed_at);
+                }
+            }
+            session.held_since.get_or_insert(now);
+            session.stage = Some(Stage { position, label, committed_at, updates, waiting });
+            self.sessions.held.insert(id);
+        }
+    }
+
+    /// Returns the sessions whose stages wait for this answer, by the point of the line where they stand.
+    pub(crate) fn stages_waiting(&self, read: ReadId, id: QueryId) -> Vec<(Position, SessionId)> {
+        let Some(query) = self.queries.get(&id) else { return Vec::new() };
+        let stage = |(session, sub): &(SessionId, Arc<str>)| {
+            let stage = self.sessions.get(*session)?.stage.as_ref()?;
+            (stage.waiting.get(sub) == Some(&(id, read))).then_some((stage.position, *session))
+        };
+        let mut waiting: Vec<_> = query.subscribers.iter().filter_map(stage).collect();
+        waiting.sort_unstable();
+        waiting.dedup();
+        waiting
+    }
+
+    /// Hands a live query's present value to a stage that waits for it.
+    pub(crate) fn deliver(&mut self, id: SessionId, read: ReadId, query: QueryId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(stage) = &mut session.stage else { return };
+        let Some(state) = self.queries.get_mut(&query) else { return };
+        for (name, sub) in session.subs.iter_mut().filter(|(_, sub)| sub.query == Some(query)) {
+            if stage.waiting.get(name) == Some(&(query, read)) {
+                stage.waiting.remove(name);
+                take_news(name, sub, state, &mut stage.updates, &mut stage.committed_at);
+            }
+        }
+        self.send_stage_if_complete(id);
+    }
+
+    /// Hands a stage a value that is not the live query's present one.
+    pub(crate) fn deliver_as(
+        &mut self,
+        id: SessionId,
+        read: ReadId,
+        query: QueryId,
+        kind: Option<UpdateKind>,
+        told: Told,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(stage) = &mut session.stage else { return };
+        for (name, sub) in session.subs.iter_mut().filter(|(_, sub)| sub.query == Some(query)) {
+            if stage.waiting.get(name) == Some(&(query, read)) {
+                stage.waiting.remove(name);
+                if let Some(kind) = kind.clone() {
+                    sub.told = told;
+                    stage.updates.push(Update { sub: name.clone(), kind });
+                }
+            }
+        }
+        self.send_stage_if_complete(id);
+    }
+
+    fn send_stage_if_complete(&mut self, id: SessionId) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.stage.as_ref().is_some_and(|stage| stage.waiting.is_empty()) {
+            self.counters.transitions += 1;
+            session.send_stage(now);
+            self.sessions.held.remove(&id);
+            self.sessions.stir(id);
+        }
+    }
+
+    /// Dissolves the stages that wait for an answer that will not come: their sessions move another way. What they had
+    /// taken down is sent again, whole.
+    pub(crate) fn forget_waiting(&mut self, read: ReadId, id: QueryId) {
+        for (_, session) in self.stages_waiting(read, id) {
+            self.dissolve_stage(session);
+        }
+    }
+
+    fn dissolve_stage(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(stage) = session.stage.take() else { return };
+        for update in stage.updates {
+            if let Some(sub) = session.subs.get_mut(&update.sub) {
+                match update.kind {
+                    UpdateKind::Stale(_) => session.stale_updates.push(update),
+                    _ => {
+                        sub.told =
+                            if sub.told == Told::Nothing { Told::Nothing } else { Told::Reset }
+                    }
+                }
+            }
+        }
+        self.sessions.stir(id);
+    }
+
+    /// Dissolves all stages.
+    pub(crate) fn dissolve_stages(&mut self) {
+        let staged = self.sessions.iter().filter(|(_, session)| session.stage.is_some());
+        let staged: Vec<_> = staged.map(|(id, _)| id).collect();
+        for id in staged {
+            self.dissolve_stage(id);
+        }
+    }
+
+    /// Lets go what has held sessions too long, and tells idle ones that they are up to date.
+    pub(crate) fn tick_sessions(&mut self) {
+        let held: Vec<_> = self.sessions.held.iter().copied().collect();
+        for id in held {
+            self.release_stage(id);
+            self.sessions.stir(id);
+        }
+        let (now, heartbeat) = (self.now, self.limits.heartbeat);
+        let idle = self.sessions.iter().filter(|(_, session)| now >= session.told_at + heartbeat);
+        let idle: Vec<_> = idle.map(|(id, _)| id).collect();
+        for id in idle {
+            self.sessions.stir(id);
+        }
+        self.refuse_the_unanswered();
+    }
+
+    /// Sends a stage without what has kept it waiting longer than its hold.
+    fn release_stage(&mut self, id: SessionId) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let (Some(stage), Some(since)) = (&mut session.stage, session.held_since) else { return };
+        let label = session.label;
+        let late: Vec<_> = stage
+            .waiting
+            .iter()
+            .filter(|(_, (query, _))| {
+                self.queries.get(query).is_none_or(|query| {
+                    now >= since + hold(&self.templates, query, self.limits.max_hold)
+                })
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in late {
+            stage.waiting.remove(&name);
+            if let Some(sub) = session.subs.get_mut(&name) {
+                sub.stale = true;
+                self.counters.stale += 1;
+                stage.updates.push(Update { sub: name, kind: UpdateKind::Stale(label) });
+            }
+        }
+        self.send_stage_if_complete(id);
+    }
+
+    /// Ends subscriptions that have had no answer for too long.
+    fn refuse_the_unanswered(&mut self) {
+        let (now, patience) = (self.now, self.limits.first_answer_max);
+        let unanswered = |sub: &Sub| sub.told == Told::Nothing && now >= sub.since + patience;
+        let late: Vec<_> = self
+            .sessions
+            .iter()
+            .flat_map(|(id, session)| session.subs.iter().map(move |(name, sub)| (id, name, sub)))
+            .filter(|(_, _, sub)| unanswered(sub) && !self.is_being_answered(sub))
+            .map(|(id, name, _)| (id, name.clone()))
+            .collect();
+        for (session, name) in late {
+            let message = format!(
+                "no answer within {} s: the database could not be asked",
+                patience.as_secs()
+            );
+            self.refuse(session, &name, QueryError::new(ErrorCode::Unavailable, message));
+        }
+    }
+
+    /// Returns whether a subscription's first answer is only a matter of its statement's own time.
+    fn is_being_answered(&self, sub: &Sub) -> bool {
+        let query = sub.query.and_then(|query| self.queries.get(&query));
+        query.is_some_and(|query| !query.reads.is_empty() || query.knowledge == Knowledge::Known)
+    }
+
+    /// Returns when [`Engine::tick_sessions`] has something to do.
+    pub(crate) fn sessions_deadline(&self) -> Option<Instant> {
+        /// How finely holds and heartbeats are kept.
+        const GRAIN: Duration = Duration::from_millis(20);
+        let held = (!self.sessions.held.is_empty()).then(|| self.now + GRAIN);
+        let heartbeat =
+            self.sessions.iter().map(|(_, session)| session.told_at + self.limits.heartbeat).min();
+        // A heartbeat that is due and can't be sent is tried again when something moves, or a second later.
+        let heartbeat = heartbeat.map(|due| due.max(self.now + Duration::from_secs(1)));
+        held.into_iter().chain(heartbeat).min()
+    }
+}
+
+/// Returns how long a live query may hold its sessions.
+fn hold(templates: &crate::templates::Templates, query: &LiveQuery, default: Duration) -> Duration {
+    let stated =
+        templates.get(query.template).and_then(|entry| entry.statement.directives.max_hold);
+    stated.unwrap_or(default)
+}
+
+/// Writes down what a subscription must be told, and notes that it was.
+fn take_news(
+    name: &Arc<str>,
+    sub: &mut Sub,
+    query: &mut LiveQuery,
+    updates: &mut Vec<Update>,
+    committed_at: &mut Option<PgTimestamp>,
+) {
+    if matches!(query.value, Value::None)
+        || (sub.told == Told::Nothing && query.knowledge != Knowledge::Known)
+    {
+        return;
+    }
+    let news = query.news(sub.told, sub.have.as_deref());
+    let rejoins = sub.stale && query.knowledge == Knowledge::Known;
+    if let Some(kind) = news {
+        if sub.told != Told::Nothing {
+            *committed_at = (*committed_at).max(query.changed_at);
+        }
+        updates.push(Update { sub: name.clone(), kind });
+        if sub.stale && !rejoins {
+            updates.push(Update { sub: name.clone(), kind: UpdateKind::Stale(query.value_label) });
+        }
+    } else if rejoins {
+        updates.push(Update { sub: name.clone(), kind: UpdateKind::Unchanged });
+    }
+    sub.stale &= !rejoins;
+    sub.have = None;
+    sub.told = Told::Version(query.version);
+}

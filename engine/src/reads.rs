@@ -1,0 +1,477 @@
+//! Reads: which results are read together, at which point of the line, and what becomes of the answers.
+//!
+//! One read at a time is on its way to its snapshot; any number up to a limit run behind it. Which queries a read
+//! answers is decided when its snapshot closes: all that are dirty then and whose tables it has locked.
+
+use crate::database::{
+    Database, ErrorCode, QueryError, QueryRead, ReadId, ReadingRole, Snapshot, TextRow,
+};
+use crate::diff::diff;
+use crate::engine::Engine;
+use crate::line::{Accepted, Line, Position};
+use crate::live_query::{Knowledge, Told, Value, snapshot_of};
+use crate::result::rows_from_read;
+use crate::template::Plan;
+use crate::update::UpdateKind;
+use crate::upkeep::WriteLog;
+use crate::window::{Refill, Window};
+use convoy_query_index::QueryId;
+use convoy_types::{Lsn, RelationId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// How far a read is.
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for its locks.
+    Opening,
+    /// Waiting for its snapshot.
+    Snapshot { since: Instant, attempts: u32 },
+    /// Its snapshot missed an applied transaction: it is taken again at this time.
+    Retaking { at: Instant, attempts: u32 },
+    /// Its snapshot waits for the stream; if that takes long, the server is made to flush its WAL.
+    Settling { flush_at: Instant },
+    /// Its queries run. The snapshot closed here.
+    Running { position: Position, label: Lsn },
+}
+
+#[derive(Debug)]
+struct Read {
+    phase: Phase,
+    tables: BTreeSet<RelationId>,
+    /// Queries that it has not answered.
+    queries: BTreeSet<QueryId>,
+}
+
+/// The reads under way.
+#[derive(Default)]
+pub(crate) struct Reads {
+    by_id: BTreeMap<ReadId, Read>,
+    /// Changes since the oldest running read's snapshot closed.
+    pub log: WriteLog,
+    /// Not before this time, since the database could not be reached.
+    pub not_before: Option<Instant>,
+}
+
+impl Reads {
+    /// Forgets a query that is gone: what is read for it is of no interest.
+    pub fn forget(&mut self, id: QueryId) {
+        for read in self.by_id.values_mut() {
+            read.queries.remove(&id);
+        }
+    }
+
+    /// Returns how many reads run or are on their way.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Returns whether a read is on its way to its snapshot.
+    fn is_one_on_its_way(&self) -> bool {
+        self.by_id.values().any(|read| !matches!(read.phase, Phase::Running { .. }))
+    }
+
+    /// Returns where the oldest running read's snapshot closed.
+    fn oldest_position(&self) -> Option<Position> {
+        let position = |read: &Read| match read.phase {
+            Phase::Running { position, .. } => Some(position),
+            _ => None,
+        };
+        self.by_id.values().filter_map(position).min()
+    }
+}
+
+impl<D: Database> Engine<D> {
+    /// Opens a read if something is dirty and none is on its way.
+    pub(crate) fn open_next_read(&mut self) {
+        let waits = self.reads.not_before.is_some_and(|until| until > self.now);
+        if self.line.is_none()
+            || waits
+            || self.reads.is_one_on_its_way()
+            || self.reads.len() >= self.limits.reads_max
+        {
+            return;
+        }
+        let mut tables = BTreeSet::new();
+        for &id in &self.dirty {
+            if self.may_be_read(id) {
+                tables.extend(self.locked_tables(id));
+            }
+        }
+        if self.dirty.iter().all(|&id| !self.may_be_read(id)) {
+            return;
+        }
+        let id = self.next_read_id();
+        self.database.open_read(id, tables.iter().copied().collect());
+        self.reads
+            .by_id
+            .insert(id, Read { phase: Phase::Opening, tables, queries: BTreeSet::new() });
+    }
+
+    fn may_be_read(&self, id: QueryId) -> bool {
+        let Some(query) = self.queries.get(&id) else { return false };
+        let is_current = self.templates.get(query.template).is_some_and(|entry| entry.is_current);
+        is_current && query.reads.len() < self.limits.reads_per_query_max
+    }
+
+    fn locked_tables(&self, id: QueryId) -> Vec<RelationId> {
+        let template = self.queries.get(&id).and_then(|query| self.templates.get(query.template));
+        let template = template.and_then(|entry| entry.template.as_ref());
+        template
+            .map_or(Vec::new(), |template| template.tables.iter().map(|table| table.id).collect())
+    }
+
+    pub(crate) fn read_opened(&mut self, id: ReadId, outcome: Result<(), QueryError>) {
+        let now = self.now;
+        let Some(read) = self.reads.by_id.get_mut(&id) else { return self.database.close_read(id) };
+        match outcome {
+            Ok(()) => {
+                read.phase = Phase::Retaking { at: now, attempts: 0 };
+                self.take_snapshot(id);
+            }
+            Err(error) => self.read_failed(id, &error),
+        }
+    }
+
+    /// Asks for a read's snapshot, and lets the line stand still until it is there.
+    fn take_snapshot(&mut self, id: ReadId) {
+        let (Some(read), Some(line)) = (self.reads.by_id.get_mut(&id), &mut self.line) else {
+            return;
+        };
+        let Phase::Retaking { attempts, .. } = read.phase else { return };
+        read.phase = Phase::Snapshot { since: self.now, attempts };
+        line.fence(id);
+        self.database.take_snapshot(id);
+    }
+
+    pub(crate) fn snapshot_taken(&mut self, id: ReadId, outcome: Result<Snapshot, QueryError>) {
+        let now = self.now;
+        let Some(read) = self.reads.by_id.get_mut(&id) else { return };
+        let Phase::Snapshot { attempts, .. } = read.phase else { return };
+        let snapshot = match outcome {
+            Ok(snapshot) => snapshot,
+            Err(error) => return self.read_failed(id, &error),
+        };
+        let Some(line) = &mut self.line else { return };
+        match line.snapshot_taken(id, snapshot) {
+            Accepted::Pending => {
+                read.phase = Phase::Settling { flush_at: now + self.limits.flush_after }
+            }
+            Accepted::TooOld => {
+                // At once, then after 1, 2, 4 … 64 ms: a commit is visible microseconds after it is streamed, mostly.
+                let delay = Duration::from_millis(
+                    attempts.checked_sub(1).map_or(0, |doublings| 1 << doublings.min(6)),
+                );
+                self.counters.snapshots_retaken += 1;
+                read.phase = Phase::Retaking { at: now + delay, attempts: attempts + 1 };
+                if delay.is_zero() {
+                    self.take_snapshot(id);
+                }
+            }
+        }
+    }
+
+    /// The line stands exactly at the read's snapshot: what is dirty here is read by it.
+    pub(crate) fn close_snapshot(&mut self, id: ReadId, snapshot: Snapshot) {
+        self.flush_batch();
+        let (position, label) = (self.head(), self.label());
+        let Some(tables) = self.reads.by_id.get(&id).map(|read| read.tables.clone()) else {
+            return;
+        };
+        let included: Vec<QueryId> = self
+            .dirty
+            .iter()
+            .copied()
+            .filter(|&query| self.may_be_read(query))
+            .filter(|&query| self.locked_tables(query).iter().all(|table| tables.contains(table)))
+            .collect();
+        debug!(read = id.0, queries = included.len(), %label, mark = ?snapshot.mark, "snapshot closed");
+        if included.is_empty() {
+            self.reads.by_id.remove(&id);
+            self.database.close_read(id);
+            return;
+        }
+        let mut questions = Vec::with_capacity(included.len());
+        for &query in &included {
+            self.dirty.remove(&query);
+            questions.extend(self.question(query));
+            if let Some(query) = self.queries.get_mut(&query) {
+                query.knowledge = Knowledge::Awaiting(id);
+                query.reads.push(id);
+            }
+        }
+        if let Some(read) = self.reads.by_id.get_mut(&id) {
+            read.phase = Phase::Running { position, label };
+            read.queries = included.iter().copied().collect();
+        }
+        self.reads.log.begin(position);
+        self.stage_sessions(&included);
+        self.database.run(id, questions);
+    }
+
+    fn question(&self, id: QueryId) -> Option<QueryRead> {
+        let query = self.queries.get(&id)?;
+        let template = self.templates.get(query.template)?.template.as_ref()?;
+        let role = if template.statement.name.is_some() {
+            ReadingRole::Server
+        } else {
+            ReadingRole::AdHoc
+        };
+        Some(QueryRead {
+            query: id,
+            role,
+            sql: template.read_sql().clone(),
+            param_types: template.params.iter().map(|param| param.type_oid).collect(),
+            params: query.args.clone(),
+            timeout: self.limits.statement_timeout,
+            rows_max: self.limits.result_rows_max,
+            bytes_max: self.limits.result_bytes_max,
+        })
+    }
+
+    pub(crate) fn query_read(
+        &mut self,
+        read: ReadId,
+        id: QueryId,
+        outcome: Result<Vec<TextRow>, QueryError>,
+    ) {
+        let Some(Read { phase: Phase::Running { position, label }, queries, .. }) =
+            self.reads.by_id.get_mut(&read)
+        else {
+            return;
+        };
+        if !queries.remove(&id) {
+            return;
+        }
+        let (position, label) = (*position, *label);
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        query.reads.retain(|there| *there != read);
+        self.counters.reads += 1;
+        let rows = match outcome {
+            Err(error) if error.code == ErrorCode::Unavailable => {
+                warn!(query = id.0, %error, "a result could not be read: trying again");
+                self.delay_reads();
+                if self
+                    .queries
+                    .get(&id)
+                    .is_some_and(|query| query.knowledge == Knowledge::Awaiting(read))
+                {
+                    self.make_dirty(id);
+                }
+                return self.forget_waiting(read, id);
+            }
+            outcome => outcome,
+        };
+        let value = self.value_of(id, rows);
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        if query.value_read.is_some_and(|newest| newest > read) {
+            return self.deliver_old(read, id, value);
+        }
+        query.value_read = Some(read);
+        query.value_label = label;
+        self.set_value(id, value);
+        self.replay_and_deliver(read, id, position);
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        if query.knowledge == Knowledge::Awaiting(read) {
+            query.knowledge = Knowledge::Known;
+        }
+        self.set_due(id);
+        self.stir_subscribers(id);
+    }
+
+    pub(crate) fn read_finished(&mut self, id: ReadId) {
+        let Some(read) = self.reads.by_id.remove(&id) else { return };
+        for query in read.queries {
+            // Not answered: the read broke off.
+            if let Some(state) = self.queries.get_mut(&query) {
+                state.reads.retain(|there| *there != id);
+                if state.knowledge == Knowledge::Awaiting(id) {
+                    self.make_dirty(query);
+                }
+            }
+            self.forget_waiting(id, query);
+        }
+        let oldest = self.reads.oldest_position();
+        self.reads.log.trim(oldest);
+    }
+
+    /// Plans a query's next read that no change asks for: on its interval, or soon where this one failed.
+    fn set_due(&mut self, id: QueryId) {
+        /// How soon a read that failed is tried again, though no change asks for it.
+        const FAILED_AGAIN: Duration = Duration::from_secs(10);
+        let Some(query) = self.queries.get(&id) else { return };
+        let interval =
+            self.templates.get(query.template).and_then(|entry| entry.statement.directives.refresh);
+        let failed = matches!(query.value, Value::Failed(_)).then_some(FAILED_AGAIN);
+        if let Some(interval) = interval.into_iter().chain(failed).min() {
+            self.due.insert(id, self.now + interval);
+        }
+    }
+
+    /// Returns a result as its plan keeps it.
+    fn value_of(&self, id: QueryId, rows: Result<Vec<TextRow>, QueryError>) -> Value {
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return Value::Failed(error),
+        };
+        let query = self.queries.get(&id);
+        let template = query.and_then(|query| self.templates.get(query.template)?.template.clone());
+        let (Some(query), Some(template)) = (query, template) else { return Value::None };
+        match &template.plan {
+            Plan::Refresh(plan) => {
+                rows_from_read(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
+            }
+            Plan::Window(plan) => Window::read(plan, query.bounds, rows).map_or_else(
+                |error| {
+                    let message = format!(
+                        "a value of {} could not be read: {error}",
+                        plan.table.qualified_name()
+                    );
+                    Value::Failed(QueryError::new(ErrorCode::Internal, message))
+                },
+                Value::Window,
+            ),
+        }
+    }
+
+    /// Puts a value in place of the one before, as a diff where there is one.
+    fn set_value(&mut self, id: QueryId, value: Value) {
+        self.release_membership(id);
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut query.value, value);
+        let ops = match (before.rows(), query.value.rows()) {
+            (Some(before), Some(after)) => Some(diff(before.rows(), after.rows())),
+            _ => None,
+        };
+        match ops {
+            Some(ops) if ops.is_empty() => self.counters.reads_unchanged += 1,
+            Some(ops) => query.changed_by(ops, self.limits.history_bytes_min),
+            None => {
+                let same_error = matches!((&before, &query.value), (Value::Failed(before), Value::Failed(after)) if before == after);
+                if !same_error {
+                    query.replaced();
+                }
+            }
+        }
+        self.hold_membership(id);
+    }
+
+    /// Brings a value that was read at an earlier point of the line to the head, handing it to the stages that wait
+    /// for it on the way.
+    fn replay_and_deliver(&mut self, read: ReadId, id: QueryId, read_at: Position) {
+        let mut reached = read_at;
+        for (position, session) in self.stages_waiting(read, id) {
+            self.replay(id, reached, position);
+            reached = reached.max(position);
+            self.deliver(session, read, id);
+        }
+        let head = self.head();
+        self.replay(id, reached, head);
+    }
+
+    /// Takes the changes after one point of the line, up to another, into a window.
+    fn replay(&mut self, id: QueryId, after: Position, up_to: Position) {
+        let Some(template) = self.template_of(id) else { return };
+        let Plan::Window(plan) = &template.plan else { return };
+        if after >= up_to
+            || !self.queries.get(&id).is_some_and(|query| matches!(query.value, Value::Window(_)))
+        {
+            return;
+        }
+        match self.reads.log.changes_between(after, up_to, plan.table.id) {
+            None => self.make_dirty(id),
+            Some(changes) => {
+                if self.apply_to_window(id, &changes) == Err(Refill) {
+                    self.make_dirty(id);
+                }
+            }
+        }
+    }
+
+    /// Hands a read's answer that a newer one has overtaken to the stages that wait for just this one.
+    fn deliver_old(&mut self, read: ReadId, id: QueryId, value: Value) {
+        let Some(query) = self.queries.get(&id) else { return };
+        let kind = match &value {
+            Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
+            value => {
+                value.rows().map(|rows| UpdateKind::Snapshot(snapshot_of(rows, &query.columns)))
+            }
+        };
+        for (_, session) in self.stages_waiting(read, id) {
+            self.deliver_as(session, read, id, kind.clone(), Told::Reset);
+        }
+    }
+
+    /// Gives a read up that has not run.
+    fn read_failed(&mut self, id: ReadId, error: &QueryError) {
+        warn!(read = id.0, %error, "a read failed: trying again");
+        self.reads.by_id.remove(&id);
+        if let Some(line) = &mut self.line {
+            line.abandon(id);
+        }
+        self.database.close_read(id);
+        self.delay_reads();
+    }
+
+    fn delay_reads(&mut self) {
+        /// How long to leave a database alone that could not be asked.
+        const PAUSE: Duration = Duration::from_millis(250);
+        self.reads.not_before = Some(self.now + PAUSE);
+    }
+
+    /// Gives all reads up: what they say is worth nothing, or would be.
+    pub(crate) fn abandon_reads(&mut self) {
+        for (id, read) in std::mem::take(&mut self.reads.by_id) {
+            if !matches!(read.phase, Phase::Running { .. }) {
+                self.database.close_read(id);
+            }
+            for query in read.queries {
+                self.forget_waiting(id, query);
+            }
+        }
+        for query in self.queries.values_mut() {
+            query.reads.clear();
+        }
+        self.reads.log = WriteLog::default();
+    }
+
+    /// Sees to reads that wait: takes snapshots again, lifts the fence, makes the server flush.
+    pub(crate) fn tick_reads(&mut self) {
+        /// How soon a flush is asked for again that changed nothing.
+        const FLUSH_AGAIN: Duration = Duration::from_millis(500);
+        let mut retake = None;
+        for (&id, read) in &mut self.reads.by_id {
+            match &mut read.phase {
+                Phase::Retaking { at, .. } if self.now >= *at => retake = Some(id),
+                Phase::Snapshot { since, .. } if self.now >= *since + self.limits.fence_max => {
+                    if let Some(line) = &mut self.line {
+                        line.lift_fence(id);
+                    }
+                }
+                Phase::Settling { flush_at } if self.now >= *flush_at => {
+                    *flush_at = self.now + FLUSH_AGAIN;
+                    self.database.flush_wal();
+                }
+                _ => {}
+            }
+        }
+        if let Some(id) = retake {
+            self.take_snapshot(id);
+        }
+    }
+
+    /// Returns when [`Engine::tick_reads`] or [`Engine::open_next_read`] has something to do.
+    pub(crate) fn reads_deadline(&self) -> Option<Instant> {
+        let is_fenced = self.line.as_ref().is_some_and(Line::is_fenced);
+        let phase = |read: &Read| match &read.phase {
+            Phase::Retaking { at, .. } => Some(*at),
+            Phase::Snapshot { since, .. } if is_fenced => Some(*since + self.limits.fence_max),
+            Phase::Settling { flush_at } => Some(*flush_at),
+            _ => None,
+        };
+        let waiting =
+            self.reads.not_before.filter(|until| *until > self.now && !self.dirty.is_empty());
+        self.reads.by_id.values().filter_map(phase).chain(waiting).min()
+    }
+}

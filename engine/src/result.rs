@@ -1,0 +1,68 @@
+//! Refreshed results: rows as a read's texts say them.
+
+use crate::database::{ErrorCode, QueryError, TextRow};
+use crate::row_key::{hashed_rows, row_key};
+use crate::row_list::RowList;
+use crate::template::{QueryTemplate, RefreshPlan, RowKeys};
+use crate::update::ResultRow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Returns the rows that a refresh plan's statement read.
+///
+/// # Errors
+/// Where the keys that somebody stated are not unique.
+pub(crate) fn rows_from_read(
+    template: &QueryTemplate,
+    plan: &RefreshPlan,
+    rows: Vec<TextRow>,
+) -> Result<RowList, QueryError> {
+    let shown = template.columns.len();
+    let cells = |row: &TextRow| -> Box<[Box<str>]> {
+        row.iter().take(shown).map(|cell| cell.clone().unwrap_or_else(|| "null".into())).collect()
+    };
+    let key = |row: &TextRow| -> Box<str> {
+        match &plan.keys {
+            RowKeys::Appended(_) => {
+                row_key(row[shown.min(row.len())..].iter().map(Option::as_deref))
+            }
+            RowKeys::Output(columns) => row_key(
+                columns
+                    .iter()
+                    .map(|&column| row.get(column).and_then(Option::as_deref).map(json_text)),
+            ),
+            RowKeys::OneRow | RowKeys::Hash => "".into(),
+        }
+    };
+    if plan.keys == RowKeys::Hash {
+        return Ok(RowList::new(hashed_rows(rows.iter().map(cells))));
+    }
+    let mut keys = HashSet::with_capacity(rows.len());
+    let mut list = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let row = ResultRow { key: key(row), cells: cells(row) };
+        if !keys.insert(row.key.clone()) {
+            if template.statement.directives.key.is_empty() {
+                // What we took for a key is none: tell rows apart by what they say.
+                return Ok(RowList::new(hashed_rows(rows.iter().map(cells))));
+            }
+            let stated = template.statement.directives.key.join(", ");
+            return Err(QueryError::new(
+                ErrorCode::InvalidArgs,
+                format!(
+                    "two rows have the same {stated}: @key must name columns that are unique in the result"
+                ),
+            ));
+        }
+        list.push(Arc::new(row));
+    }
+    Ok(RowList::new(list))
+}
+
+/// Returns a JSON string without its quotes where it needs no unescaping; any other JSON as it is.
+fn json_text(json: &str) -> &str {
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) if !text.contains('\\') => text,
+        _ => json,
+    }
+}

@@ -1,0 +1,199 @@
+//! What sessions have been told, and what holds their next transition up.
+//!
+//! A session moves from one point of the line to a later one, always at the head (see [`crate::line`]): at once where
+//! all its results are known there, or by a *stage*: when a snapshot closes at the head, what is known is taken down and
+//! waits for the results that were read at that snapshot.
+
+use crate::database::{QueryError, ReadId};
+use crate::line::Position;
+use crate::live_query::Told;
+use crate::session::{Outbox, OutboxState, SessionId};
+use crate::update::{Transition, Update, UpdateKind};
+use convoy_query_index::QueryId;
+use convoy_types::{Lsn, PgTimestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A subscription of a session.
+#[derive(Debug)]
+pub(crate) struct Sub {
+    /// The live query; none while its statement is being analysed.
+    pub query: Option<QueryId>,
+    /// How far it has been told.
+    pub told: Told,
+    /// Whether it fell out of the session's cuts because it took too long.
+    pub stale: bool,
+    /// The digest of what the client has from before.
+    pub have: Option<Arc<str>>,
+    /// When it was asked for.
+    pub since: Instant,
+}
+
+impl Sub {
+    /// Returns whether the session's transitions wait for it.
+    pub fn holds(&self) -> bool {
+        self.told != Told::Nothing && !self.stale
+    }
+}
+
+/// A transition that waits for results read at the snapshot that closed at its position.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub position: Position,
+    pub label: Lsn,
+    pub committed_at: Option<PgTimestamp>,
+    pub updates: Vec<Update>,
+    /// The subscriptions that are still missing, each with the read that will answer.
+    pub waiting: BTreeMap<Arc<str>, (QueryId, ReadId)>,
+}
+
+/// A session's state.
+pub(crate) struct Session {
+    outbox: Box<dyn Outbox>,
+    outbox_state: OutboxState,
+    pub subs: BTreeMap<Arc<str>, Sub>,
+    pub stage: Option<Stage>,
+    /// Subscriptions that became stale and were not named yet.
+    pub stale_updates: Vec<Update>,
+    /// Since when results that are not known hold its transitions up.
+    pub held_since: Option<Instant>,
+    /// The last transition's label.
+    pub label: Lsn,
+    /// Positions that it wants to hear of.
+    pub awaits: Vec<Lsn>,
+    /// When it was last told anything.
+    pub told_at: Instant,
+    /// The point of the line where it is.
+    pub position: Position,
+}
+
+impl Session {
+    pub fn new(outbox: Box<dyn Outbox>, label: Lsn, now: Instant) -> Self {
+        Session {
+            outbox,
+            outbox_state: OutboxState::Ready,
+            subs: BTreeMap::new(),
+            stage: None,
+            stale_updates: Vec::new(),
+            held_since: None,
+            label,
+            awaits: Vec::new(),
+            told_at: now,
+            position: Position::default(),
+        }
+    }
+
+    /// Takes a new connection: whatever was told before may be lost, so everything is told anew.
+    pub fn resume(&mut self, outbox: Box<dyn Outbox>) {
+        self.outbox = outbox;
+        self.outbox_state = OutboxState::Ready;
+        self.stage = None;
+        self.stale_updates.clear();
+        self.held_since = None;
+        for sub in self.subs.values_mut() {
+            sub.told = Told::Nothing;
+            sub.stale = false;
+        }
+    }
+
+    /// Returns whether its outbox takes another transition.
+    pub fn is_ready(&self) -> bool {
+        self.outbox_state == OutboxState::Ready
+    }
+
+    /// Returns whether nobody reads its outbox any more.
+    pub fn is_closed(&self) -> bool {
+        self.outbox_state == OutboxState::Closed
+    }
+
+    /// Notes that the outbox has room again.
+    pub fn drained(&mut self) {
+        if self.outbox_state == OutboxState::Full {
+            self.outbox_state = OutboxState::Ready;
+        }
+    }
+
+    /// Sends a transition. Its label never goes back, though the stream may after the loss of a slot.
+    pub fn send(&mut self, now: Instant, mut transition: Transition) {
+        self.label = self.label.max(transition.lsn);
+        transition.lsn = self.label;
+        self.position = self.position.max(transition.position);
+        self.awaits.retain(|lsn| *lsn > self.label);
+        self.told_at = now;
+        self.outbox_state = self.outbox.send(transition);
+    }
+
+    /// Sends an error of one subscription, which never waits for a cut.
+    pub fn send_error(&mut self, now: Instant, sub: Arc<str>, last: bool, error: QueryError) {
+        let updates = vec![Update { sub, kind: UpdateKind::Error { last, error } }];
+        let (lsn, position) = (self.label, self.position);
+        self.send(
+            now,
+            Transition { lsn, committed_at: None, reflects: Vec::new(), updates, position },
+        );
+    }
+
+    /// Sends the stage as it is.
+    pub fn send_stage(&mut self, now: Instant) {
+        let Some(stage) = self.stage.take() else { return };
+        self.held_since = None;
+        if stage.updates.is_empty() && self.awaits.iter().all(|lsn| *lsn > stage.label) {
+            self.position = self.position.max(stage.position);
+            return;
+        }
+        let Stage { position, label: lsn, committed_at, updates, .. } = stage;
+        self.send(now, Transition { lsn, committed_at, reflects: Vec::new(), updates, position });
+    }
+}
+
+/// All sessions.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    by_id: BTreeMap<SessionId, Session>,
+    /// Sessions that may have something to be told.
+    restless: BTreeSet<SessionId>,
+    /// Sessions that wait for a position.
+    pub awaiting: BTreeSet<SessionId>,
+    /// Sessions that something holds up.
+    pub held: BTreeSet<SessionId>,
+}
+
+impl Sessions {
+    pub fn get(&self, id: SessionId) -> Option<&Session> {
+        self.by_id.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub fn insert(&mut self, id: SessionId, session: Session) {
+        self.by_id.insert(id, session);
+    }
+
+    pub fn remove(&mut self, id: SessionId) -> Option<Session> {
+        self.restless.remove(&id);
+        self.awaiting.remove(&id);
+        self.held.remove(&id);
+        self.by_id.remove(&id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.by_id.iter().map(|(id, session)| (*id, session))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Notes that a session may have something to be told.
+    pub fn stir(&mut self, id: SessionId) {
+        self.restless.insert(id);
+    }
+
+    /// Returns the sessions that may have something to be told, and forgets that.
+    pub fn take_restless(&mut self) -> BTreeSet<SessionId> {
+        std::mem::take(&mut self.restless)
+    }
+}

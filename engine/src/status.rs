@@ -1,0 +1,107 @@
+//! What the engine tells of itself.
+
+use crate::database::Database;
+use crate::engine::{Counters, Engine};
+use crate::live_query::WhyEntry;
+use crate::template::Plan;
+use convoy_query_index::QueryId;
+use convoy_types::Lsn;
+
+/// The engine's state in numbers.
+#[derive(Clone, Debug)]
+pub struct EngineStatus {
+    /// Whether replication streams.
+    pub streaming: bool,
+    /// The position that the stream has passed.
+    pub received: Lsn,
+    /// The position up to which every transaction has been applied.
+    pub applied: Lsn,
+    /// Transactions that have arrived and wait.
+    pub transactions_waiting: usize,
+    /// Live queries.
+    pub live_queries: usize,
+    /// Live queries whose result is not known and must be read.
+    pub dirty_queries: usize,
+    /// Statements analysed.
+    pub templates: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Subscriptions of all sessions.
+    pub subscriptions: usize,
+    /// Reads under way.
+    pub reads: usize,
+    /// What has been done so far.
+    pub counters: Counters,
+}
+
+/// A live query, for a list.
+#[derive(Clone, Debug)]
+pub struct LiveQueryInfo {
+    /// Its id.
+    pub id: QueryId,
+    /// The named query, where it is one.
+    pub name: Option<String>,
+    /// The statement.
+    pub sql: String,
+    /// The arguments, as text.
+    pub args: Vec<Option<String>>,
+    /// Whether it is kept from the row changes themselves.
+    pub incremental: bool,
+    /// Why it is kept as it is.
+    pub notes: Vec<String>,
+    /// How many subscribe.
+    pub subscribers: usize,
+    /// Rows in the result.
+    pub rows: usize,
+    /// The error of the last read.
+    pub error: Option<String>,
+}
+
+impl<D: Database> Engine<D> {
+    /// Returns the engine's state in numbers.
+    pub fn status(&self) -> EngineStatus {
+        EngineStatus {
+            streaming: self.streaming && self.line.is_some(),
+            received: self.line.as_ref().map_or(Lsn::default(), |line| line.received()),
+            applied: self.label(),
+            transactions_waiting: self.line.as_ref().map_or(0, |line| line.waiting()),
+            live_queries: self.queries.len(),
+            dirty_queries: self.dirty.len(),
+            templates: self.templates.len(),
+            sessions: self.sessions.len(),
+            subscriptions: self.sessions.iter().map(|(_, session)| session.subs.len()).sum(),
+            reads: self.reads.len(),
+            counters: self.counters,
+        }
+    }
+
+    /// Returns the live queries, by id.
+    pub fn live_queries(&self) -> Vec<LiveQueryInfo> {
+        let info = |id: &QueryId| {
+            let query = self.queries.get(id)?;
+            let entry = self.templates.get(query.template)?;
+            let template = entry.template.as_ref();
+            Some(LiveQueryInfo {
+                id: *id,
+                name: entry.statement.name.clone(),
+                sql: entry.statement.text.clone(),
+                args: query.args.iter().map(|arg| arg.as_deref().map(str::to_owned)).collect(),
+                incremental: template
+                    .is_some_and(|template| matches!(template.plan, Plan::Window(_))),
+                notes: template.map_or(Vec::new(), |template| template.notes.clone()),
+                subscribers: query.subscribers.len(),
+                rows: query.value.rows().map_or(0, |rows| rows.rows().len()),
+                error: match &query.value {
+                    crate::live_query::Value::Failed(error) => Some(error.message.clone()),
+                    _ => None,
+                },
+            })
+        };
+        self.queries.keys().filter_map(info).collect()
+    }
+
+    /// Returns the last changes that touched a live query, the oldest first; none where there is no such query.
+    pub fn why(&self, id: QueryId) -> Option<Vec<WhyEntry>> {
+        Some(self.queries.get(&id)?.why.iter().cloned().collect())
+    }
+}

@@ -1,0 +1,185 @@
+//! The tables that live queries read, and the WAL's changes in their terms: leaves under their roots, columns by field
+//! (`docs/postgres.md`, P8 and P9).
+
+use crate::facts::TableFacts;
+use convoy_query_index::{FieldId, FieldSet, FieldValue};
+use convoy_types::{
+    ChangeKind, Datum, Key, KeyBuilder, OldRow, Relation, RelationId, Row, RowChange,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A row's data by field.
+pub(crate) type Fields = Box<[Datum]>;
+
+/// A change of one row of a table that somebody reads.
+#[derive(Clone, Debug)]
+pub(crate) struct TableChange {
+    pub table: Arc<TableFacts>,
+    /// The row before; key columns alone, where the WAL has no more. None for an insert, and for an update under a
+    /// key identity that left the key alone.
+    pub old: Option<Fields>,
+    /// The row after.
+    pub new: Option<Fields>,
+    /// Whether it is an update: then an `old` that is none has the new row's key.
+    pub is_update: bool,
+}
+
+impl TableChange {
+    /// Returns the primary key of the row before; the new one's where the WAL says that it did not change.
+    pub fn old_key(&self) -> Option<Key> {
+        match &self.old {
+            Some(old) => primary_key(&self.table, old),
+            None if self.is_update => self.new_key(),
+            None => None,
+        }
+    }
+
+    /// Returns the primary key of the row after.
+    pub fn new_key(&self) -> Option<Key> {
+        primary_key(&self.table, self.new.as_ref()?)
+    }
+
+    /// Returns which fields an update changed, where the whole old row is known.
+    pub fn changed_fields(&self) -> Option<FieldSet> {
+        let (old, new) = (self.old.as_ref()?, self.new.as_ref()?);
+        let mut changed = FieldSet::default();
+        for (position, (old, new)) in old.iter().zip(new).enumerate() {
+            let field = FieldId(u16::try_from(position).ok()?);
+            match (old, new) {
+                // A generated column may have changed with any other (P9).
+                (Datum::Missing, Datum::Missing) if self.table.column(field).generated => {
+                    changed.insert(field)
+                }
+                (Datum::Missing | Datum::UnchangedToast, _) => return None,
+                (_, Datum::UnchangedToast) => {}
+                (old, new) if old != new => changed.insert(field),
+                _ => {}
+            }
+        }
+        Some(changed)
+    }
+}
+
+/// Returns a row's primary key, where the table has one and the row's columns are all known.
+pub(crate) fn primary_key(table: &TableFacts, fields: &[Datum]) -> Option<Key> {
+    if table.primary_key.is_empty() {
+        return None;
+    }
+    let mut key = KeyBuilder::new();
+    for &field in &table.primary_key {
+        let text = fields.get(usize::from(field.0))?.known()??;
+        key.push(&table.column(field).ty, text).ok()?;
+    }
+    Some(key.finish())
+}
+
+/// Returns a row's values in the fields that matter to an index; all others are unknown.
+pub(crate) fn field_values(
+    table: &TableFacts,
+    fields: &[Datum],
+    of_interest: &FieldSet,
+) -> Box<[FieldValue]> {
+    let value = |(position, datum): (usize, &Datum)| {
+        let Some(field) =
+            u16::try_from(position).ok().map(FieldId).filter(|field| of_interest.contains(*field))
+        else {
+            return FieldValue::Unknown;
+        };
+        field_value(table, field, datum)
+    };
+    fields.iter().enumerate().map(value).collect()
+}
+
+/// Returns one field's value.
+pub(crate) fn field_value(table: &TableFacts, field: FieldId, datum: &Datum) -> FieldValue {
+    match datum.known() {
+        Some(None) => FieldValue::Null,
+        Some(Some(text)) => match Key::of(&table.column(field).ty, text) {
+            Ok(key) => FieldValue::Key(key),
+            Err(_) => FieldValue::Unknown,
+        },
+        None => FieldValue::Unknown,
+    }
+}
+
+/// Where each field of a table stands in the rows that the WAL sends for it or for one of its leaves.
+struct Projection {
+    relation: Arc<Relation>,
+    positions: Box<[Option<usize>]>,
+}
+
+/// The tables that somebody reads.
+#[derive(Default)]
+pub(crate) struct Tables {
+    /// The tables that a relation of the WAL holds rows of: itself, and what it is a leaf of.
+    read_through: HashMap<RelationId, Vec<Arc<TableFacts>>>,
+    projections: HashMap<(RelationId, RelationId), Projection>,
+}
+
+impl Tables {
+    /// Sets the tables that are read.
+    pub fn set(&mut self, tables: impl Iterator<Item = Arc<TableFacts>>) {
+        self.read_through.clear();
+        self.projections.clear();
+        for table in tables {
+            for id in std::iter::once(&table.id).chain(&table.leaves) {
+                let readers = self.read_through.entry(*id).or_default();
+                if readers.iter().all(|reader| reader.id != table.id) {
+                    readers.push(table.clone());
+                }
+            }
+        }
+    }
+
+    /// Returns the tables whose rows this relation of the WAL holds.
+    pub fn read_through(&self, relation: RelationId) -> &[Arc<TableFacts>] {
+        self.read_through.get(&relation).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns a row change in the terms of each table that is read; nothing for a TRUNCATE, whose tables
+    /// [`Tables::read_through`] names.
+    pub fn changes(&mut self, change: &RowChange) -> Vec<TableChange> {
+        let Some(tables) = self.read_through.get(&change.relation.id) else { return Vec::new() };
+        let projections = &mut self.projections;
+        let mut table_change = |table: &Arc<TableFacts>| {
+            let projection = projections
+                .entry((change.relation.id, table.id))
+                .and_modify(|known| {
+                    if !Arc::ptr_eq(&known.relation, &change.relation) {
+                        *known = Projection::new(table, &change.relation);
+                    }
+                })
+                .or_insert_with(|| Projection::new(table, &change.relation));
+            let old = |old: &OldRow| match old {
+                OldRow::SameKey => None,
+                OldRow::Key(row) | OldRow::Full(row) => Some(projection.fields(row)),
+            };
+            let (old, new) = match &change.kind {
+                ChangeKind::Insert { new } => (None, Some(projection.fields(new))),
+                ChangeKind::Update { old: before, new } => {
+                    (old(before), Some(projection.fields(new)))
+                }
+                ChangeKind::Delete { old: before } => (old(before), None),
+                ChangeKind::Truncate => return None,
+            };
+            let is_update = matches!(change.kind, ChangeKind::Update { .. });
+            Some(TableChange { table: table.clone(), old, new, is_update })
+        };
+        tables.iter().filter_map(&mut table_change).collect()
+    }
+}
+
+impl Projection {
+    fn new(table: &TableFacts, relation: &Arc<Relation>) -> Self {
+        let positions =
+            table.columns.iter().map(|column| relation.column_position(&column.name)).collect();
+        Projection { relation: relation.clone(), positions }
+    }
+
+    fn fields(&self, row: &Row) -> Fields {
+        let datum =
+            |position: &Option<usize>| position.and_then(|position| row.0.get(position).cloned());
+        self.positions.iter().map(|position| datum(position).unwrap_or(Datum::Missing)).collect()
+    }
+}

@@ -1,0 +1,382 @@
+//! Upkeep: which live queries a transaction touches, and what becomes of them.
+
+use crate::database::Database;
+use crate::engine::Engine;
+use crate::line::Position;
+use crate::live_query::{Knowledge, Value, WhyAction, WhyEntry};
+use crate::row_key::row_key;
+use crate::tables::{TableChange, field_values};
+use crate::template::{Plan, QueryTemplate};
+use crate::window::{Membership, Refill};
+use convoy_query_index::{FieldSet, OldRows, QueryId, RowImages};
+use convoy_types::{
+    ChangeKind, Changes, Datum, FullXid, Key, Lsn, PgTimestamp, RelationId, Transaction,
+};
+use roaring::RoaringBitmap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use tracing::trace;
+
+/// Changes that are matched and wait to be taken into the windows that they touch.
+#[derive(Default)]
+pub(crate) struct Batch {
+    by_query: BTreeMap<QueryId, Vec<Arc<TableChange>>>,
+    /// Rows that count as held by a window until the batch is in it: a later change of the same batch must find them.
+    provisional: Vec<(QueryId, RelationId, Key)>,
+}
+
+impl Batch {
+    /// Forgets a query that is gone.
+    pub fn forget(&mut self, id: QueryId) {
+        self.by_query.remove(&id);
+        self.provisional.retain(|(query, _, _)| *query != id);
+    }
+}
+
+/// What one transaction did to the tables that are read.
+struct Logged {
+    changes: Vec<Arc<TableChange>>,
+    /// Tables whose changes are not known row by row: they must be read again.
+    unknown: BTreeSet<RelationId>,
+}
+
+/// What was applied since the oldest running read's snapshot, for results that are still being read: what a result
+/// does not yet show is taken into it when it is there.
+#[derive(Default)]
+pub(crate) struct WriteLog {
+    entries: VecDeque<(Position, Logged)>,
+    bytes: usize,
+    /// From here on it is complete.
+    begins_after: Position,
+    is_kept: bool,
+}
+
+impl WriteLog {
+    /// Keeps changes from this point of the line on, if it does not already.
+    pub fn begin(&mut self, position: Position) {
+        if !self.is_kept {
+            self.is_kept = true;
+            self.begins_after = position;
+        }
+    }
+
+    /// Forgets what no read needs any more; everything, where none runs.
+    pub fn trim(&mut self, oldest_read: Option<Position>) {
+        let Some(oldest) = oldest_read else {
+            *self = WriteLog::default();
+            return;
+        };
+        while self.entries.front().is_some_and(|(position, _)| *position <= oldest) {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some((position, logged)) = self.entries.pop_front() {
+            self.begins_after = self.begins_after.max(position);
+            self.bytes -= logged.bytes();
+        }
+    }
+
+    fn push(&mut self, position: Position, logged: Logged, bytes_max: usize) {
+        if !self.is_kept {
+            return;
+        }
+        self.bytes += logged.bytes();
+        self.entries.push_back((position, logged));
+        while self.bytes > bytes_max && !self.entries.is_empty() {
+            self.drop_first();
+        }
+    }
+
+    /// Returns a table's changes after one point of the line, up to another; none where they are not all known.
+    pub fn changes_between(
+        &self,
+        after: Position,
+        up_to: Position,
+        table: RelationId,
+    ) -> Option<Vec<Arc<TableChange>>> {
+        if after < self.begins_after {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for (_, logged) in
+            self.entries.iter().filter(|(position, _)| *position > after && *position <= up_to)
+        {
+            if logged.unknown.contains(&table) {
+                return None;
+            }
+            changes
+                .extend(logged.changes.iter().filter(|change| change.table.id == table).cloned());
+        }
+        Some(changes)
+    }
+}
+
+impl Logged {
+    fn bytes(&self) -> usize {
+        /// What a change takes beside its values.
+        const CHANGE_BYTES: usize = 128;
+        let changes: usize =
+            self.changes.iter().map(|change| CHANGE_BYTES + change.text_bytes()).sum();
+        changes + CHANGE_BYTES + self.unknown.len() * size_of::<RelationId>()
+    }
+}
+
+impl<D: Database> Engine<D> {
+    /// Applies a transaction, the next one of the line.
+    pub(crate) fn apply(&mut self, xid: FullXid, transaction: Transaction) {
+        let position = self.head();
+        let (lsn, committed_at) = (transaction.end_lsn, transaction.commit_time);
+        trace!(%xid, %lsn, position = position.0, "applied");
+        self.counters.transactions += 1;
+        let mut changes = Vec::new();
+        let mut unknown = BTreeSet::new();
+        match &transaction.changes {
+            Changes::Touched(relations) => {
+                for relation in relations {
+                    unknown
+                        .extend(self.tables.read_through(relation.id).iter().map(|table| table.id));
+                }
+            }
+            Changes::Rows(rows) => {
+                for row in rows {
+                    if row.kind == ChangeKind::Truncate {
+                        unknown.extend(
+                            self.tables.read_through(row.relation.id).iter().map(|table| table.id),
+                        );
+                    } else {
+                        changes.extend(self.tables.changes(row).into_iter().map(Arc::new));
+                    }
+                }
+            }
+        }
+        if changes.is_empty() && unknown.is_empty() {
+            return;
+        }
+        for &table in &unknown {
+            let mut hits = RoaringBitmap::new();
+            self.index.on_relation(table, &mut hits);
+            for query in hits {
+                self.touch_unknown(QueryId(query), table, lsn, committed_at);
+            }
+        }
+        for change in &changes {
+            self.match_change(change, lsn, committed_at);
+        }
+        let logged = Logged { changes, unknown };
+        self.reads.log.push(position, logged, self.limits.write_log_bytes_max);
+    }
+
+    /// Finds the live queries that a change touches.
+    fn match_change(&mut self, change: &Arc<TableChange>, lsn: Lsn, committed_at: PgTimestamp) {
+        self.counters.changes += 1;
+        let table = &change.table;
+        let nothing = FieldSet::default();
+        let Some(of_interest) = self.index.fields_of_interest(table.id) else { return };
+        let values = |fields: &Option<Box<[Datum]>>| {
+            fields.as_ref().map(|fields| field_values(table, fields, of_interest))
+        };
+        let (old, new) = (values(&change.old), values(&change.new));
+        let (old_key, new_key) = (change.old_key(), change.new_key());
+        let changed = if change.is_update { change.changed_fields() } else { None };
+        // An update whose old row was not sent has one all the same, of which nothing is known.
+        let old = old.as_deref().or(if change.is_update { Some(&[]) } else { None });
+        if changed.as_ref() == Some(&nothing) {
+            return;
+        }
+        let images = RowImages {
+            relation: table.id,
+            old,
+            new: new.as_deref(),
+            old_key: old_key.as_ref(),
+            new_key: new_key.as_ref(),
+            changed: changed.as_ref(),
+        };
+        let mut hits = RoaringBitmap::new();
+        self.index.matches(&images, &mut hits);
+        for query in hits {
+            self.touch(QueryId(query), change, new_key.as_ref(), lsn, committed_at);
+        }
+    }
+
+    fn touch(
+        &mut self,
+        id: QueryId,
+        change: &Arc<TableChange>,
+        new_key: Option<&Key>,
+        lsn: Lsn,
+        committed_at: PgTimestamp,
+    ) {
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        self.counters.touches += 1;
+        query.touched_at = Some(committed_at);
+        let is_window = matches!(query.value, Value::Window(_));
+        let is_known = query.knowledge == Knowledge::Known;
+        let action = if is_window && is_known { WhyAction::Diff } else { WhyAction::Refresh };
+        let entry =
+            WhyEntry { lsn, table: change.table.qualified_name(), key: change.shown_key(), action };
+        query.note_why(entry, self.limits.why_entries_max);
+        if action == WhyAction::Diff {
+            if let Some(key) = new_key
+                && self.finds_by_membership(id)
+            {
+                self.index.hold(id, change.table.id, key.clone());
+                self.batch.provisional.push((id, change.table.id, key.clone()));
+            }
+            self.batch.by_query.entry(id).or_default().push(change.clone());
+        } else if is_known || !self.is_window_plan(id) {
+            // A window that is being read takes the change from the write log instead.
+            self.make_dirty(id);
+        }
+    }
+
+    /// Marks a query whose rows may have changed in a way that the stream does not tell.
+    fn touch_unknown(
+        &mut self,
+        id: QueryId,
+        table: RelationId,
+        lsn: Lsn,
+        committed_at: PgTimestamp,
+    ) {
+        let name = self.template_of(id).and_then(|template| {
+            template
+                .tables
+                .iter()
+                .find(|facts| facts.id == table)
+                .map(|facts| facts.qualified_name())
+        });
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        self.counters.touches += 1;
+        query.touched_at = Some(committed_at);
+        let entry = WhyEntry {
+            lsn,
+            table: name.unwrap_or_default(),
+            key: None,
+            action: WhyAction::Refresh,
+        };
+        query.note_why(entry, self.limits.why_entries_max);
+        self.make_dirty(id);
+    }
+
+    /// Notes that a result is not known at the head and must be read.
+    pub(crate) fn make_dirty(&mut self, id: QueryId) {
+        self.batch.by_query.remove(&id);
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        query.knowledge = Knowledge::Dirty;
+        self.dirty.insert(id);
+        self.stir_subscribers(id);
+    }
+
+    /// Takes the matched changes into the windows that they touch.
+    pub(crate) fn flush_batch(&mut self) {
+        for (id, changes) in std::mem::take(&mut self.batch.by_query) {
+            if self.apply_to_window(id, &changes) == Err(Refill) {
+                self.make_dirty(id);
+            }
+            self.stir_subscribers(id);
+        }
+        for (id, table, key) in std::mem::take(&mut self.batch.provisional) {
+            let held = self.queries.get(&id).is_some_and(|query| match &query.value {
+                Value::Window(window) => window.holds(&key),
+                _ => false,
+            });
+            if !held {
+                self.index.release(id, table, &key);
+            }
+        }
+    }
+
+    /// Takes changes into a window, as their net effect.
+    pub(crate) fn apply_to_window(
+        &mut self,
+        id: QueryId,
+        changes: &[Arc<TableChange>],
+    ) -> Result<(), Refill> {
+        let Some(template) = self.template_of(id) else { return Ok(()) };
+        let Plan::Window(plan) = &template.plan else { return Ok(()) };
+        let Some(query) = self.queries.get_mut(&id) else { return Ok(()) };
+        let Value::Window(window) = &mut query.value else { return Ok(()) };
+        let of_table =
+            changes.iter().map(Arc::as_ref).filter(|change| change.table.id == plan.table.id);
+        let applied = window.apply(plan, &query.slots, of_table);
+        let membership = window.take_membership();
+        if finds_by_membership(&template) {
+            for change in membership {
+                match change {
+                    Membership::Held(key) => self.index.hold(id, plan.table.id, key),
+                    Membership::Released(key) => self.index.release(id, plan.table.id, &key),
+                }
+            }
+        }
+        let ops = applied?;
+        if !ops.is_empty() {
+            self.counters.diffs += 1;
+        }
+        query.changed_by(ops, self.limits.history_bytes_min);
+        Ok(())
+    }
+
+    /// Tells the index which rows a window holds.
+    pub(crate) fn hold_membership(&mut self, id: QueryId) {
+        self.tell_membership(id, |index, id, table, key| index.hold(id, table, key));
+    }
+
+    /// Takes that back.
+    pub(crate) fn release_membership(&mut self, id: QueryId) {
+        self.tell_membership(id, |index, id, table, key| index.release(id, table, &key));
+    }
+
+    fn tell_membership(
+        &mut self,
+        id: QueryId,
+        tell: impl Fn(&mut convoy_query_index::QueryIndex, QueryId, RelationId, Key),
+    ) {
+        let Some(template) = self.template_of(id).filter(|template| finds_by_membership(template))
+        else {
+            return;
+        };
+        let Plan::Window(plan) = &template.plan else { return };
+        let Some(Value::Window(window)) = self.queries.get(&id).map(|query| &query.value) else {
+            return;
+        };
+        for key in window.held_keys() {
+            tell(&mut self.index, id, plan.table.id, key.clone());
+        }
+    }
+
+    pub(crate) fn template_of(&self, id: QueryId) -> Option<Arc<QueryTemplate>> {
+        self.templates.get(self.queries.get(&id)?.template)?.template.clone()
+    }
+
+    fn is_window_plan(&self, id: QueryId) -> bool {
+        self.template_of(id).is_some_and(|template| matches!(template.plan, Plan::Window(_)))
+    }
+
+    fn finds_by_membership(&self, id: QueryId) -> bool {
+        self.template_of(id).is_some_and(|template| finds_by_membership(&template))
+    }
+}
+
+fn finds_by_membership(template: &QueryTemplate) -> bool {
+    template.predicates.iter().any(|predicate| predicate.old_rows == OldRows::Membership)
+}
+
+impl TableChange {
+    fn text_bytes(&self) -> usize {
+        let bytes = |datum: &Datum| if let Datum::Text(text) = datum { text.len() } else { 0 } + size_of::<Datum>();
+        self.old.iter().chain(&self.new).flat_map(|fields| fields.iter()).map(bytes).sum()
+    }
+
+    /// Returns the row's key as results show it, where the table has one.
+    fn shown_key(&self) -> Option<String> {
+        let fields = self.new.as_ref().or(self.old.as_ref())?;
+        let key = &self.table.primary_key;
+        let text = |position: &convoy_query_index::FieldId| {
+            fields
+                .get(usize::from(position.0))
+                .and_then(|datum| std::str::from_utf8(datum.known()??).ok())
+        };
+        (!key.is_empty()).then(|| row_key(key.iter().map(text)).into())
+    }
+}

@@ -1,0 +1,436 @@
+//! Incremental results: one table, filter, projection, order and limit, kept from the row changes themselves.
+//!
+//! A window *holds* the matching rows in order, from the first one; with a limit, a few more than it shows, so that a
+//! row that leaves need not cost a read. It is a function of the set of rows alone: ties are broken by the primary
+//! key, never by arrival, and the changes of a batch are applied as their net effect (`docs/postgres.md`, P6).
+
+use crate::database::TextRow;
+use crate::diff::{diff, update};
+use crate::row_key::row_key;
+use crate::row_list::RowList;
+use crate::tables::{Fields, TableChange, field_value, primary_key};
+use crate::template::{Direction, Nulls, WindowPlan, spare_rows};
+use crate::update::{DiffOp, ResultRow};
+use bytes::Bytes;
+use convoy_query_index::{FieldValue, SlotValue, Truth};
+use convoy_types::{Datum, Key, KeyBuilder, ParseValueError, write_json};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The window can't follow a change by itself: its result must be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refill;
+
+/// A window's part of an ordered set of rows, with limit and offset as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub offset: u64,
+    pub limit: Option<u64>,
+}
+
+impl Bounds {
+    /// Returns how many rows are shown or skipped, at most.
+    fn needed(self) -> Option<usize> {
+        self.limit
+            .map(|limit| usize::try_from(limit.saturating_add(self.offset)).unwrap_or(usize::MAX))
+    }
+
+    /// Returns how many rows the plan's statement reads, at most.
+    fn read(self) -> Option<usize> {
+        let spare = usize::try_from(spare_rows(self.limit?)).ok()?;
+        Some(self.needed()?.saturating_add(spare))
+    }
+}
+
+/// Sorts as Postgres does: the order's columns, each as its direction has it, then the primary key.
+type SortKey = Box<[u8]>;
+
+#[derive(Debug)]
+struct Held {
+    sort: SortKey,
+    key: Key,
+    row: Arc<ResultRow>,
+}
+
+/// An incremental result.
+#[derive(Debug)]
+pub(crate) struct Window {
+    bounds: Bounds,
+    held: Vec<Held>,
+    /// Where each held row sorts; empty where the key alone is the order.
+    sort_of: HashMap<Key, SortKey>,
+    /// Whether `held` is every matching row. Else it is those up to its last one.
+    complete: bool,
+    visible: RowList,
+    /// Rows that came or went since somebody asked.
+    membership: Vec<Membership>,
+}
+
+/// A row that is held from now on, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    Held(Key),
+    Released(Key),
+}
+
+/// What became of one row over a batch.
+struct Net {
+    /// The row as it now is; none where it went.
+    now: Option<Fields>,
+    /// The key under which the window may hold it from before: where its unchanged TOASTed values are.
+    origin: Option<Key>,
+}
+
+/// A row to be held.
+struct Entry {
+    sort: SortKey,
+    row: Option<Arc<ResultRow>>,
+}
+
+impl Window {
+    /// Returns the window of what the plan's statement read.
+    ///
+    /// # Errors
+    /// Where a text does not read as its column's type.
+    pub fn read(
+        plan: &WindowPlan,
+        bounds: Bounds,
+        rows: Vec<TextRow>,
+    ) -> Result<Self, ParseValueError> {
+        let complete = bounds.read().is_none_or(|read| rows.len() < read);
+        let mut held = Vec::with_capacity(rows.len());
+        for row in rows {
+            let data: Vec<Datum> = row
+                .iter()
+                .map(|text| {
+                    text.as_ref().map_or(Datum::Null, |text| {
+                        Datum::Text(Bytes::copy_from_slice(text.as_bytes()))
+                    })
+                })
+                .collect();
+            let source = |position: usize| &data[position];
+            let row = plan.row(source, |_| None)?.ok_or(unknown())?;
+            let (sort, key) =
+                (plan.sort_key(source)?.ok_or(unknown())?, plan.key_of(source)?.ok_or(unknown())?);
+            held.push(Held { sort, key, row });
+        }
+        held.sort_by(|left, right| left.sort.cmp(&right.sort));
+        let sort_of = if plan.order.is_empty() {
+            HashMap::new()
+        } else {
+            held.iter().map(|held| (held.key.clone(), held.sort.clone())).collect()
+        };
+        let membership = Vec::new();
+        let mut window =
+            Window { bounds, held, sort_of, complete, visible: RowList::default(), membership };
+        window.visible = RowList::new(window.shown());
+        Ok(window)
+    }
+
+    /// Returns what it shows.
+    pub fn visible(&self) -> &RowList {
+        &self.visible
+    }
+
+    /// Returns the keys of the rows that it holds, shown or spare.
+    pub fn held_keys(&self) -> impl Iterator<Item = &Key> {
+        self.held.iter().map(|held| &held.key)
+    }
+
+    /// Returns whether it holds a row with this key.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.find(key).is_ok()
+    }
+
+    /// Returns which rows came and went since the last call, in order.
+    pub fn take_membership(&mut self) -> Vec<Membership> {
+        std::mem::take(&mut self.membership)
+    }
+
+    /// Applies the net effect of a batch's changes. Nothing is changed where it fails.
+    ///
+    /// # Errors
+    /// [`Refill`] where the stream does not say enough, or too few rows are left.
+    pub fn apply<'a>(
+        &mut self,
+        plan: &WindowPlan,
+        slots: &[SlotValue],
+        changes: impl Iterator<Item = &'a TableChange>,
+    ) -> Result<Vec<DiffOp>, Refill> {
+        let mut entries = Vec::new();
+        for (key, net) in net_effect(plan, changes)? {
+            let entry = match &net.now {
+                Some(fields) => self.entry(plan, slots, fields, net.origin.as_ref())?,
+                None => None,
+            };
+            entries.push((key, entry));
+        }
+        if self.bounds.limit.is_none() && self.bounds.offset == 0 {
+            Ok(self.put_all(plan, entries))
+        } else {
+            self.put_limited(plan, entries)
+        }
+    }
+
+    /// Returns how a row would be held, if it is in the result.
+    fn entry(
+        &self,
+        plan: &WindowPlan,
+        slots: &[SlotValue],
+        fields: &Fields,
+        origin: Option<&Key>,
+    ) -> Result<Option<Entry>, Refill> {
+        let tested = plan.condition.fields();
+        let values: Vec<FieldValue> = fields
+            .iter()
+            .enumerate()
+            .map(|(position, datum)| {
+                match u16::try_from(position).map(convoy_query_index::FieldId) {
+                    Ok(field) if tested.contains(field) => field_value(&plan.table, field, datum),
+                    _ => FieldValue::Unknown,
+                }
+            })
+            .collect();
+        match plan.condition.eval(&values, slots) {
+            Truth::False | Truth::Null => return Ok(None),
+            Truth::Unknown => return Err(Refill),
+            Truth::True => {}
+        }
+        let source = |position: usize| &fields[usize::from(plan.source[position].0)];
+        let sort = plan.sort_key(source).map_err(|_| Refill)?.ok_or(Refill)?;
+        let before =
+            origin.and_then(|origin| self.find(origin).ok()).map(|index| &self.held[index].row);
+        let cell = |column: usize| before.map(|row| row.cells[column].clone());
+        let row = plan.row(source, cell).map_err(|_| Refill)?;
+        // A row whose unchanged values nobody knows matters only if it would be held.
+        if row.is_none() && !self.is_beyond(&sort) {
+            return Err(Refill);
+        }
+        Ok(Some(Entry { sort, row }))
+    }
+
+    fn is_beyond(&self, sort: &SortKey) -> bool {
+        !self.complete && self.held.last().is_none_or(|last| *sort > last.sort)
+    }
+
+    /// Returns where a row with this key is held, or would be if the key were all of its order.
+    fn find(&self, key: &Key) -> Result<usize, usize> {
+        if self.sort_of.is_empty() {
+            return self.held.binary_search_by(|held| held.key.cmp(key));
+        }
+        let sort = self.sort_of.get(key).ok_or(0_usize)?;
+        self.held.binary_search_by(|held| held.sort.cmp(sort))
+    }
+
+    fn take(&mut self, key: &Key) -> Option<(usize, Held)> {
+        let index = self.find(key).ok()?;
+        self.sort_of.remove(key);
+        self.membership.push(Membership::Released(key.clone()));
+        Some((index, self.held.remove(index)))
+    }
+
+    fn put(&mut self, plan: &WindowPlan, key: Key, sort: SortKey, row: Arc<ResultRow>) -> usize {
+        let index = self.held.partition_point(|held| held.sort < sort);
+        if !plan.order.is_empty() {
+            self.sort_of.insert(key.clone(), sort.clone());
+        }
+        self.membership.push(Membership::Held(key.clone()));
+        self.held.insert(index, Held { sort, key, row });
+        index
+    }
+
+    /// Applies to a window that shows all it holds: each change is a step of the diff.
+    fn put_all(&mut self, plan: &WindowPlan, entries: Vec<(Key, Option<Entry>)>) -> Vec<DiffOp> {
+        let mut ops = Vec::new();
+        for (key, entry) in entries {
+            let before = self.take(&key);
+            let after = entry.and_then(|entry| Some((entry.sort, entry.row?)));
+            match (before, after) {
+                (None, None) => {}
+                (None, Some((sort, row))) => {
+                    let at = self.put(plan, key, sort, row.clone());
+                    self.visible.insert(at, row.clone());
+                    ops.push(DiffOp::Insert { row, at });
+                }
+                (Some((at, held)), None) => {
+                    self.visible.remove(at);
+                    ops.push(DiffOp::Remove { key: held.row.key.clone() });
+                }
+                (Some((from, held)), Some((sort, row))) => {
+                    let at = self.put(plan, key, sort, row.clone());
+                    if at == from {
+                        self.visible.replace(at, row.clone());
+                    } else {
+                        self.visible.remove(from);
+                        self.visible.insert(at, row.clone());
+                        ops.push(DiffOp::Move { key: row.key.clone(), at });
+                    }
+                    ops.extend(update(&held.row, &row));
+                }
+            }
+        }
+        ops
+    }
+
+    /// Applies to a window that shows a part of what it holds: the parts before and after are compared.
+    fn put_limited(
+        &mut self,
+        plan: &WindowPlan,
+        entries: Vec<(Key, Option<Entry>)>,
+    ) -> Result<Vec<DiffOp>, Refill> {
+        for (key, entry) in entries {
+            self.take(&key);
+            let Some(Entry { sort, row: Some(row) }) = entry else { continue };
+            if !self.is_beyond(&sort) {
+                self.put(plan, key, sort, row);
+            }
+        }
+        if let Some(needed) = self.bounds.needed() {
+            if !self.complete && self.held.len() < needed {
+                return Err(Refill);
+            }
+            let held_max = self.bounds.read().unwrap_or(needed).saturating_mul(2);
+            if self.held.len() > held_max {
+                for gone in self.held.drain(held_max..) {
+                    self.sort_of.remove(&gone.key);
+                    self.membership.push(Membership::Released(gone.key));
+                }
+                self.complete = false;
+            }
+        }
+        let shown = self.shown();
+        let ops = diff(self.visible.rows(), &shown);
+        if !ops.is_empty() {
+            self.visible = RowList::new(shown);
+        }
+        Ok(ops)
+    }
+
+    fn shown(&self) -> Vec<Arc<ResultRow>> {
+        let offset = usize::try_from(self.bounds.offset).unwrap_or(usize::MAX);
+        let limit = self
+            .bounds
+            .limit
+            .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        self.held.iter().skip(offset).take(limit).map(|held| held.row.clone()).collect()
+    }
+}
+
+fn unknown() -> ParseValueError {
+    ParseValueError::Unsupported { type_name: "a value that was not read" }
+}
+
+/// Returns what became of each row that the changes name, by its key.
+fn net_effect<'a>(
+    plan: &WindowPlan,
+    changes: impl Iterator<Item = &'a TableChange>,
+) -> Result<BTreeMap<Key, Net>, Refill> {
+    let mut net: BTreeMap<Key, Net> = BTreeMap::new();
+    for change in changes {
+        let Some(new) = &change.new else {
+            let key = change.old_key().ok_or(Refill)?;
+            net.insert(key, Net { now: None, origin: None });
+            continue;
+        };
+        let key = primary_key(&plan.table, new).ok_or(Refill)?;
+        if !change.is_update {
+            net.insert(key, Net { now: Some(new.clone()), origin: None });
+            continue;
+        }
+        let old_key = change.old_key().ok_or(Refill)?;
+        let before = net.remove(&old_key);
+        let (fields, origin) = match before {
+            Some(Net { now: Some(before), origin }) => (filled(new, &before), origin),
+            Some(Net { now: None, .. }) | None => (new.clone(), Some(old_key.clone())),
+        };
+        if old_key != key {
+            net.insert(old_key, Net { now: None, origin: None });
+        }
+        net.insert(key, Net { now: Some(fields), origin });
+    }
+    Ok(net)
+}
+
+/// Returns a row with the values that it left unchanged taken from the row before.
+fn filled(new: &Fields, before: &Fields) -> Fields {
+    let fill = |(new, before): (&Datum, &Datum)| match new {
+        Datum::UnchangedToast => before.clone(),
+        _ => new.clone(),
+    };
+    new.iter().zip(before).map(fill).collect()
+}
+
+impl WindowPlan {
+    /// Returns a row to be shown; none where a value is not known and `unchanged` (by output column) has none.
+    fn row<'a>(
+        &self,
+        source: impl Fn(usize) -> &'a Datum,
+        unchanged: impl Fn(usize) -> Option<Box<str>>,
+    ) -> Result<Option<Arc<ResultRow>>, ParseValueError> {
+        let mut cells = Vec::with_capacity(self.output.len());
+        for (column, &position) in self.output.iter().enumerate() {
+            let cell = match source(position) {
+                Datum::Null => "null".into(),
+                Datum::Text(text) => {
+                    let mut json = String::with_capacity(text.len() + 2);
+                    write_json(&self.table.column(self.source[position]).ty, text, &mut json)?;
+                    json.into_boxed_str()
+                }
+                Datum::UnchangedToast | Datum::Missing => match unchanged(column) {
+                    Some(cell) => cell,
+                    None => return Ok(None),
+                },
+            };
+            cells.push(cell);
+        }
+        let mut texts = Vec::with_capacity(self.key.len());
+        for &position in &self.key {
+            match source(position).known() {
+                Some(Some(text)) => texts.push(std::str::from_utf8(text).ok()),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Arc::new(ResultRow { key: row_key(texts.into_iter()), cells: cells.into() })))
+    }
+
+    /// Returns where a row sorts; none where a value is not known.
+    fn sort_key<'a>(
+        &self,
+        source: impl Fn(usize) -> &'a Datum,
+    ) -> Result<Option<SortKey>, ParseValueError> {
+        let mut sort = Vec::new();
+        for order in &self.order {
+            // One byte for null or not, so that nulls stand first or last whichever way the values run.
+            let (before, after) = (0, 2);
+            match source(order.source).known() {
+                None => return Ok(None),
+                Some(None) => sort.push(if order.nulls == Nulls::First { before } else { after }),
+                Some(Some(text)) => {
+                    sort.push(1);
+                    let value = Key::of(&self.table.column(self.source[order.source]).ty, text)?;
+                    match order.direction {
+                        Direction::Ascending => sort.extend_from_slice(value.as_bytes()),
+                        Direction::Descending => {
+                            sort.extend(value.as_bytes().iter().map(|byte| !byte))
+                        }
+                    }
+                }
+            }
+        }
+        let Some(key) = self.key_of(source)? else { return Ok(None) };
+        sort.extend_from_slice(key.as_bytes());
+        Ok(Some(sort.into()))
+    }
+
+    fn key_of<'a>(
+        &self,
+        source: impl Fn(usize) -> &'a Datum,
+    ) -> Result<Option<Key>, ParseValueError> {
+        let mut key = KeyBuilder::new();
+        for &position in &self.key {
+            let Some(Some(text)) = source(position).known() else { return Ok(None) };
+            key.push(&self.table.column(self.source[position]).ty, text)?;
+        }
+        Ok(Some(key.finish()))
+    }
+}
