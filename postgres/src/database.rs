@@ -100,7 +100,7 @@ struct Shared {
 
 /// What the engine says to an open read.
 enum ReadCommand {
-    TakeSnapshot(Duration),
+    TakeSnapshot,
     Run(Vec<QueryRead>),
 }
 
@@ -165,7 +165,7 @@ impl PostgresDatabase {
         let message = "the read is over";
         let error = || QueryError::new(ErrorCode::Unavailable, message);
         match gone {
-            ReadCommand::TakeSnapshot(_) => {
+            ReadCommand::TakeSnapshot => {
                 (self.shared.sink)(Event::SnapshotTaken(id, Err(error())));
             }
             ReadCommand::Run(queries) => {
@@ -212,8 +212,8 @@ impl Database for PostgresDatabase {
         });
     }
 
-    fn take_snapshot(&mut self, id: ReadId, delay: Duration) {
-        self.send(id, ReadCommand::TakeSnapshot(delay));
+    fn take_snapshot(&mut self, id: ReadId) {
+        self.send(id, ReadCommand::TakeSnapshot);
     }
 
     fn run(&mut self, id: ReadId, queries: Vec<QueryRead>) {
@@ -334,8 +334,8 @@ impl Shared {
         (self.sink)(Event::ReadOpened(id, Ok(())));
         while let Some(command) = inbox.recv().await {
             match command {
-                ReadCommand::TakeSnapshot(delay) => {
-                    let taken = read.take_snapshot(delay).await;
+                ReadCommand::TakeSnapshot => {
+                    let taken = read.take_snapshot().await;
                     (self.sink)(Event::SnapshotTaken(id, taken));
                 }
                 ReadCommand::Run(queries) => {

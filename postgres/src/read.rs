@@ -118,15 +118,12 @@ impl Read {
     }
 
     /// Takes the snapshot; a second time in a new transaction with the same locks.
-    pub(crate) async fn take_snapshot(&mut self, delay: Duration) -> Result<Snapshot, QueryError> {
+    pub(crate) async fn take_snapshot(&mut self) -> Result<Snapshot, QueryError> {
         if self.has_snapshot {
             self.lease.client().batch_execute("ROLLBACK").await.map_err(PostgresError::from)?;
             self.has_snapshot = false;
             self.exported = None;
-            tokio::time::sleep(delay).await;
             self.begin().await?;
-        } else if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
         }
         let mut snapshot = snapshot(&mut self.lease).await?;
         self.has_snapshot = true;
