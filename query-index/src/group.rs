@@ -5,7 +5,7 @@ use crate::access::{Access, Fingerprint, Held};
 use crate::eval::field_value;
 use crate::fields::{FieldId, FieldSet, FieldValue};
 use crate::images::MatchStats;
-use crate::interval::{IntervalForest, NIL};
+use crate::interval_forest::{IntervalForest, NIL};
 use crate::postings::{Postings, PostingsPool};
 use crate::predicate::{OldRows, QueryId, SlotValue};
 use roaring::RoaringBitmap;
@@ -175,6 +175,13 @@ impl Group {
     pub(crate) fn held(&self, row: &[FieldValue]) -> Held {
         let fields = self.key.keys.iter().chain(&self.key.range);
         Held::of(fields.map(|&field| field_value(row, field)))
+    }
+
+    /// Returns whether two rows find the same queries, and all of them are hits.
+    pub(crate) fn finds_the_same(&self, row: &[FieldValue], other: &[FieldValue]) -> bool {
+        let mut fields = self.key.keys.iter().chain(&self.key.range);
+        self.key.is_exact
+            && fields.all(|&field| field_value(row, field) == field_value(other, field))
     }
 
     /// Finds the queries whose conjunction the row can meet.

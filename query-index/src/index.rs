@@ -251,9 +251,13 @@ impl QueryIndex {
         if let Some(old) = images.old_row() {
             let mut side = Side { index: self, images, row: old, is_old: true, hits, stats };
             for group in relation.groups.iter().filter(|group| images.changes(&group.key.fields)) {
+                // Most updates leave alone what is looked up: the new row has found it.
+                if images.new.is_some_and(|new| group.finds_the_same(new, old)) {
+                    continue;
+                }
+                // What the row does not tell in a look-up's own fields, membership does.
                 let by_membership =
                     group.key.old_rows == OldRows::Membership && images.old_key.is_some();
-                // What the row does not tell in a look-up's own fields, membership does.
                 if by_membership && matches!(group.held(old), Held::Unknown | Held::PartlyUnknown) {
                     continue;
                 }

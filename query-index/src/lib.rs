@@ -29,6 +29,7 @@ mod normal_form;
 
 mod group;
 mod interval;
+mod interval_forest;
 mod membership;
 mod postings;
 mod queries;

@@ -91,6 +91,18 @@ fn an_update_of_other_columns_costs_nothing() {
 }
 
 #[test]
+fn an_update_that_leaves_the_key_alone_is_one_probe() {
+    let mut index = index_of(predicate(equal(0, slot(0))));
+    for query in 0..1_000 {
+        insert(&mut index, query, [one(i64::from(query))]);
+    }
+    let (hits, stats) = found(&index, &updated(&[value(50), value(1)], &[value(50), value(2)]));
+    assert_eq!((hits, stats.probes, stats.tested), (vec![50], 1, 0));
+    let (hits, stats) = found(&index, &updated(&[value(50)], &[value(51)]));
+    assert_eq!((hits, stats.probes, stats.tested), (vec![50, 51], 2, 0));
+}
+
+#[test]
 fn membership_is_one_probe() {
     let by_key = Predicate {
         old_rows: convoy_query_index::OldRows::Membership,
