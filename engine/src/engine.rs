@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::limits::Limits;
 use crate::line::{Line, Position, Step};
 use crate::live_query::{ArgumentTexts, LiveQuery};
+use crate::observer::Observer;
 use crate::reads::Reads;
 use crate::sessions::{Session, Sessions};
 use crate::subscribe::CastPurpose;
@@ -50,6 +51,8 @@ pub struct Engine<D> {
     pub(crate) counters: Counters,
     /// Whether a probe of the newest snapshot is under way, and when the next one is due.
     pub(crate) probe: Probe,
+    /// Who hears what the line does, in tests.
+    pub(crate) observer: Option<Box<dyn Observer>>,
     next_id: u64,
     free_query_ids: Vec<u32>,
     next_query_id: u32,
@@ -111,11 +114,17 @@ impl<D: Database> Engine<D> {
             casts: HashMap::new(),
             counters: Counters::default(),
             probe: Probe { in_flight: false, due: now, attempts: 0 },
+            observer: None,
             next_id: 0,
             free_query_ids: Vec::new(),
             next_query_id: 0,
             now,
         }
+    }
+
+    /// Lets somebody hear what the line does from now on.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(observer);
     }
 
     /// Takes an event in.

@@ -33,6 +33,7 @@ mod limits;
 mod line;
 mod live_query;
 mod moves;
+mod observer;
 mod reads;
 mod sessions;
 mod status;
@@ -56,6 +57,7 @@ pub use facts::{
 pub use limits::Limits;
 pub use line::Position;
 pub use live_query::{WhyAction, WhyEntry};
+pub use observer::Observer;
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};

@@ -176,6 +176,9 @@ impl<D: Database> Engine<D> {
     pub(crate) fn close_snapshot(&mut self, id: ReadId, snapshot: Snapshot) {
         self.flush_batch();
         let (position, label) = (self.head(), self.label());
+        if let Some(observer) = &mut self.observer {
+            observer.closed(position, &snapshot);
+        }
         let Some(tables) = self.reads.by_id.get(&id).map(|read| read.tables.clone()) else {
             return;
         };

@@ -130,6 +130,9 @@ impl<D: Database> Engine<D> {
         let (lsn, committed_at) = (transaction.end_lsn, transaction.commit_time);
         trace!(%xid, %lsn, position = position.0, "applied");
         self.counters.transactions += 1;
+        if let Some(observer) = &mut self.observer {
+            observer.applied(position, xid, &transaction);
+        }
         let mut changes = Vec::new();
         let mut unknown = BTreeSet::new();
         match &transaction.changes {
