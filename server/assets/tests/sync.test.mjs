@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Sync, compareLsn, retryDelay } from "../sync.js";
 
-/** Plays the server: each POST waits in `requests` until the test answers it. */
-function play(options = {}) {
+/** Plays the server of test `t`: `next` gives each POST in turn, for the test to answer. */
+function play(t, options = {}) {
   const waiting = [];
   const arrived = [];
   const pauses = [];
@@ -48,6 +48,7 @@ function play(options = {}) {
     onTransition: (given) => transitions.push(given),
     ...options,
   });
+  t.after(() => sync.stop()); // Also where the test failed: a session that lives on would keep the process.
   const next = () => (arrived.length > 0 ? Promise.resolve(arrived.shift()) : new Promise((resolve) => waiting.push(resolve)));
   return { sync, next, pauses, words, transitions };
 }
@@ -58,8 +59,8 @@ const diff = (sub, n, key = "k") => ({ sub, type: "diff", digest: `d${n}`, ops: 
 const transition = (lsn, ...updates) => ({ lsn, committed_at: null, reflects: [], updates });
 const shows = (sync, sub) => sync.results.get(sub).value?.[0].n;
 
-test("subscribes in the opening call and applies what comes", async () => {
-  const { sync, next, words } = play();
+test("subscribes in the opening call and applies what comes", { timeout: 10_000 }, async (t) => {
+  const { sync, next, words } = play(t);
   sync.subscribe("a", { sql: "select 1" });
   sync.subscribe("b", { query: "orders.open", args: { tenant: 7 } });
   const running = sync.start();
@@ -77,8 +78,8 @@ test("subscribes in the opening call and applies what comes", async () => {
   assert.deepEqual(words, ["live", "closed"]);
 });
 
-test("resumes with the last token, and asks for nothing that stands", async () => {
-  const { sync, next, words, pauses } = play();
+test("resumes with the last token, and asks for nothing that stands", { timeout: 10_000 }, async (t) => {
+  const { sync, next, words, pauses } = play(t);
   sync.subscribe("a", { sql: "select 1" });
   sync.start();
   const first = (await next()).stream();
@@ -98,8 +99,8 @@ test("resumes with the last token, and asks for nothing that stands", async () =
   sync.stop();
 });
 
-test("where the session is gone, subscribes again with what it has", async () => {
-  const { sync, next } = play();
+test("where the session is gone, subscribes again with what it has", { timeout: 10_000 }, async (t) => {
+  const { sync, next } = play(t);
   sync.subscribe("a", { sql: "select 1" });
   sync.start();
   const first = (await next()).stream();
@@ -119,8 +120,8 @@ test("where the session is gone, subscribes again with what it has", async () =>
   sync.stop();
 });
 
-test("a refused resume opens a new session at once", async () => {
-  const { sync, next, pauses } = play();
+test("a refused resume opens a new session at once", { timeout: 10_000 }, async (t) => {
+  const { sync, next, pauses } = play(t);
   sync.subscribe("a", { sql: "select 1" });
   sync.start();
   const first = (await next()).stream();
@@ -133,8 +134,8 @@ test("a refused resume opens a new session at once", async () => {
   sync.stop();
 });
 
-test("a diff that does not fit throws the whole transition away and starts over", async () => {
-  const { sync, next } = play();
+test("a diff that does not fit throws the whole transition away and starts over", { timeout: 10_000 }, async (t) => {
+  const { sync, next } = play(t);
   sync.subscribe("a", { sql: "select 1" });
   sync.subscribe("b", { sql: "select 2" });
   sync.start();
@@ -150,8 +151,8 @@ test("a diff that does not fit throws the whole transition away and starts over"
   sync.stop();
 });
 
-test("a subscription made later is told to the session, and a final error is not asked for again", async () => {
-  const { sync, next } = play();
+test("a subscription made later is told to the session, and a final error is not asked for again", { timeout: 10_000 }, async (t) => {
+  const { sync, next } = play(t);
   sync.subscribe("a", { sql: "nonsense" });
   sync.start();
   const first = (await next()).stream();
@@ -168,8 +169,8 @@ test("a subscription made later is told to the session, and a final error is not
   sync.stop();
 });
 
-test("goodbye's wait is kept to, and grows with jitter while nobody answers", async () => {
-  const { sync, next, pauses } = play();
+test("goodbye's wait is kept to, and grows with jitter while nobody answers", { timeout: 10_000 }, async (t) => {
+  const { sync, next, pauses } = play(t);
   sync.start();
   const first = (await next()).stream();
   first.send("hello", hello("s1"));
@@ -180,9 +181,9 @@ test("goodbye's wait is kept to, and grows with jitter while nobody answers", as
   sync.stop();
 });
 
-test("faults of the request are final, temporary ones are not", async () => {
+test("faults of the request are final, temporary ones are not", { timeout: 10_000 }, async (t) => {
   for (const [status, closed] of [[400, true], [401, true], [403, true], [204, true], [429, false], [503, false]]) {
-    const { sync, next } = play();
+    const { sync, next } = play(t);
     const running = sync.start();
     const request = await next();
     if (closed) {
