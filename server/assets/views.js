@@ -28,7 +28,7 @@ export function latest(content) {
     content,
     [
       { label: "order", kind: "key", text: (row) => String(row.id) },
-      { label: "region", kind: "text", text: (row) => row.region },
+      { label: "region", kind: "text region", text: (row) => row.region },
       {
         label: "status",
         kind: "text status",
