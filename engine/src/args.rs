@@ -88,7 +88,7 @@ fn write_array(elements: &[Argument], is_json: bool, out: &mut String) -> Result
             }
             Argument::Bool(value) => write_element(if *value { "true" } else { "false" }, out),
             Argument::Number(text) | Argument::String(text) | Argument::Object(text) => {
-                write_element(text, out)
+                write_element(text, out);
             }
             Argument::Array(_) => {}
         }

@@ -131,7 +131,7 @@ impl Statement {
             }
             ("type", Origin::File) => match rest.split_once(char::is_whitespace) {
                 Some((column, ty)) => {
-                    directives.types.push((unquoted(column), ty.trim().to_owned()))
+                    directives.types.push((unquoted(column), ty.trim().to_owned()));
                 }
                 None => {
                     return Err("@type needs a column and a type: -- @type col TsType from './x'"

@@ -28,7 +28,7 @@ pub(crate) fn predicates(
 ) -> Read {
     let streamed = || facts.tables.iter().filter(|table| is_streamed(table));
     let all_whole = |why: &str, notes: &mut Vec<String>| {
-        let predicates = streamed().map(|table| whole(table)).collect::<Vec<_>>();
+        let predicates = streamed().map(whole).collect::<Vec<_>>();
         for table in streamed() {
             notes.push(format!("{}: whole table, because {why}", table.name));
         }

@@ -434,7 +434,7 @@ impl<'a, 'w> Walker<'a, 'w> {
         for item in &select.projection {
             match item {
                 SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                    self.expr(expr)?
+                    self.expr(expr)?;
                 }
                 SelectItem::Wildcard(options) if is_plain_wildcard(options) => {
                     if self.nesting == 0 {
@@ -452,7 +452,7 @@ impl<'a, 'w> Walker<'a, 'w> {
         }
         match &select.group_by {
             GroupByExpr::Expressions(groups, modifiers) if modifiers.is_empty() => {
-                self.exprs(groups)?
+                self.exprs(groups)?;
             }
             _ => return not_understood("a GROUP BY is not analysed"),
         }

@@ -394,7 +394,7 @@ fn fields_of(condition: &Condition, fields: &mut FieldSet) {
         | Condition::IsNull(field)
         | Condition::IsNotNull(field) => fields.insert(*field),
         Condition::And(parts) | Condition::Or(parts) => {
-            parts.iter().for_each(|part| fields_of(part, fields))
+            parts.iter().for_each(|part| fields_of(part, fields));
         }
         Condition::Not(inner) => fields_of(inner, fields),
         Condition::Unknown => {}
