@@ -231,7 +231,8 @@ impl ConditionReader<'_, '_> {
         let untyped = values.iter().any(|value| matches!(value, Comparand::Untyped(_)));
         let foreign = values.iter().any(|value| match value {
             Comparand::Untyped(_) | Comparand::Null => false,
-            Comparand::Integer(_) | Comparand::Decimal(_) => true,
+            Comparand::Integer(_) => matches!(column.ty, PgType::Float4 | PgType::Float8),
+            Comparand::Decimal(_) => column.ty != PgType::Numeric,
             Comparand::Typed(ty, ..) => !same_input(&column.ty, ty),
             Comparand::Param(param) => {
                 self.params.get(*param).is_none_or(|param| !same_input(&column.ty, &param.ty))

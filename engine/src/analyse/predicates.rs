@@ -8,7 +8,7 @@ use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::statement::Statement;
 use crate::template::SlotSpec;
 use convoy_query_index::{Condition, FieldSet, OldRows, Predicate};
-use sqlparser::ast::BinaryOperator;
+use sqlparser::ast::{BinaryOperator, Expr};
 use std::sync::Arc;
 
 /// What a refreshed statement reads.
@@ -104,12 +104,18 @@ pub(crate) fn predicates(
 }
 
 /// Takes a condition apart at its ANDs, also those in brackets.
-fn conjuncts(condition: &sqlparser::ast::Expr) -> Vec<&sqlparser::ast::Expr> {
-    let mut inner = condition;
-    while let sqlparser::ast::Expr::Nested(nested) = inner {
-        inner = nested;
+fn conjuncts(condition: &Expr) -> Vec<&Expr> {
+    let (mut found, mut rest) = (Vec::new(), vec![condition]);
+    while let Some(part) = rest.pop() {
+        match part {
+            Expr::Nested(inner) => rest.push(inner),
+            Expr::BinaryOp { op: BinaryOperator::And, .. } => {
+                rest.extend(chain(part, &BinaryOperator::And).into_iter().rev());
+            }
+            _ => found.push(part),
+        }
     }
-    chain(inner, &BinaryOperator::And)
+    found
 }
 
 /// Says why the tables of the tree can't be taken for all that is read.

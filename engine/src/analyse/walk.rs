@@ -8,7 +8,7 @@ use crate::analyse::scope::{
     NotUnderstood, Relation, Resolved, Scope, folded, name_parts, not_understood, relation,
 };
 use crate::analyse::window::is_plain_wildcard;
-use crate::facts::StatementFacts;
+use crate::facts::{StatementFacts, TableFacts};
 use convoy_query_index::{FieldId, FieldSet};
 use convoy_types::RelationId;
 use sqlparser::ast::{
@@ -221,6 +221,10 @@ struct Walker<'a, 'w> {
     depth: usize,
     /// Inside an aggregate of a subquery: one over columns from further out alone belongs further out.
     in_inner_aggregate: bool,
+    /// In a subquery that stands where an aggregate may belong to the outermost SELECT.
+    aggregates_matter: bool,
+    /// The tables in the FROM of the subquery that is walked, by whose columns unqualified names go first.
+    inner_tables: Vec<&'a TableFacts>,
     /// In the select list, GROUP BY or ORDER BY, where a function may multiply rows.
     multiplies_here: bool,
     has_aggregate: bool,
@@ -243,6 +247,8 @@ impl<'a, 'w> Walker<'a, 'w> {
             nesting: 0,
             depth: 0,
             in_inner_aggregate: false,
+            aggregates_matter: false,
+            inner_tables: Vec::new(),
             multiplies_here: false,
             has_aggregate: false,
             rows_uncertain: false,
@@ -253,14 +259,14 @@ impl<'a, 'w> Walker<'a, 'w> {
 
     fn add(&mut self, source: usize, field: FieldId) {
         self.fields[source].insert(field);
-        self.rows_uncertain |= self.in_inner_aggregate;
+        self.rows_uncertain |= self.in_inner_aggregate && self.aggregates_matter;
     }
 
     fn add_all(&mut self, source: usize) {
         let count =
             u16::try_from(self.scope.sources[source].table.columns.len()).unwrap_or(u16::MAX);
         self.fields[source].union_with(&FieldSet::all(count));
-        self.rows_uncertain |= self.in_inner_aggregate;
+        self.rows_uncertain |= self.in_inner_aggregate && self.aggregates_matter;
     }
 
     fn add_everything(&mut self) {
@@ -277,6 +283,9 @@ impl<'a, 'w> Walker<'a, 'w> {
     }
 
     fn name(&mut self, name: &str) -> Result<(), NotUnderstood> {
+        if self.inner_tables.iter().any(|table| table.field(name).is_some()) {
+            return Ok(());
+        }
         if let Some(source) = self.scope.source(name) {
             // Perhaps the whole row.
             if self.scope.sources.iter().all(|source| source.table.field(name).is_none()) {
@@ -340,6 +349,9 @@ impl<'a, 'w> Walker<'a, 'w> {
 
     fn subquery(&mut self, query: &'a Query) -> Result<(), NotUnderstood> {
         let (multiplies_here, in_aggregate) = (self.multiplies_here, self.in_inner_aggregate);
+        if self.nesting == 0 {
+            self.aggregates_matter = multiplies_here;
+        }
         self.nesting += 1;
         self.multiplies_here = false;
         self.in_inner_aggregate = false;
@@ -361,11 +373,14 @@ impl<'a, 'w> Walker<'a, 'w> {
         self.nested(|walker| match body {
             SetExpr::Select(select) => {
                 check_select(select)?;
+                let tables_around = std::mem::take(&mut walker.inner_tables);
                 select.from.iter().try_for_each(|item| walker.inner_from(item))?;
                 if let Some(selection) = &select.selection {
                     walker.expr(selection)?;
                 }
-                walker.select_list(select)
+                walker.select_list(select)?;
+                walker.inner_tables = tables_around;
+                Ok(())
             }
             SetExpr::Query(query) => walker.subquery(query),
             SetExpr::SetOperation { left, right, .. } => {
@@ -531,6 +546,7 @@ impl<'a, 'w> Walker<'a, 'w> {
                 version: None,
                 json_path: None,
                 name,
+                alias,
                 ..
             } => {
                 if let [name] = name_parts(name).unwrap_or_default().as_slice()
@@ -547,7 +563,12 @@ impl<'a, 'w> Walker<'a, 'w> {
                     return Ok(());
                 }
                 match relation(self.facts, name, &[])? {
-                    Relation::Table(table) => self.inner.push(table.id),
+                    Relation::Table(table) => {
+                        self.inner.push(table.id);
+                        if alias.as_ref().is_none_or(|alias| alias.columns.is_empty()) {
+                            self.inner_tables.push(table);
+                        }
+                    }
                     Relation::Derived => {}
                 }
                 Ok(())
@@ -564,7 +585,14 @@ impl<'a, 'w> Walker<'a, 'w> {
             }
             TableFactor::UNNEST { array_exprs, .. } => self.exprs(array_exprs),
             TableFactor::Derived { subquery, sample: None, .. } => self.subquery(subquery),
-            TableFactor::NestedJoin { table_with_joins, .. } => self.inner_from(table_with_joins),
+            TableFactor::NestedJoin { table_with_joins, alias } => {
+                let known = self.inner_tables.len();
+                self.inner_from(table_with_joins)?;
+                if alias.is_some() {
+                    self.inner_tables.truncate(known);
+                }
+                Ok(())
+            }
             _ => not_understood("something in FROM is not analysed"),
         }
     }
