@@ -7,6 +7,7 @@ use crate::line::{Line, Position, Step};
 use crate::live_query::{ArgumentTexts, LiveQuery};
 use crate::observer::Observer;
 use crate::reads::Reads;
+use crate::schedule::Schedule;
 use crate::sessions::{Session, Sessions};
 use crate::subscribe::CastPurpose;
 use crate::tables::Tables;
@@ -40,7 +41,11 @@ pub struct Engine<D> {
     /// Live queries whose value is not known and not under way.
     pub(crate) dirty: BTreeSet<QueryId>,
     /// When queries must be read again though nothing touched them: on their interval, or since a read failed.
-    pub(crate) due: BTreeMap<QueryId, Instant>,
+    pub(crate) due: Schedule<QueryId>,
+    /// When statements whose analysis failed are tried again.
+    pub(crate) retries: Schedule<TemplateId>,
+    /// When sessions are looked through for heartbeats and unanswered subscriptions.
+    pub(crate) rounds_due: Instant,
     /// Live queries whose subscribers had something to be told since the last flush.
     pub(crate) told_about: BTreeSet<QueryId>,
     /// Changes that are matched and not yet taken into the windows.
@@ -106,7 +111,9 @@ impl<D: Database> Engine<D> {
             queries: BTreeMap::new(),
             query_of: HashMap::new(),
             dirty: BTreeSet::new(),
-            due: BTreeMap::new(),
+            due: Schedule::default(),
+            retries: Schedule::default(),
+            rounds_due: now,
             told_about: BTreeSet::new(),
             batch: Batch::default(),
             reads: Reads::default(),

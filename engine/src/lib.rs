@@ -25,6 +25,8 @@ mod result;
 mod row_key;
 mod row_list;
 mod window;
+#[cfg(test)]
+mod window_tests;
 
 // The engine.
 mod engine;
@@ -35,6 +37,7 @@ mod live_query;
 mod moves;
 mod observer;
 mod reads;
+mod schedule;
 mod sessions;
 mod status;
 mod subscribe;

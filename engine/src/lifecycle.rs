@@ -101,11 +101,7 @@ impl<D: Database> Engine<D> {
 
     /// Makes queries dirty whose time has come: those on an interval, and those whose last read failed.
     fn tick_queries(&mut self) {
-        let now = self.now;
-        let due: Vec<_> =
-            self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
-        for id in due {
-            self.due.remove(&id);
+        for id in self.due.take_due(self.now) {
             if self.queries.get(&id).is_some_and(|query| query.knowledge == Knowledge::Known) {
                 self.make_dirty(id);
             }
@@ -115,11 +111,7 @@ impl<D: Database> Engine<D> {
     /// Returns when [`Event::Tick`](crate::Event::Tick) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
         let probe = (self.streaming && !self.probe.in_flight).then(|| self.probe_due());
-        let templates = self.templates.next_try();
-        let due = self.due.values().min().copied();
-        [self.reads_deadline(), self.sessions_deadline(), probe, templates, due]
-            .into_iter()
-            .flatten()
-            .min()
+        let scheduled = [self.retries.next(), self.due.next(), self.reads_deadline(), probe];
+        scheduled.into_iter().flatten().chain([self.sessions_deadline()]).min()
     }
 }

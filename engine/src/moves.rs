@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How often sessions are looked through for heartbeats and unanswered subscriptions.
+const ROUNDS_INTERVAL: Duration = Duration::from_millis(500);
+
 impl<D: Database> Engine<D> {
     /// Notes that a live query's subscribers may have something to be told.
     pub(crate) fn stir_subscribers(&mut self, id: QueryId) {
@@ -113,7 +116,8 @@ impl<D: Database> Engine<D> {
         self.sessions.held.remove(&id);
         let Some(session) = self.sessions.get_mut(id) else { return };
         let has_reached = session.awaits.iter().any(|lsn| *lsn <= label);
-        let is_due = now >= session.told_at + self.limits.heartbeat && label > session.label;
+        let is_due = now + ROUNDS_INTERVAL >= session.told_at + self.limits.heartbeat
+            && label > session.label;
         if updates.is_empty() && !has_reached && !is_due {
             session.position = head;
             return;
@@ -274,7 +278,14 @@ impl<D: Database> Engine<D> {
             self.sessions.stir(id);
         }
         let (now, heartbeat) = (self.now, self.limits.heartbeat);
-        let idle = self.sessions.iter().filter(|(_, session)| now >= session.told_at + heartbeat);
+        if now < self.rounds_due {
+            return;
+        }
+        self.rounds_due = now + ROUNDS_INTERVAL;
+        let idle = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| now + ROUNDS_INTERVAL >= session.told_at + heartbeat);
         let idle: Vec<_> = idle.map(|(id, _)| id).collect();
         for id in idle {
             self.sessions.stir(id);
@@ -336,15 +347,11 @@ impl<D: Database> Engine<D> {
     }
 
     /// Returns when [`Engine::tick_sessions`] has something to do.
-    pub(crate) fn sessions_deadline(&self) -> Option<Instant> {
+    pub(crate) fn sessions_deadline(&self) -> Instant {
         /// How finely holds and heartbeats are kept.
         const GRAIN: Duration = Duration::from_millis(20);
         let held = (!self.sessions.held.is_empty()).then(|| self.now + GRAIN);
-        let heartbeat =
-            self.sessions.iter().map(|(_, session)| session.told_at + self.limits.heartbeat).min();
-        // A heartbeat that is due and can't be sent is tried again when something moves, or a second later.
-        let heartbeat = heartbeat.map(|due| due.max(self.now + Duration::from_secs(1)));
-        held.into_iter().chain(heartbeat).min()
+        held.into_iter().chain([self.rounds_due]).min().unwrap_or(self.rounds_due)
     }
 }
 

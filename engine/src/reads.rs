@@ -308,7 +308,7 @@ impl<D: Database> Engine<D> {
             self.templates.get(query.template).and_then(|entry| entry.statement.directives.refresh);
         let failed = matches!(query.value, Value::Failed(_)).then_some(FAILED_AGAIN);
         if let Some(interval) = interval.into_iter().chain(failed).min() {
-            self.due.insert(id, self.now + interval);
+            self.due.set(id, self.now + interval);
         }
     }
 

@@ -153,6 +153,7 @@ impl<D: Database> Engine<D> {
             "analysed"
         );
         entry.progress = Progress::Idle;
+        entry.retry_delay = RETRY_DELAY.0;
         entry.is_current = true;
         entry.template = Some(template.clone());
         let applicants = std::mem::take(&mut entry.applicants);
@@ -178,13 +179,12 @@ impl<D: Database> Engine<D> {
     fn analysis_failed(&mut self, id: TemplateId, error: &QueryError) {
         let now = self.now;
         let Some(entry) = self.templates.get_mut(id) else { return };
-        let delay = match entry.progress {
-            Progress::Waiting { delay, .. } => (delay * 2).min(RETRY_DELAY.1),
-            _ => RETRY_DELAY.0,
-        };
+        let delay = entry.retry_delay;
+        entry.retry_delay = (delay * 2).min(RETRY_DELAY.1);
         let applicants = std::mem::take(&mut entry.applicants);
         let queries: Vec<_> = entry.queries.iter().copied().collect();
-        entry.progress = Progress::Waiting { until: now + delay, delay };
+        entry.progress = Progress::Waiting;
+        self.retries.set(id, now + delay);
         for applicant in applicants {
             self.refuse(applicant.session, &applicant.sub, error.clone());
         }
@@ -376,7 +376,7 @@ impl<D: Database> Engine<D> {
         self.release_membership(id);
         self.index.remove(id);
         self.dirty.remove(&id);
-        self.due.remove(&id);
+        self.due.cancel(id);
         let Some(query) = self.queries.remove(&id) else { return };
         self.query_of.remove(&(query.template, query.args));
         // Its id may be used again once no read can answer for it any more.
@@ -398,6 +398,7 @@ impl<D: Database> Engine<D> {
         let are_many = self.templates.len() > self.limits.idle_templates_max;
         if is_idle && !is_used_soon && (is_useless || are_many) {
             self.templates.remove(id);
+            self.retries.cancel(id);
             self.index.remove_template(id);
             self.set_tables();
         }
@@ -436,16 +437,12 @@ impl<D: Database> Engine<D> {
 
     /// Tries statements again that failed, where somebody subscribes to them.
     pub(crate) fn tick_templates(&mut self) {
-        for id in self.templates.ids() {
+        for id in self.retries.take_due(self.now) {
             let Some(entry) = self.templates.get(id) else { continue };
-            if let Progress::Waiting { until, .. } = entry.progress
-                && until <= self.now
-            {
-                if entry.queries.is_empty() && entry.applicants.is_empty() {
-                    self.forget_template_if_idle(id);
-                } else {
-                    self.describe(id);
-                }
+            if entry.queries.is_empty() && entry.applicants.is_empty() {
+                self.forget_template_if_idle(id);
+            } else if matches!(entry.progress, Progress::Waiting) {
+                self.describe(id);
             }
         }
     }

@@ -10,7 +10,7 @@ use convoy_query_index::TemplateId;
 use convoy_types::RelationId;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A subscription that waits for its statement.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) enum Progress {
     /// Nothing is under way.
     Idle,
     /// It failed, and will be tried again.
-    Waiting { until: Instant, delay: Duration },
+    Waiting,
 }
 
 /// A statement and what is known of it.
@@ -47,6 +47,8 @@ pub(crate) struct TemplateEntry {
     pub changed_again: bool,
     /// The relations whose catalogue entries it hangs on, views too.
     pub watched: Vec<RelationId>,
+    /// How soon it is tried again if it fails now.
+    pub retry_delay: Duration,
     /// Live queries of it.
     pub queries: BTreeSet<convoy_query_index::QueryId>,
 }
@@ -82,15 +84,6 @@ impl Templates {
         self.entries.len()
     }
 
-    /// Returns when a statement that failed is to be tried again.
-    pub fn next_try(&self) -> Option<Instant> {
-        let next = |entry: &TemplateEntry| match entry.progress {
-            Progress::Waiting { until, .. } => Some(until),
-            _ => None,
-        };
-        self.entries.values().filter_map(next).min()
-    }
-
     /// Returns a statement's id, and whether it is new.
     pub fn intern(&mut self, statement: &Arc<Statement>) -> (TemplateId, bool) {
         if let Some(&id) = self.by_statement.get(statement) {
@@ -107,6 +100,7 @@ impl Templates {
             is_current: false,
             changed_again: false,
             watched: Vec::new(),
+            retry_delay: RETRY_DELAY.0,
             queries: BTreeSet::new(),
         };
         self.entries.insert(id, entry);

@@ -36,7 +36,7 @@ impl Bounds {
     }
 
     /// Returns how many rows the plan's statement reads, at most.
-    fn read(self) -> Option<usize> {
+    pub fn read(self) -> Option<usize> {
         let spare = usize::try_from(spare_rows(self.limit?)).ok()?;
         Some(self.needed()?.saturating_add(spare))
     }
