@@ -1,1 +1,31 @@
-//! server
+//! HTTP, server-sent events and the command line: wires the database, the replication stream and the engine together,
+//! and speaks the wire contract (`docs/protocol.md`).
+//!
+//! Only this crate serves HTTP, writes JSON frames and reads the environment.
+
+// What is configured.
+pub mod config;
+pub mod limits;
+mod passfile;
+pub mod project;
+
+// From the database to the sessions.
+pub mod pipeline;
+pub mod sessions;
+pub mod sse;
+
+// HTTP.
+pub mod app;
+pub mod guard;
+pub mod listener;
+pub mod protocol;
+mod reply;
+mod routes;
+
+// The process.
+pub mod commands;
+pub mod error;
+pub mod metrics;
+pub mod serve;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,137 @@
+//! What every request's handler shares, and the router.
+
+use crate::guard::{self, Guard};
+use crate::limits::RequestLimits;
+use crate::metrics::Metrics;
+use crate::pipeline::{EventQueue, Lag};
+use crate::project::NamedQueries;
+use crate::protocol::{ApiError, Code, Reference, arguments_by_name, nearest};
+use crate::routes;
+use crate::sessions::Sessions;
+use axum::Router;
+use axum::middleware;
+use convoy_engine::{QueryReference, Statement};
+use std::ops::Deref;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// Whether clients may send SQL of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdHocSql {
+    /// Never.
+    Refused,
+    /// Any SELECT that the role may run.
+    Allowed,
+}
+
+/// What stands at `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrontPage {
+    /// The status page of `serve`.
+    Status,
+    /// The demo's dashboard.
+    Demo,
+}
+
+/// All of it.
+pub struct AppState {
+    /// Who may call.
+    pub guard: Guard,
+    /// The bounds of requests.
+    pub limits: RequestLimits,
+    /// Whether clients may send SQL.
+    pub ad_hoc_sql: AdHocSql,
+    /// What stands at `/`.
+    pub front_page: FrontPage,
+    /// The project's queries; replaced as a whole when the project is read again.
+    pub queries: RwLock<Arc<NamedQueries>>,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// The way to the engine.
+    pub queue: Arc<EventQueue>,
+    /// How far behind it is.
+    pub lag: Arc<Lag>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How long a one-shot query may take in all.
+    pub answer_timeout: Duration,
+    /// When the server began.
+    pub started_at: Instant,
+}
+
+/// A handle on it.
+#[derive(Clone)]
+pub struct App(Arc<AppState>);
+
+impl Deref for App {
+    type Target = AppState;
+
+    fn deref(&self) -> &AppState {
+        &self.0
+    }
+}
+
+impl App {
+    /// Returns a handle on this state.
+    pub fn new(state: AppState) -> Self {
+        App(Arc::new(state))
+    }
+
+    /// Returns the router, with `extra` routes that stand behind the same guard.
+    pub fn router(&self, extra: Router<App>) -> Router {
+        routes::router()
+            .merge(extra)
+            .fallback(routes::not_found)
+            .method_not_allowed_fallback(routes::method_not_allowed)
+            .layer(middleware::from_fn_with_state(self.clone(), guard::check))
+            .with_state(self.clone())
+    }
+
+    /// Returns the project's queries.
+    pub fn named_queries(&self) -> Arc<NamedQueries> {
+        self.queries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the project's queries. What runs goes on with the statement that it began with.
+    pub fn replace_queries(&self, queries: NamedQueries) {
+        *self.queries.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queries);
+    }
+
+    /// Finds out what a reference names, and puts its arguments in order.
+    ///
+    /// # Errors
+    /// What is wrong with it, fit for the client.
+    pub fn resolve(&self, reference: Reference) -> Result<QueryReference, ApiError> {
+        match reference {
+            Reference::Named { name, args } => {
+                let queries = self.named_queries();
+                let Some(statement) = queries.get(&name) else {
+                    let shown: String = name.chars().take(100).collect();
+                    let hint = match nearest(&name, queries.names()) {
+                        Some(nearest) => format!("did you mean {nearest:?}?"),
+                        None if queries.is_empty() => "the project has no queries".to_owned(),
+                        None => "its file would be queries/….sql in the project, folders as dots"
+                            .to_owned(),
+                    };
+                    return Err(ApiError::new(
+                        Code::NotFound,
+                        format!("no query is named {shown:?}: {hint}"),
+                    ));
+                };
+                let args = arguments_by_name(&statement.params, args)?;
+                Ok(QueryReference { statement: statement.clone(), args })
+            }
+            Reference::Sql { .. } if self.ad_hoc_sql == AdHocSql::Refused => Err(ApiError::new(
+                Code::Forbidden,
+                "ad hoc SQL is off: name a query of the project, or start the server with --allow-sql",
+            )),
+            Reference::Sql { sql, params } => {
+                let statement = Statement::ad_hoc(&sql).map_err(ApiError::from)?;
+                Ok(QueryReference {
+                    statement: Arc::new(statement),
+                    args: params.into_iter().map(Some).collect(),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The commands of the `convoy` binary, one a file.
+
+pub mod bench;
+pub mod demo;
+pub mod doctor;
+pub mod explain;
+pub mod query;
+pub mod serve;

@@ -1,0 +1,48 @@
+//! `convoy serve`: the server.
+
+use crate::app::FrontPage;
+use crate::config::ServeArgs;
+use crate::error::ServerError;
+use crate::project::NamedQueries;
+use crate::serve::{ServeOptions, Server, bind, reload_on_hang_up};
+use crate::shutdown;
+use axum::Router;
+use tracing::info;
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// Whatever keeps it from serving.
+pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
+    let source_error = |source| ServerError::System { doing: "listening for signals", source };
+    let stopping = shutdown::listen().map_err(source_error)?;
+    let queries = NamedQueries::load(&args.project)?;
+    let url = args.database.url()?;
+    let ad_hoc_url = args.database.ad_hoc_url(&url)?;
+    let listener = bind(args.listen).await?;
+    info!(database = %url, queries = queries.len(), allow_sql = args.allow_sql, "starting");
+    let project = args.project.clone();
+    let options = ServeOptions {
+        args,
+        url,
+        ad_hoc_url,
+        queries,
+        front_page: FrontPage::Status,
+        loopback_origins: false,
+        extra: Router::new(),
+    };
+    let mut server = tokio::select! {
+        server = Server::start(listener, options) => server?,
+        () = shutdown::begun(stopping.clone()) => return Ok(()),
+    };
+    let reload = reload_on_hang_up(server.app().clone(), project)?;
+    info!("listening on http://{}", server.address());
+    let outcome = tokio::select! {
+        () = shutdown::begun(stopping) => Ok(()),
+        failure = server.failed() => Err(failure),
+    };
+    reload.abort();
+    server.stop().await;
+    info!("stopped");
+    outcome
+}

@@ -1,0 +1,226 @@
+//! Who may call: the `Host` and `Origin` checks, which keep other sites' pages and DNS rebinding out, and CORS for the
+//! origins that are allowed.
+
+use crate::app::App;
+use crate::protocol::{ApiError, Code};
+use crate::reply::Refusal;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST,
+    HeaderMap, HeaderValue, ORIGIN, VARY,
+};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+
+/// Who may call.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Hosts beside loopback, without ports.
+    pub hosts: Vec<String>,
+    /// Origins beside the same one.
+    pub origins: Vec<String>,
+    /// Whether pages from any loopback origin may call: in development.
+    pub loopback_origins: bool,
+}
+
+impl Guard {
+    /// Looks at a `Host`.
+    fn check_host(&self, host: Option<&str>) -> Result<(), ApiError> {
+        let Some(host) = host else {
+            return Err(ApiError::new(Code::Forbidden, "the request has no Host header"));
+        };
+        let name = host_name(host);
+        if is_loopback(name)
+            || self.hosts.iter().any(|allowed| host_name(allowed).eq_ignore_ascii_case(name))
+        {
+            return Ok(());
+        }
+        let shown: String = name.chars().take(100).collect();
+        Err(ApiError::new(
+            Code::Forbidden,
+            format!(
+                "host {shown:?} is not served here: start the server with --allow-host {shown} to allow it"
+            ),
+        ))
+    }
+
+    /// Looks at an `Origin`; says whether it is another one than the host's own.
+    fn check_origin(&self, origin: &str, host: Option<&str>) -> Result<OriginKind, ApiError> {
+        let origin = origin.trim_end_matches('/');
+        let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
+        let port = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => "",
+        };
+        let plain = |authority: &str| {
+            authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase()
+        };
+        if !port.is_empty() && host.is_some_and(|host| plain(host) == plain(authority)) {
+            return Ok(OriginKind::Same);
+        }
+        let is_listed = self.origins.iter().any(|allowed| {
+            let allowed = allowed.trim_end_matches('/');
+            allowed == "*" || allowed.eq_ignore_ascii_case(origin)
+        });
+        if is_listed
+            || (self.loopback_origins && !port.is_empty() && is_loopback(host_name(authority)))
+        {
+            return Ok(OriginKind::Other);
+        }
+        let shown: String = origin.chars().take(200).collect();
+        Err(ApiError::new(
+            Code::Forbidden,
+            format!(
+                "pages of {shown:?} may not call: start the server with --allow-origin {shown} to allow it"
+            ),
+        ))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OriginKind {
+    Same,
+    Other,
+}
+
+/// Returns a host without its port.
+fn host_name(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match host.rsplit_once(':') {
+        // Two colons without brackets: an IPv6 address as it is.
+        Some((name, _)) if !name.contains(':') => name,
+        _ => host,
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Lets a request through, or answers it.
+pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let host = host.or_else(|| text(headers, HOST));
+    if let Err(error) = app.guard.check_host(host.as_deref()) {
+        return Refusal::new(error, headers).into_response();
+    }
+    let Some(origin) = headers.get(ORIGIN).cloned() else {
+        return next.run(request).await;
+    };
+    let checked = match origin.to_str() {
+        Ok(origin) => app.guard.check_origin(origin, host.as_deref()),
+        Err(_) => Err(ApiError::new(Code::Forbidden, "the Origin header is no text")),
+    };
+    match checked {
+        Err(error) => Refusal::new(error, headers).into_response(),
+        Ok(OriginKind::Same) => next.run(request).await,
+        Ok(OriginKind::Other) => {
+            let is_preflight = request.method() == Method::OPTIONS
+                && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+            let mut response =
+                if is_preflight { preflight(headers) } else { next.run(request).await };
+            response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
+            response
+        }
+    }
+}
+
+/// Answers what a browser asks before it lets a page of another origin call.
+fn preflight(headers: &HeaderMap) -> Response {
+    const KNOWN: [&str; 3] = ["authorization", "content-type", "last-event-id"];
+    let asked =
+        text(headers, ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default().to_ascii_lowercase();
+    let is_allowed = |name: &&str| KNOWN.contains(name) || name.starts_with("x-convoy-");
+    let mut allowed: Vec<&str> = KNOWN.to_vec();
+    for name in asked.split(',').map(str::trim).filter(is_allowed) {
+        if !allowed.contains(&name) {
+            allowed.push(name);
+        }
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let answer = response.headers_mut();
+    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
+        answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+fn text(headers: &HeaderMap, name: axum::http::HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_loopback_or_listed() {
+        let guard = Guard { hosts: vec!["App.example:443".into()], ..Guard::default() };
+        for host in [
+            "localhost",
+            "localhost:4500",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:4500",
+            "app.example",
+            "APP.example:8443",
+        ] {
+            assert!(guard.check_host(Some(host)).is_ok(), "{host}");
+        }
+        for host in [
+            "example.com",
+            "127.0.0.1.example.com",
+            "localhost.evil",
+            "0.0.0.0",
+            "[::2]",
+            "",
+            "xapp.example",
+        ] {
+            let error = guard.check_host(Some(host)).expect_err(host);
+            assert_eq!(error.code, Code::Forbidden);
+            assert!(error.message.contains("--allow-host"));
+        }
+        assert!(guard.check_host(None).is_err());
+    }
+
+    #[test]
+    fn origins_are_the_same_or_listed() {
+        let guard = Guard { origins: vec!["https://app.example".into()], ..Guard::default() };
+        let check = |origin, host| guard.check_origin(origin, Some(host)).ok();
+        assert_eq!(check("http://localhost:4500", "localhost:4500"), Some(OriginKind::Same));
+        assert_eq!(check("https://x.example", "x.example"), Some(OriginKind::Same));
+        assert_eq!(check("https://x.example", "x.example:443"), Some(OriginKind::Same));
+        assert_eq!(check("https://app.example", "localhost"), Some(OriginKind::Other));
+        for origin in [
+            "null",
+            "http://app.example",
+            "https://app.example.evil",
+            "http://localhost:3000",
+            "localhost:4500",
+            "",
+        ] {
+            assert_eq!(check(origin, "localhost:4500"), None, "{origin}");
+        }
+        let dev = Guard { loopback_origins: true, ..Guard::default() };
+        assert_eq!(
+            dev.check_origin("http://127.0.0.1:3000", Some("localhost")).ok(),
+            Some(OriginKind::Other)
+        );
+        assert!(dev.check_origin("null", Some("localhost")).is_err());
+    }
+}

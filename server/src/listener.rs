@@ -1,0 +1,169 @@
+//! Connections: how many there may be, and how long one may refuse to take what waits for it.
+//!
+//! hyper asks a stream's body for more only once the peer took what there was, so a peer that reads nothing shows only
+//! here, as a write that does not end.
+
+use axum::serve::Listener;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+
+/// After how long to accept again when the system has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener whose connections are bounded.
+pub struct BoundedListener {
+    inner: TcpListener,
+    connections: Arc<Semaphore>,
+    send_timeout: Duration,
+}
+
+impl BoundedListener {
+    /// Bounds a listener.
+    pub fn new(inner: TcpListener, connections_max: usize, send_timeout: Duration) -> Self {
+        let permits = connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        BoundedListener { inner, connections: Arc::new(Semaphore::new(permits)), send_timeout }
+    }
+}
+
+impl Listener for BoundedListener {
+    type Io = TimedStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TimedStream, SocketAddr) {
+        let permit =
+            self.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            match self.inner.accept().await {
+                Ok((stream, address)) => {
+                    // A frame is a message: waiting for another to share its packet only delays it.
+                    let _ = stream.set_nodelay(true);
+                    let timed = TimedStream {
+                        stream,
+                        waiting: None,
+                        limit: self.send_timeout,
+                        _permit: permit,
+                    };
+                    return (timed, address);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+/// A connection that breaks when its peer takes nothing for too long.
+pub struct TimedStream {
+    stream: TcpStream,
+    /// Since a write had to wait.
+    waiting: Option<Pin<Box<Sleep>>>,
+    limit: Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl TimedStream {
+    fn timed<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.waiting = None;
+            return written;
+        }
+        let limit = self.limit;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
+        match waiting.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing")))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for TimedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for TimedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.timed(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.timed(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.timed(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_is_given_up() {
+        let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = inner.local_addr().expect("an address");
+        let mut listener = BoundedListener::new(inner, 1, Duration::from_millis(50));
+        let (accepted, mut peer) = tokio::join!(listener.accept(), async {
+            TcpStream::connect(address).await.expect("a connection")
+        });
+        let (mut stream, _) = accepted;
+        stream.write_all(b"hello").await.expect("room");
+        let mut greeting = [0; 5];
+        peer.read_exact(&mut greeting).await.expect("a greeting");
+        // More than both sides' buffers hold.
+        let chunk = vec![0; 1 << 20];
+        let error = loop {
+            match stream.write_all(&chunk).await {
+                Ok(()) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,250 @@
+//! What is counted, and how it is told to Prometheus. Names and units are constants here and nowhere else.
+
+use crate::app::App;
+use bytes::Bytes;
+use convoy_engine::{Counters as EngineCounters, EngineStatus};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const PREFIX: &str = "convoy";
+const READY: &str = "ready";
+const LAG: &str = "replication_lag";
+const LAG_AGE: &str = "replication_lag_age";
+const RETAINED: &str = "replication_slot_retained";
+const RECONNECTS: &str = "replication_reconnects";
+const LIVE_QUERIES: &str = "live_queries";
+const DIRTY_QUERIES: &str = "dirty_queries";
+const TEMPLATES: &str = "query_templates";
+const SESSIONS: &str = "sessions";
+const STREAMS: &str = "streams";
+const SUBSCRIPTIONS: &str = "subscriptions";
+const READS_RUNNING: &str = "reads_running";
+const BACKLOG: &str = "backlog";
+const BACKLOG_EVENTS: &str = "backlog_events";
+const TRANSACTIONS: &str = "transactions";
+const CHANGES: &str = "row_changes";
+const TOUCHES: &str = "query_touches";
+const DIFFS: &str = "incremental_diffs";
+const READS: &str = "reads";
+const READS_UNCHANGED: &str = "reads_unchanged";
+const TRANSITIONS: &str = "transitions";
+const STALE: &str = "stale_subscriptions";
+const SNAPSHOTS_RETAKEN: &str = "snapshots_retaken";
+const SENT: &str = "sent";
+const FRAMES: &str = "frames_sent";
+
+/// How far back rates look.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// What streams count.
+#[derive(Debug, Default)]
+pub struct Counters {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counters {
+    /// Counts what was handed to connections.
+    pub fn sent(&self, frames: &[Bytes]) {
+        self.frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        self.bytes
+            .fetch_add(frames.iter().map(|frame| frame.len() as u64).sum(), Ordering::Relaxed);
+    }
+}
+
+/// What happened each second, of late.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Transactions applied.
+    pub transactions: f64,
+    /// Row changes matched.
+    pub changes: f64,
+    /// Transitions sent.
+    pub transitions: f64,
+    /// Results read.
+    pub reads: f64,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    counters: Arc<Counters>,
+    samples: Mutex<VecDeque<(Instant, EngineCounters)>>,
+}
+
+impl Metrics {
+    /// Returns what streams count with.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Remembers where the engine's counters stand, for rates. Call it each second.
+    pub fn sample(&self, now: Instant, counters: EngineCounters) {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.push_back((now, counters));
+        while samples.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_WINDOW) {
+            samples.pop_front();
+        }
+    }
+
+    /// Returns what happened each second of the last ten.
+    pub fn rates(&self, now: Instant) -> Rates {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some((since, first)), Some((until, last))) = (samples.front(), samples.back()) else {
+            return Rates::default();
+        };
+        let seconds = until.duration_since(*since).as_secs_f64();
+        if seconds <= 0.0 || now.duration_since(*until) > RATE_WINDOW {
+            return Rates::default();
+        }
+        let rate = |first: u64, last: u64| last.saturating_sub(first) as f64 / seconds;
+        Rates {
+            transactions: rate(first.transactions, last.transactions),
+            changes: rate(first.changes, last.changes),
+            transitions: rate(first.transitions, last.transitions),
+            reads: rate(first.reads, last.reads),
+        }
+    }
+
+    /// Returns everything as text.
+    pub fn encode(&self, app: &App, status: Option<&EngineStatus>) -> String {
+        let lag = app.lag.view(Instant::now());
+        let (sessions, streams) = app.sessions.count();
+        let (events, bytes) = app.queue.backlog();
+        let mut text = Text(Registry::with_prefix(PREFIX));
+        text.gauge(
+            READY,
+            "Whether requests should be sent here (1) or not (0)",
+            u64::from(lag.is_ready),
+        );
+        text.gauge_in(LAG, "WAL received and not yet applied", Unit::Bytes, lag.lag_bytes as f64);
+        text.gauge_in(
+            LAG_AGE,
+            "Age of the oldest change that is not applied",
+            Unit::Seconds,
+            lag.lag.as_secs_f64(),
+        );
+        if let Some(retained) = lag.retained_bytes {
+            text.gauge_in(
+                RETAINED,
+                "WAL that the server keeps for the slot",
+                Unit::Bytes,
+                retained as f64,
+            );
+        }
+        text.counter(RECONNECTS, "Times that the stream was lost", lag.reconnects);
+        text.gauge(SESSIONS, "Sessions", sessions as u64);
+        text.gauge(STREAMS, "Streams that are open", streams as u64);
+        text.gauge(BACKLOG_EVENTS, "Events that wait for the engine", events as u64);
+        text.gauge_in(BACKLOG, "Row changes that wait for the engine", Unit::Bytes, bytes as f64);
+        text.counter(
+            FRAMES,
+            "Pieces of streams handed to connections",
+            self.counters.frames.load(Ordering::Relaxed),
+        );
+        text.counter_in(
+            SENT,
+            "Bytes of streams handed to connections",
+            Unit::Bytes,
+            self.counters.bytes.load(Ordering::Relaxed),
+        );
+        if let Some(status) = status {
+            let counters = &status.counters;
+            text.gauge(LIVE_QUERIES, "Live queries", status.live_queries as u64);
+            text.gauge(
+                DIRTY_QUERIES,
+                "Live queries that wait to be read",
+                status.dirty_queries as u64,
+            );
+            text.gauge(TEMPLATES, "Statements analysed", status.templates as u64);
+            text.gauge(SUBSCRIPTIONS, "Subscriptions", status.subscriptions as u64);
+            text.gauge(READS_RUNNING, "Reads under way", status.reads as u64);
+            text.counter(TRANSACTIONS, "Transactions applied", counters.transactions);
+            text.counter(CHANGES, "Row changes matched with live queries", counters.changes);
+            text.counter(TOUCHES, "Live queries touched, one a change and query", counters.touches);
+            text.counter(DIFFS, "Diffs made from row changes alone", counters.diffs);
+            text.counter(READS, "Results read", counters.reads);
+            text.counter(
+                READS_UNCHANGED,
+                "Results read that were as before",
+                counters.reads_unchanged,
+            );
+            text.counter(TRANSITIONS, "Transitions sent", counters.transitions);
+            text.counter(STALE, "Subscriptions that became stale", counters.stale);
+            text.counter(SNAPSHOTS_RETAKEN, "Snapshots taken again", counters.snapshots_retaken);
+        }
+        text.end()
+    }
+}
+
+/// A registry that lives for one answer: its numbers are read anew each time.
+struct Text(Registry);
+
+impl Text {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value as f64);
+        self.0.register(name, help, gauge);
+    }
+
+    fn gauge_in(&mut self, name: &str, help: &str, unit: Unit, value: f64) {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
+        self.0.register_with_unit(name, help, unit, gauge);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        self.0.register(name, help, counter);
+    }
+
+    fn counter_in(&mut self, name: &str, help: &str, unit: Unit, value: u64) {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        self.0.register_with_unit(name, help, unit, counter);
+    }
+
+    fn end(self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.0);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_last_seconds() {
+        let metrics = Metrics::default();
+        let start = Instant::now();
+        let counters = |transactions| EngineCounters { transactions, ..EngineCounters::default() };
+        assert_eq!(metrics.rates(start), Rates::default());
+        for second in 0..=20 {
+            // Ten a second, and a hundred from the tenth on.
+            let count = if second <= 10 { second * 10 } else { 100 + (second - 10) * 100 };
+            metrics.sample(start + Duration::from_secs(second), counters(count));
+        }
+        assert_eq!(metrics.rates(start + Duration::from_secs(20)).transactions, 100.0);
+        assert_eq!(metrics.rates(start + Duration::from_secs(60)), Rates::default());
+    }
+
+    #[test]
+    fn text_has_units() {
+        let mut text = Text(Registry::with_prefix(PREFIX));
+        text.gauge_in(LAG, "help", Unit::Bytes, 7.0);
+        text.counter(TRANSACTIONS, "help", 3);
+        let text = text.end();
+        assert!(text.contains("convoy_replication_lag_bytes 7.0"), "{text}");
+        assert!(text.contains("convoy_transactions_total 3"), "{text}");
+    }
+}

@@ -1,0 +1,207 @@
+//! How far behind the engine is, and whether the server may call itself ready.
+
+use convoy_types::Lsn;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Points in time that are remembered, to say how old the oldest change is that is not through.
+const SAMPLES_MAX: usize = 1024;
+
+/// What the stream is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamState {
+    /// It is being set up for the first time.
+    #[default]
+    Connecting,
+    /// It streams.
+    Streaming,
+    /// It was lost, and is being set up again.
+    Reconnecting,
+}
+
+impl StreamState {
+    /// Returns the word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StreamState::Connecting => "connecting",
+            StreamState::Streaming => "streaming",
+            StreamState::Reconnecting => "reconnecting",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stream: StreamState,
+    slot: Option<String>,
+    received: Lsn,
+    confirmed: Lsn,
+    retained_bytes: Option<u64>,
+    /// When which position had been received, the oldest first; only those that are not confirmed.
+    samples: VecDeque<(Instant, Lsn)>,
+    was_ready: bool,
+    error: Option<String>,
+    reconnects: u64,
+}
+
+/// How far behind we are. Replication writes it, whoever wants to know reads it.
+#[derive(Debug)]
+pub struct Lag {
+    state: Mutex<State>,
+    ready_lag: Duration,
+}
+
+/// What is to be known of it at one moment.
+#[derive(Clone, Debug)]
+pub struct LagView {
+    /// What the stream is doing.
+    pub stream: StreamState,
+    /// The slot's name, while there is one.
+    pub slot: Option<String>,
+    /// Up to where the stream was received.
+    pub received: Lsn,
+    /// Up to where the engine has applied it.
+    pub confirmed: Lsn,
+    /// WAL between what the server has and what the engine has applied.
+    pub lag_bytes: u64,
+    /// The age of the oldest change that is not applied.
+    pub lag: Duration,
+    /// WAL that the slot makes the server keep, as it was last asked.
+    pub retained_bytes: Option<u64>,
+    /// Whether requests should be sent here.
+    pub is_ready: bool,
+    /// Why there is no stream.
+    pub error: Option<String>,
+    /// How often the stream was lost.
+    pub reconnects: u64,
+}
+
+impl Lag {
+    /// Returns that of a server which has just begun.
+    pub fn new(ready_lag: Duration) -> Self {
+        Lag { state: Mutex::default(), ready_lag }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the stream runs.
+    pub fn streaming(&self, slot: &str, start: Lsn) {
+        let mut state = self.lock();
+        state.stream = StreamState::Streaming;
+        state.slot = Some(slot.to_owned());
+        state.received = start;
+        state.confirmed = start;
+        state.samples.clear();
+        state.error = None;
+    }
+
+    /// Notes that the stream is lost.
+    pub fn lost(&self, error: String) {
+        let mut state = self.lock();
+        if state.stream == StreamState::Streaming {
+            state.stream = StreamState::Reconnecting;
+            state.reconnects += 1;
+        }
+        state.slot = None;
+        state.error = Some(error);
+    }
+
+    /// Notes how far the stream and the engine are.
+    pub fn progress(&self, now: Instant, received: Lsn, confirmed: Lsn) {
+        let mut state = self.lock();
+        state.confirmed = state.confirmed.max(confirmed);
+        let confirmed = state.confirmed;
+        if received > state.received {
+            state.received = received;
+            if state.samples.len() >= SAMPLES_MAX {
+                // Every second one will do: the oldest stays exact.
+                let mut position = 0;
+                state.samples.retain(|_| {
+                    position += 1;
+                    position % 2 == 1
+                });
+            }
+            state.samples.push_back((now, received));
+        }
+        while state.samples.front().is_some_and(|(_, lsn)| *lsn <= confirmed) {
+            state.samples.pop_front();
+        }
+        if state.stream == StreamState::Streaming && state.lag(now) < self.ready_lag {
+            state.was_ready = true;
+        }
+    }
+
+    /// Notes how much WAL the slot retains.
+    pub fn retained(&self, bytes: Option<u64>) {
+        self.lock().retained_bytes = bytes;
+    }
+
+    /// Returns how things stand.
+    pub fn view(&self, now: Instant) -> LagView {
+        let state = self.lock();
+        LagView {
+            stream: state.stream,
+            slot: state.slot.clone(),
+            received: state.received,
+            confirmed: state.confirmed,
+            lag_bytes: state.received.bytes_since(state.confirmed),
+            lag: state.lag(now),
+            retained_bytes: state.retained_bytes,
+            is_ready: state.was_ready && state.stream == StreamState::Streaming,
+            error: state.error.clone(),
+            reconnects: state.reconnects,
+        }
+    }
+}
+
+impl State {
+    fn lag(&self, now: Instant) -> Duration {
+        self.samples
+            .front()
+            .map_or(Duration::ZERO, |(since, _)| now.saturating_duration_since(*since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_once_the_lag_was_small_and_while_it_streams() {
+        let lag = Lag::new(Duration::from_secs(10));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!lag.view(start).is_ready);
+        lag.streaming("s", Lsn(100));
+        lag.progress(at(0), Lsn(200), Lsn(0));
+        lag.progress(at(1), Lsn(300), Lsn(200));
+        let view = lag.view(at(5));
+        assert_eq!((view.lag_bytes, view.lag, view.is_ready), (100, Duration::from_secs(4), true));
+        // A lag that grows later is no reason to be taken out.
+        assert!(lag.view(at(100)).is_ready);
+        lag.lost("gone".into());
+        let view = lag.view(at(101));
+        assert_eq!(
+            (view.is_ready, view.stream, view.reconnects),
+            (false, StreamState::Reconnecting, 1)
+        );
+        lag.streaming("s", Lsn(400));
+        assert!(lag.view(at(102)).is_ready);
+        assert_eq!(lag.view(at(102)).lag, Duration::ZERO);
+    }
+
+    #[test]
+    fn many_samples_keep_the_oldest() {
+        let lag = Lag::new(Duration::from_secs(10));
+        let start = Instant::now();
+        lag.streaming("s", Lsn(0));
+        for n in 0..3 * SAMPLES_MAX as u64 {
+            lag.progress(start + Duration::from_millis(n), Lsn(n + 1), Lsn(0));
+        }
+        assert_eq!(lag.view(start + Duration::from_secs(7)).lag, Duration::from_secs(7));
+    }
+}

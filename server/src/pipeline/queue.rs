@@ -1,0 +1,238 @@
+//! The event queue: everything that the engine's thread works on, in the order in which it came.
+//!
+//! Four kinds of senders, each bounded in its own way and none that blocks: the stream (its rows collapse, P10),
+//! answers of the database (as many as there are questions), requests of clients (by their bytes: a request waits
+//! before it is taken in), and control events (a few a session, and sessions are bounded).
+
+use super::backlog::{Backlog, Pushed};
+use super::runner::LiveEngine;
+use crate::limits::REQUEST_QUEUE_BYTES_MAX;
+use convoy_engine::Event;
+use convoy_types::Lsn;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Requests are counted in units of so many bytes.
+const UNIT_BYTES: usize = 1024;
+
+/// A question that the engine's thread answers between two events.
+pub(super) type Question = Box<dyn FnOnce(&dyn LiveEngine) + Send>;
+
+/// What waits for the engine.
+pub(super) enum Queued {
+    Event(Event),
+    /// Events of one request, with the room that they take until they are handled.
+    Request(Vec<Event>, OwnedSemaphorePermit),
+    /// Somebody wants to know something of the engine. Bounded by the connections that may ask.
+    Ask(Question),
+    /// No more will come.
+    Stop,
+}
+
+struct State {
+    queued: VecDeque<Queued>,
+    backlog: Backlog,
+    is_stopped: bool,
+}
+
+/// The queue.
+pub struct EventQueue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    requests: Arc<Semaphore>,
+    confirmed: AtomicU64,
+}
+
+/// Room for the events of a request.
+pub struct Reservation(OwnedSemaphorePermit);
+
+impl EventQueue {
+    /// Returns an empty queue, in which so many bytes of row changes may wait.
+    pub fn new(rows_bytes_max: usize) -> Arc<Self> {
+        Arc::new(EventQueue {
+            state: Mutex::new(State {
+                queued: VecDeque::new(),
+                backlog: Backlog::new(rows_bytes_max),
+                is_stopped: false,
+            }),
+            arrived: Condvar::new(),
+            requests: Arc::new(Semaphore::new(REQUEST_QUEUE_BYTES_MAX / UNIT_BYTES)),
+            confirmed: AtomicU64::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, queued: Queued) {
+        self.lock().queued.push_back(queued);
+        self.arrived.notify_one();
+    }
+
+    /// Puts an answer of the database in.
+    pub fn push_answer(&self, event: Event) {
+        self.push(Queued::Event(event));
+    }
+
+    /// Puts in what becomes of a session: opened, resumed, drained, closed.
+    pub fn push_control(&self, event: Event) {
+        self.push(Queued::Event(event));
+    }
+
+    /// Waits for room for a request of so many bytes and events.
+    pub async fn reserve(&self, bytes: usize, events: usize) -> Reservation {
+        let units = (bytes + events * 64)
+            .div_ceil(UNIT_BYTES)
+            .clamp(1, REQUEST_QUEUE_BYTES_MAX / UNIT_BYTES / 4);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let permit = self.requests.clone().acquire_many_owned(units).await;
+        Reservation(permit.expect("the semaphore is never closed"))
+    }
+
+    /// Puts a request's events in, next to each other.
+    pub fn push_request(&self, room: Reservation, events: Vec<Event>) {
+        self.push(Queued::Request(events, room.0));
+    }
+
+    /// Puts in what the stream brought. Returns whether the engine is so far behind that the stream has to be given up.
+    pub fn push_stream(&self, events: impl IntoIterator<Item = Event>) -> Pushed {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for event in events {
+            state.backlog.count(&event);
+            state.queued.push_back(Queued::Event(event));
+        }
+        let pushed =
+            state.backlog.collapse_if_needed(state.queued.iter_mut().filter_map(|queued| {
+                match queued {
+                    Queued::Event(event) => Some(event),
+                    _ => None,
+                }
+            }));
+        drop(guard);
+        self.arrived.notify_one();
+        pushed
+    }
+
+    /// Puts in that the stream is lost: what of it still waits is worth nothing.
+    pub fn push_lost(&self) {
+        let mut state = self.lock();
+        state.queued.retain(|queued| {
+            !matches!(queued, Queued::Event(Event::Committed(_) | Event::Progress(_)))
+        });
+        state.backlog.clear();
+        state.queued.push_back(Queued::Event(Event::ReplicationLost));
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Asks the engine something; none where its thread is gone.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn LiveEngine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.push(Queued::Ask(Box::new(move |engine| {
+            // Who asked may have gone.
+            let _ = answer.send(question(engine));
+        })));
+        answered.await.ok()
+    }
+
+    /// Lets the engine's thread end.
+    pub fn stop(&self) {
+        self.push(Queued::Stop);
+    }
+
+    /// Waits until there is something, or until the deadline; returns at most `max`.
+    pub(super) fn take(&self, deadline: Option<Instant>, max: usize, out: &mut Vec<Queued>) {
+        let mut state = self.lock();
+        while state.queued.is_empty() && !state.is_stopped {
+            match deadline {
+                None => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    let waited = self.arrived.wait_timeout(state, left);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+        let State { queued, backlog, is_stopped } = &mut *state;
+        let count = queued.len().min(max);
+        for queued in queued.drain(..count) {
+            if let Queued::Event(event) = &queued {
+                backlog.discount(event);
+            }
+            *is_stopped |= matches!(queued, Queued::Stop);
+            out.push(queued);
+        }
+    }
+
+    /// Returns how many events wait, and how many bytes of rows are among them.
+    pub fn backlog(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.queued.len(), state.backlog.row_bytes())
+    }
+
+    /// Returns up to where the engine has applied everything.
+    pub fn confirmed(&self) -> Lsn {
+        Lsn(self.confirmed.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_confirmed(&self, lsn: Lsn) {
+        self.confirmed.store(lsn.0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_engine::SessionId;
+
+    #[test]
+    fn events_come_in_order_and_a_deadline_ends_the_wait() {
+        let queue = EventQueue::new(1 << 20);
+        queue.push_control(Event::SessionClosed(SessionId(1)));
+        queue.push_control(Event::SessionClosed(SessionId(2)));
+        let mut out = Vec::new();
+        queue.take(None, 1, &mut out);
+        queue.take(None, 1, &mut out);
+        let ids: Vec<_> = out
+            .iter()
+            .map(|queued| match queued {
+                Queued::Event(Event::SessionClosed(id)) => id.0,
+                _ => panic!("another event"),
+            })
+            .collect();
+        assert_eq!(ids, [1, 2]);
+        out.clear();
+        queue.take(Some(Instant::now()), 1, &mut out);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_lost_stream_takes_its_events_along() {
+        let queue = EventQueue::new(1 << 20);
+        queue.push_stream([Event::ReplicationStarted, Event::Progress(Lsn(1))]);
+        queue.push_control(Event::SessionClosed(SessionId(1)));
+        queue.push_lost();
+        let mut out = Vec::new();
+        queue.take(None, 10, &mut out);
+        assert!(matches!(
+            out[..],
+            [
+                Queued::Event(Event::ReplicationStarted),
+                Queued::Event(Event::SessionClosed(_)),
+                Queued::Event(Event::ReplicationLost)
+            ]
+        ));
+    }
+}

@@ -1,0 +1,245 @@
+//! A project's named queries: where they lie, what they are called (`docs/protocol.md`, section 7).
+
+use convoy_engine::{QueryError, Statement};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Folders within folders: more than this is a link that leads back.
+const DEPTH_MAX: usize = 32;
+/// The largest `.sql` file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a project can't be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ProjectError {
+    /// The folder is not there.
+    #[error("the project folder {} is not there: give it with --project", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file or folder can't be read.
+    #[error("reading {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// A part of a path is none of a name.
+    #[error(
+        "{}: {segment:?} can't be part of a query's name: letters, digits, _ and $, no digit first; a leading _ hides a file",
+        path.display()
+    )]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        segment: String,
+    },
+    /// Two files have one name.
+    #[error("the query {name} is defined twice: in {} and in {}", first.display(), second.display())]
+    Twice {
+        /// The name.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// What is in a file is no query.
+    #[error("{}: {error}", path.display())]
+    Statement {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        error: QueryError,
+    },
+}
+
+/// The named queries of a project.
+#[derive(Clone, Debug, Default)]
+pub struct NamedQueries {
+    by_name: BTreeMap<String, (Arc<Statement>, PathBuf)>,
+}
+
+impl NamedQueries {
+    /// Reads the queries of the project in this folder; there may be none.
+    ///
+    /// # Errors
+    /// The first thing that is not in order, in the order of the files' names.
+    pub fn load(project: &Path) -> Result<Self, ProjectError> {
+        if !project.is_dir() {
+            return Err(ProjectError::NoFolder { path: project.to_owned() });
+        }
+        let folder = root(project).join("queries");
+        let mut queries = NamedQueries::default();
+        if folder.is_dir() {
+            queries.load_folder(&folder, &mut Vec::new())?;
+        }
+        Ok(queries)
+    }
+
+    fn load_folder(
+        &mut self,
+        folder: &Path,
+        segments: &mut Vec<String>,
+    ) -> Result<(), ProjectError> {
+        let error = |source| ProjectError::Read { path: folder.to_owned(), source };
+        let mut entries = std::fs::read_dir(folder)
+            .map_err(error)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(error)?;
+        entries.sort();
+        for path in entries {
+            let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned())
+            else {
+                continue;
+            };
+            if name.starts_with(['_', '.']) {
+                continue;
+            }
+            if path.is_dir() {
+                if segments.len() < DEPTH_MAX {
+                    segments.push(name);
+                    self.load_folder(&path, segments)?;
+                    segments.pop();
+                }
+                continue;
+            }
+            let Some(stem) = name.strip_suffix(".sql") else { continue };
+            if stem.split('.').any(|part| part == "test") {
+                continue;
+            }
+            segments.push(stem.to_owned());
+            let loaded = self.load_file(&path, segments);
+            segments.pop();
+            loaded?;
+        }
+        Ok(())
+    }
+
+    fn load_file(&mut self, path: &Path, segments: &[String]) -> Result<(), ProjectError> {
+        let name = segments.join(".");
+        // First, since both paths say more than one: `a/b.sql` beside `a.b.sql`.
+        if let Some((_, first)) = self.by_name.get(&name) {
+            return Err(ProjectError::Twice {
+                name,
+                first: first.clone(),
+                second: path.to_owned(),
+            });
+        }
+        if let Some(segment) = segments.iter().find(|segment| !is_identifier(segment)) {
+            return Err(ProjectError::Name { path: path.to_owned(), segment: segment.clone() });
+        }
+        let error = |source| ProjectError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(error)?.len() > FILE_BYTES_MAX {
+            let source = io::Error::new(io::ErrorKind::FileTooLarge, "a query has at most 1 MiB");
+            return Err(error(source));
+        }
+        let text = std::fs::read_to_string(path).map_err(error)?;
+        let statement = Statement::named(&name, &text)
+            .map_err(|error| ProjectError::Statement { path: path.to_owned(), error })?;
+        self.by_name.insert(name, (Arc::new(statement), path.to_owned()));
+        Ok(())
+    }
+
+    /// Returns a query.
+    pub fn get(&self, name: &str) -> Option<&Arc<Statement>> {
+        self.by_name.get(name).map(|(statement, _)| statement)
+    }
+
+    /// Returns the names in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+/// Returns the project's root.
+fn root(project: &Path) -> PathBuf {
+    [project.join("convoy"), project.join("src/convoy")]
+        .into_iter()
+        .find(|folder| folder.is_dir())
+        .unwrap_or_else(|| project.to_owned())
+}
+
+/// Returns whether JavaScript takes it for an identifier (letters as Unicode sees them).
+fn is_identifier(segment: &str) -> bool {
+    let is_start = |c: char| c.is_alphabetic() || matches!(c, '_' | '$');
+    segment.starts_with(is_start) && segment.chars().all(|c| is_start(c) || c.is_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+            fs::write(path, text).expect("a file");
+        }
+        folder
+    }
+
+    fn names(files: &[(&str, &str)]) -> Vec<String> {
+        let folder = project(files);
+        let queries = NamedQueries::load(folder.path()).expect("good");
+        queries.names().map(str::to_owned).collect()
+    }
+
+    const SQL: &str = "select 1 as a";
+
+    #[test]
+    fn folders_are_dots() {
+        let files = [
+            ("convoy/queries/orders/byTenant.sql", SQL),
+            ("convoy/queries/all.sql", SQL),
+            ("convoy/queries/_hidden.sql", SQL),
+            ("convoy/queries/_folder/x.sql", SQL),
+            ("convoy/queries/all.test.sql", "no sql"),
+            ("convoy/queries/notes.md", "words"),
+            ("queries/other.sql", SQL),
+        ];
+        assert_eq!(names(&files), ["all", "orders.byTenant"]);
+    }
+
+    #[test]
+    fn the_root_is_the_first_that_is_there() {
+        assert_eq!(names(&[("src/convoy/queries/a.sql", SQL), ("queries/b.sql", SQL)]), ["a"]);
+        assert_eq!(names(&[("queries/b.sql", SQL)]), ["b"]);
+        assert_eq!(names(&[("readme", "")]), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_in_order_is_named() {
+        let error = |files: &[(&str, &str)]| {
+            let folder = project(files);
+            NamedQueries::load(folder.path()).expect_err("not in order").to_string()
+        };
+        let both = error(&[("queries/a/b.sql", SQL), ("queries/a.b.sql", SQL)]);
+        assert!(both.contains("a.b.sql") && both.contains("a/b.sql"), "{both}");
+        assert!(error(&[("queries/by-tenant.sql", SQL)]).contains("\"by-tenant\""));
+        let line = error(&[("queries/a.sql", "\n-- @nothing\nselect 1 as a")]);
+        assert!(line.contains("a.sql") && line.contains("line 2"), "{line}");
+        assert!(NamedQueries::load(Path::new("/nowhere/at/all")).is_err());
+    }
+}

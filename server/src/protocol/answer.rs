@@ -1,0 +1,82 @@
+//! Answers that are one JSON document: one-shot results, and what the server tells of itself.
+
+use super::push_json_str;
+use super::update::{Numbers, encode_snapshot_value};
+use convoy_engine::{LiveQueryInfo, ResultSnapshot, WhyAction, WhyEntry};
+use convoy_types::Lsn;
+use serde_json::{Value, json};
+
+/// Returns the answer of a query that runs once.
+pub fn one_shot(snapshot: &ResultSnapshot, lsn: Lsn, numbers: Numbers) -> String {
+    let mut out = String::from("{\"value\":");
+    encode_snapshot_value(&mut out, snapshot, numbers);
+    out.push_str(",\"lsn\":");
+    push_json_str(&mut out, &lsn.to_string());
+    out.push('}');
+    out
+}
+
+/// Returns the list of live queries.
+pub fn queries(queries: &[LiveQueryInfo]) -> Value {
+    let one = |query: &LiveQueryInfo| {
+        let mut object = json!({
+            "id": query.id.0.to_string(),
+            "sql": query.sql,
+            "params": query.args,
+            "plan": if query.incremental { "incremental" } else { "refresh" },
+            "notes": query.notes,
+            "subscribers": query.subscribers,
+            "rows": query.rows,
+        });
+        if let Some(name) = &query.name {
+            object["name"] = json!(name);
+        }
+        if let Some(error) = &query.error {
+            object["error"] = json!(error);
+        }
+        object
+    };
+    json!({ "queries": queries.iter().map(one).collect::<Vec<_>>() })
+}
+
+/// Returns the last changes that touched a live query.
+pub fn why(id: &str, entries: &[WhyEntry]) -> Value {
+    let one = |entry: &WhyEntry| {
+        let action = match entry.action {
+            WhyAction::Diff => "diff",
+            WhyAction::Refresh => "refresh",
+        };
+        json!({ "lsn": entry.lsn.to_string(), "table": entry.table, "key": entry.key, "action": action })
+    };
+    json!({ "id": id, "changes": entries.iter().map(one).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_engine::{OutputColumn, ResultRow};
+    use convoy_types::PgType;
+    use std::sync::Arc;
+
+    #[test]
+    fn one_shot_answers_are_the_contracts() {
+        let column = OutputColumn {
+            name: "n".into(),
+            type_oid: 20,
+            type_name: "int8".into(),
+            ty: PgType::Int8,
+        };
+        let snapshot = ResultSnapshot {
+            columns: [column].into(),
+            rows: vec![Arc::new(ResultRow {
+                key: "1".into(),
+                cells: ["9007199254740993".into()].into(),
+            })],
+            digest: "d".into(),
+        };
+        assert_eq!(
+            one_shot(&snapshot, Lsn(0x16_B374_D848), Numbers::String),
+            r#"{"value":[{"n":"9007199254740993"}],"lsn":"16/B374D848"}"#
+        );
+    }
+}

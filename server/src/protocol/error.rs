@@ -1,0 +1,167 @@
+//! Errors as a client sees them: a code, a status, a message that says what would be right.
+
+use super::push_json_str;
+use axum::http::StatusCode;
+use convoy_engine::{ErrorCode, QueryError};
+use std::fmt;
+
+/// The kind of an error; each has its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The request is wrong.
+    InvalidArgs,
+    /// Nobody, as far as we know, or a session's token has expired.
+    Unauthorized,
+    /// Known, and not allowed.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// The path knows other methods.
+    MethodNotAllowed,
+    /// It is more than a request may carry.
+    PayloadTooLarge,
+    /// A limit was reached; later there may be room.
+    LimitExceeded,
+    /// Our own fault.
+    Internal,
+    /// Not now.
+    Unavailable,
+    /// It took too long.
+    Timeout,
+}
+
+impl Code {
+    /// Returns the code as the wire has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidArgs => "INVALID_ARGS",
+            Code::Unauthorized => "UNAUTHORIZED",
+            Code::Forbidden => "FORBIDDEN",
+            Code::NotFound => "NOT_FOUND",
+            Code::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Code::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            Code::LimitExceeded => "LIMIT_EXCEEDED",
+            Code::Internal => "INTERNAL",
+            Code::Unavailable => "UNAVAILABLE",
+            Code::Timeout => "TIMEOUT",
+        }
+    }
+
+    /// Returns the status that goes with it.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Code::InvalidArgs => StatusCode::BAD_REQUEST,
+            Code::Unauthorized => StatusCode::UNAUTHORIZED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Returns whether the same request may succeed later: an event source is then told to come back.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Code::LimitExceeded | Code::Unavailable)
+    }
+}
+
+/// An error that a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The kind.
+    pub code: Code,
+    /// What was wrong and what would be right. Never holds a password, a token or somebody else's data.
+    pub message: String,
+}
+
+impl ApiError {
+    /// Returns an error of this kind.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        ApiError { code, message: message.into() }
+    }
+
+    /// Returns an `INVALID_ARGS`.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgs, message)
+    }
+
+    /// Returns the body of an answer.
+    pub fn body(&self) -> String {
+        let mut json = String::from("{\"error\":{\"code\":");
+        self.push_fields(&mut json);
+        json.push_str(",\"data\":null}}");
+        json
+    }
+
+    /// Appends the object that an update carries.
+    pub(super) fn push_object(&self, out: &mut String) {
+        out.push_str("{\"code\":");
+        self.push_fields(out);
+        out.push('}');
+    }
+
+    fn push_fields(&self, out: &mut String) {
+        push_json_str(out, self.code.as_str());
+        out.push_str(",\"message\":");
+        push_json_str(out, &self.message);
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let code = match error.code {
+            ErrorCode::InvalidArgs => Code::InvalidArgs,
+            ErrorCode::NotFound => Code::NotFound,
+            ErrorCode::LimitExceeded => Code::LimitExceeded,
+            ErrorCode::Timeout => Code::Timeout,
+            ErrorCode::Unavailable => Code::Unavailable,
+            ErrorCode::Internal => Code::Internal,
+        };
+        ApiError { code, message: error.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_code_message_and_data() {
+        let error = ApiError::invalid("no \"x\"");
+        assert_eq!(
+            error.body(),
+            r#"{"error":{"code":"INVALID_ARGS","message":"no \"x\"","data":null}}"#
+        );
+    }
+
+    #[test]
+    fn statuses_are_the_contracts() {
+        let of = |code: Code| code.status().as_u16();
+        let all = [
+            (Code::InvalidArgs, 400),
+            (Code::Unauthorized, 401),
+            (Code::Forbidden, 403),
+            (Code::NotFound, 404),
+            (Code::MethodNotAllowed, 405),
+            (Code::PayloadTooLarge, 413),
+            (Code::LimitExceeded, 429),
+            (Code::Internal, 500),
+            (Code::Unavailable, 503),
+            (Code::Timeout, 504),
+        ];
+        for (code, status) in all {
+            assert_eq!(of(code), status, "{}", code.as_str());
+            assert_eq!(code.is_temporary(), matches!(status, 429 | 503));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Query references and arguments: from JSON to what the engine takes.
+
+use super::error::{ApiError, Code};
+use super::nearest::nearest;
+use convoy_engine::{Argument, ParamDeclaration};
+use serde_json::{Map, Value};
+
+/// What a client names: a query of ours, or SQL of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A named query and its arguments.
+    Named {
+        /// The name.
+        name: String,
+        /// The arguments by name.
+        args: Vec<(String, Argument)>,
+    },
+    /// Ad hoc SQL and its parameters.
+    Sql {
+        /// The statement.
+        sql: String,
+        /// `$1` first.
+        params: Vec<Argument>,
+    },
+}
+
+impl Reference {
+    /// Reads a reference from an object; fields that the caller has taken out are gone from it.
+    pub(super) fn read(
+        mut object: Map<String, Value>,
+        args_bytes_max: usize,
+    ) -> Result<Reference, ApiError> {
+        let (name, sql) = (object.remove("query"), object.remove("sql"));
+        let (args, params) = (object.remove("args"), object.remove("params"));
+        if let Some((unknown, _)) = object.into_iter().next() {
+            return Err(ApiError::invalid(format!(
+                "a query reference has no field {unknown:?}: it is {{\"query\", \"args\"}} or {{\"sql\", \"params\"}}"
+            )));
+        }
+        match (name, sql) {
+            (Some(Value::String(name)), None) if params.is_none() => {
+                let args = match args {
+                    None => Vec::new(),
+                    Some(args) => named_arguments(args, args_bytes_max)?,
+                };
+                Ok(Reference::Named { name, args })
+            }
+            (None, Some(Value::String(sql))) if args.is_none() => {
+                let params = match params {
+                    None => Vec::new(),
+                    Some(params) => positional_arguments(params, args_bytes_max)?,
+                };
+                Ok(Reference::Sql { sql, params })
+            }
+            _ => Err(ApiError::invalid(
+                "a query reference is {\"query\": \"name\", \"args\": {…}} or {\"sql\": \"select …\", \"params\": […]}",
+            )),
+        }
+    }
+
+    /// Reads the body of `POST /api/sql`.
+    ///
+    /// # Errors
+    /// `INVALID_ARGS` where it is no object with `sql` and perhaps `params`, `PAYLOAD_TOO_LARGE` past the limit.
+    pub fn read_sql_body(body: &[u8], args_bytes_max: usize) -> Result<Reference, ApiError> {
+        match parse(body, "the body")? {
+            Value::Object(object) if object.contains_key("sql") => {
+                Reference::read(object, args_bytes_max)
+            }
+            _ => {
+                Err(ApiError::invalid("the body must be {\"sql\": \"select …\", \"params\": […]}"))
+            }
+        }
+    }
+}
+
+/// Reads the arguments of a named query: an object, or nothing at all.
+///
+/// # Errors
+/// `INVALID_ARGS` where it is no JSON object, `PAYLOAD_TOO_LARGE` past the limit.
+pub fn read_args(text: &[u8], bytes_max: usize) -> Result<Vec<(String, Argument)>, ApiError> {
+    check_size(text.len(), bytes_max)?;
+    if text.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
+    named_arguments(parse(text, "the arguments")?, bytes_max)
+}
+
+/// Reads the parameters of ad hoc SQL: an array, or nothing at all.
+///
+/// # Errors
+/// As [`read_args`].
+pub fn read_params(text: &[u8], bytes_max: usize) -> Result<Vec<Argument>, ApiError> {
+    check_size(text.len(), bytes_max)?;
+    if text.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
+    positional_arguments(parse(text, "params")?, bytes_max)
+}
+
+/// Puts arguments into the order of the parameters; none where one is not given and has a default.
+///
+/// # Errors
+/// `INVALID_ARGS` for one that is unknown, missing, or null where null may not be given.
+pub fn arguments_by_name(
+    params: &[ParamDeclaration],
+    mut given: Vec<(String, Argument)>,
+) -> Result<Vec<Option<Argument>>, ApiError> {
+    let known = || params.iter().map(|param| param.name.as_str());
+    if let Some((unknown, _)) = given.iter().find(|(name, _)| !known().any(|param| param == name)) {
+        let shown: String = unknown.chars().take(100).collect();
+        return Err(ApiError::invalid(match nearest(unknown, known()) {
+            Some(nearest) => format!("unknown argument {shown:?}: did you mean {nearest:?}?"),
+            None if params.is_empty() => {
+                format!("unknown argument {shown:?}: the query takes none")
+            }
+            None => format!(
+                "unknown argument {shown:?}: there are {}",
+                known().collect::<Vec<_>>().join(", ")
+            ),
+        }));
+    }
+    params
+        .iter()
+        .map(|param| {
+            let position = given.iter().position(|(name, _)| *name == param.name);
+            match position.map(|position| given.swap_remove(position).1) {
+                Some(Argument::Null) if !param.nullable => Err(ApiError::invalid(format!(
+                    "argument {:?} must not be null: `-- @param {} {} null` would allow it",
+                    param.name, param.name, param.type_name
+                ))),
+                Some(argument) => Ok(Some(argument)),
+                None if param.default.is_some() => Ok(None),
+                None => Err(ApiError::invalid(format!(
+                    "argument {:?} is missing: give it a value of type {}",
+                    param.name, param.type_name
+                ))),
+            }
+        })
+        .collect()
+}
+
+pub(super) fn parse(text: &[u8], what: &str) -> Result<Value, ApiError> {
+    serde_json::from_slice(text)
+        .map_err(|error| ApiError::invalid(format!("{what}: no valid JSON ({error})")))
+}
+
+fn check_size(bytes: usize, bytes_max: usize) -> Result<(), ApiError> {
+    if bytes > bytes_max {
+        return Err(ApiError::new(
+            Code::PayloadTooLarge,
+            format!(
+                "the arguments take {bytes} bytes, and at most {bytes_max} are taken (--args-bytes-max)"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn named_arguments(value: Value, bytes_max: usize) -> Result<Vec<(String, Argument)>, ApiError> {
+    check_value_size(&value, bytes_max)?;
+    match value {
+        Value::Object(object) => {
+            Ok(object.into_iter().map(|(name, value)| (name, argument(value))).collect())
+        }
+        _ => {
+            Err(ApiError::invalid("the arguments must be a JSON object, by name: {\"tenant\": 7}"))
+        }
+    }
+}
+
+fn positional_arguments(value: Value, bytes_max: usize) -> Result<Vec<Argument>, ApiError> {
+    check_value_size(&value, bytes_max)?;
+    match value {
+        Value::Array(values) => Ok(values.into_iter().map(argument).collect()),
+        _ => Err(ApiError::invalid("params must be a JSON array, $1 first: [7, \"open\"]")),
+    }
+}
+
+fn check_value_size(value: &Value, bytes_max: usize) -> Result<(), ApiError> {
+    check_size(text_bytes(value), bytes_max)
+}
+
+/// Returns about how many bytes the value took as JSON; never much less.
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(number) => number.as_str().len(),
+        Value::String(text) => text.len() + 2,
+        Value::Array(values) => 2 + values.iter().map(|value| 1 + text_bytes(value)).sum::<usize>(),
+        Value::Object(object) => {
+            2 + object.iter().map(|(name, value)| 4 + name.len() + text_bytes(value)).sum::<usize>()
+        }
+    }
+}
+
+/// Turns a JSON value into an argument, every digit kept.
+fn argument(value: Value) -> Argument {
+    match value {
+        Value::Null => Argument::Null,
+        Value::Bool(value) => Argument::Bool(value),
+        Value::Number(number) => Argument::Number(number.to_string()),
+        Value::String(text) => Argument::String(text),
+        Value::Array(values) => Argument::Array(values.into_iter().map(argument).collect()),
+        object @ Value::Object(_) => Argument::Object(object.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn param(name: &str, default: Option<&str>, nullable: bool) -> ParamDeclaration {
+        ParamDeclaration {
+            name: name.into(),
+            type_name: "int8".into(),
+            default: default.map(Into::into),
+            nullable,
+        }
+    }
+
+    fn order(text: &str) -> Result<Vec<Option<Argument>>, ApiError> {
+        let params = [
+            param("tenant", None, false),
+            param("since", Some("now()"), false),
+            param("status", None, true),
+        ];
+        arguments_by_name(&params, read_args(text.as_bytes(), 1000)?)
+    }
+
+    #[test]
+    fn arguments_keep_their_digits_and_get_their_places() {
+        let args =
+            order(r#"{"status":null,"tenant":123456789012345678901234567890.10}"#).expect("good");
+        let number = Argument::Number("123456789012345678901234567890.10".into());
+        assert_eq!(args, [Some(number), None, Some(Argument::Null)]);
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        let check = |text: &str, expect: &str| {
+            let error = order(text).expect_err(text);
+            assert_eq!(error.code, Code::InvalidArgs);
+            assert!(error.message.contains(expect), "{text}: {}", error.message);
+        };
+        check(r#"{"tenat":1,"status":null}"#, "did you mean \"tenant\"");
+        check(r#"{"status":null}"#, "\"tenant\" is missing");
+        check("", "\"tenant\" is missing");
+        check(r#"{"tenant":null,"status":null}"#, "must not be null");
+        check("[1]", "must be a JSON object");
+        check("{", "no valid JSON");
+        assert_eq!(read_args(&[b' '; 1001], 1000).expect_err("long").code, Code::PayloadTooLarge);
+    }
+
+    #[test]
+    fn references_are_one_of_two() {
+        let read = |text: &str| match parse(text.as_bytes(), "it") {
+            Ok(Value::Object(object)) => Reference::read(object, 100),
+            _ => panic!("no object: {text}"),
+        };
+        assert_eq!(
+            read(r#"{"sql":"select $1","params":[{"a": 1.50}]}"#),
+            Ok(Reference::Sql {
+                sql: "select $1".into(),
+                params: vec![Argument::Object(r#"{"a":1.50}"#.into())]
+            })
+        );
+        assert_eq!(
+            read(r#"{"query":"a"}"#),
+            Ok(Reference::Named { name: "a".into(), args: vec![] })
+        );
+        for wrong in
+            ["{}", r#"{"query":1}"#, r#"{"query":"a","sql":"b"}"#, r#"{"query":"a","params":[]}"#]
+        {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(
+            read(r#"{"query":"a","arg":{}}"#).expect_err("unknown").message.contains("\"arg\"")
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! Opening a stream, whatever for; and asking once, which is a subscription that ends with its first answer.
+
+use super::request::UrlParams;
+use crate::app::App;
+use crate::pipeline::EventQueue;
+use crate::protocol::{ApiError, Code, Numbers, SubscribeRequest, hello, one_shot};
+use crate::reply;
+use crate::sessions::{Attached, Digests, Session};
+use crate::sse::{SseBody, StreamOptions};
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use convoy_engine::{
+    Event, Outbox, OutboxState, QueryReference, ResultSnapshot, SessionId, Shared, Transition,
+    UpdateKind,
+};
+use convoy_types::Lsn;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The `sub` of a stream of one query.
+const ONLY_SUB: &str = "0";
+
+/// Streams one query.
+pub(super) async fn stream_one(
+    app: &App,
+    headers: &HeaderMap,
+    params: &UrlParams,
+    scope: String,
+    query: QueryReference,
+    bytes: usize,
+) -> Result<Response, ApiError> {
+    if let Some(token) = params.resume_token(headers, None)
+        && let Some(attached) = app.sessions.resume(&token, Some(&scope), &Digests::new())
+    {
+        return Ok(stream(app, attached, params));
+    }
+    let room = app.queue.reserve(bytes, 1).await;
+    let attached = app.sessions.open(Some(scope))?;
+    let session = attached.session.clone();
+    // From here on nothing waits: what is opened is also answered.
+    let response = stream(app, attached, params);
+    let sub: Arc<str> = ONLY_SUB.into();
+    app.sessions.claim(&session, std::slice::from_ref(&sub))?;
+    app.queue.push_request(
+        room,
+        vec![Event::Subscribe { session: session.id(), sub, query, have: None }],
+    );
+    Ok(response)
+}
+
+/// Returns the answer that is a stream.
+pub(super) fn stream(app: &App, attached: Attached, params: &UrlParams) -> Response {
+    let Attached { session, queue, resumed } = attached;
+    let heartbeat = app.limits.heartbeat;
+    let hello = hello(session.wire_id(), resumed, heartbeat);
+    let options = StreamOptions { numbers: params.numbers, poll: params.poll, heartbeat };
+    reply::stream(Body::from_stream(SseBody::new(
+        app.sessions.clone(),
+        session,
+        queue,
+        hello,
+        &options,
+    )))
+}
+
+/// Returns the events that subscribe; those with a bad reference are told so by themselves.
+pub(super) fn subscribe_events(
+    app: &App,
+    session: &Session,
+    requests: Vec<SubscribeRequest>,
+) -> Vec<Event> {
+    let mut events = Vec::with_capacity(requests.len());
+    let mut refused = Vec::new();
+    for SubscribeRequest { sub, reference, have } in requests {
+        match reference.and_then(|reference| app.resolve(reference)) {
+            Ok(query) => events.push(Event::Subscribe { session: session.id(), sub, query, have }),
+            Err(error) => refused.push((sub, error)),
+        }
+    }
+    app.sessions.refuse(session, refused);
+    events
+}
+
+type Answer = Result<(Arc<Shared<ResultSnapshot>>, Lsn), ApiError>;
+
+/// The outbox of a session that wants one answer.
+struct OnceOutbox(Option<oneshot::Sender<Answer>>);
+
+impl Outbox for OnceOutbox {
+    fn send(&mut self, transition: Transition) -> OutboxState {
+        for update in transition.updates {
+            let answer = match update.kind {
+                UpdateKind::Snapshot(snapshot) => Ok((snapshot, transition.lsn)),
+                UpdateKind::Error { error, .. } => Err(ApiError::from(error)),
+                UpdateKind::Diffs(_) | UpdateKind::Unchanged | UpdateKind::Stale(_) => continue,
+            };
+            if let Some(sender) = self.0.take() {
+                // Who asked may have gone.
+                let _ = sender.send(answer);
+            }
+        }
+        if self.0.is_some() { OutboxState::Ready } else { OutboxState::Closed }
+    }
+}
+
+/// Ends the session, also where the client goes before its answer.
+struct CloseOnDrop(Arc<EventQueue>, SessionId);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.push_control(Event::SessionClosed(self.1));
+    }
+}
+
+/// Asks once.
+pub(super) async fn answer_once(
+    app: &App,
+    query: QueryReference,
+    bytes: usize,
+    numbers: Numbers,
+) -> Result<Response, ApiError> {
+    let room = app.queue.reserve(bytes, 2).await;
+    let (sender, receiver) = oneshot::channel();
+    let session = app.sessions.next_id();
+    app.queue.push_request(
+        room,
+        vec![
+            Event::SessionOpened(session, Box::new(OnceOutbox(Some(sender)))),
+            Event::Subscribe { session, sub: ONLY_SUB.into(), query, have: None },
+        ],
+    );
+    let _guard = CloseOnDrop(app.queue.clone(), session);
+    match tokio::time::timeout(app.answer_timeout, receiver).await {
+        Ok(Ok(answer)) => {
+            let (snapshot, lsn) = answer?;
+            Ok(reply::json(one_shot(&snapshot.value, lsn, numbers)))
+        }
+        Ok(Err(_)) => Err(ApiError::new(Code::Unavailable, "the server is shutting down")),
+        Err(_) => Err(ApiError::new(
+            Code::Timeout,
+            format!("there was no answer within {:?}", app.answer_timeout),
+        )),
+    }
+}

@@ -1,0 +1,36 @@
+//! `/api/queries`: the live queries, and the last changes that touched one.
+
+use crate::app::App;
+use crate::protocol::{self, ApiError, Code};
+use crate::reply::{Refusal, json};
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use convoy_query_index::QueryId;
+
+pub(super) async fn list(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
+    match app.queue.ask(|engine| engine.live_queries()).await {
+        Some(queries) => Ok(json(protocol::queries(&queries).to_string())),
+        None => {
+            Err(Refusal::new(ApiError::new(Code::Unavailable, "the engine has stopped"), &headers))
+        }
+    }
+}
+
+pub(super) async fn why(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let entries = match id.parse() {
+        Ok(number) => app.queue.ask(move |engine| engine.why(QueryId(number))).await.flatten(),
+        Err(_) => None,
+    };
+    match entries {
+        Some(entries) => Ok(json(protocol::why(&id, &entries).to_string())),
+        None => {
+            let message = "no live query has this id: /api/queries lists them, and ids go with their last subscriber";
+            Err(Refusal::new(ApiError::new(Code::NotFound, message), &headers))
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `POST /api/sync/{session}`: changes what a session subscribes to. Answers arrive on its stream.
+
+use super::open::subscribe_events;
+use super::request::read_body;
+use crate::app::App;
+use crate::protocol::SessionRequest;
+use crate::reply::{self, Refusal};
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use convoy_engine::Event;
+
+pub(super) async fn post(
+    State(app): State<App>,
+    Path(session): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let answer = async {
+        let session = app.sessions.find(&session)?;
+        let body = read_body(&app, body).await?;
+        let SessionRequest { subscribe, unsubscribe, awaited } =
+            SessionRequest::read(&body, app.limits.args_bytes_max)?;
+        let room = app.queue.reserve(body.len(), subscribe.len() + unsubscribe.len() + 1).await;
+        // From here on nothing waits or fails, so that all of it is applied or nothing.
+        let subs: Vec<_> = subscribe.iter().map(|request| request.sub.clone()).collect();
+        app.sessions.claim(&session, &subs)?;
+        let mut events = subscribe_events(&app, &session, subscribe);
+        let id = session.id();
+        let ended = app.sessions.unsubscribe(&session, &unsubscribe);
+        events.extend(ended.into_iter().map(|sub| Event::Unsubscribe { session: id, sub }));
+        events.extend(awaited.map(|lsn| Event::Await(id, lsn)));
+        app.queue.push_request(room, events);
+        Ok(reply::json_with_status(StatusCode::ACCEPTED, "{}"))
+    };
+    answer.await.map_err(|error| Refusal::new(error, &headers))
+}

@@ -1,0 +1,75 @@
+//! `/api/sync`: one stream for many subscriptions.
+
+use super::open::{stream, subscribe_events};
+use super::request::{UrlParams, read_body, was_told_to_stay_away};
+use crate::app::App;
+use crate::protocol::{ApiError, OpeningRequest};
+use crate::reply::Refusal;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+/// `GET`: for event sources, which subscribe by posting to the session.
+pub(super) async fn get(
+    State(app): State<App>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    if was_told_to_stay_away(&headers) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let answer = async {
+        let params = UrlParams::read(&uri)?;
+        open(&app, &headers, &params, OpeningRequest::default(), 0).await
+    };
+    answer.await.map_err(|error| Refusal::new(error, &headers))
+}
+
+/// `POST`: with what to subscribe to in the body.
+pub(super) async fn post(
+    State(app): State<App>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    if was_told_to_stay_away(&headers) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let answer = async {
+        let params = UrlParams::read(&uri)?;
+        let body = read_body(&app, body).await?;
+        let request = OpeningRequest::read(&body, app.limits.args_bytes_max)?;
+        open(&app, &headers, &params, request, body.len()).await
+    };
+    answer.await.map_err(|error| Refusal::new(error, &headers))
+}
+
+async fn open(
+    app: &App,
+    headers: &HeaderMap,
+    params: &UrlParams,
+    request: OpeningRequest,
+    bytes: usize,
+) -> Result<Response, ApiError> {
+    let OpeningRequest { mut subscribe, resume, have } = request;
+    let room = app.queue.reserve(bytes, subscribe.len()).await;
+    let token = params.resume_token(headers, resume);
+    let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have));
+    let attached = match resumed {
+        Some(attached) => {
+            // What stands already is answered by the resume.
+            subscribe.retain(|request| !app.sessions.is_used(&attached.session, &request.sub));
+            attached
+        }
+        None => app.sessions.open(None)?,
+    };
+    let session = attached.session.clone();
+    let response = stream(app, attached, params);
+    let subs: Vec<_> = subscribe.iter().map(|request| request.sub.clone()).collect();
+    // Dropping the response ends the stream again.
+    app.sessions.claim(&session, &subs)?;
+    let events = subscribe_events(app, &session, subscribe);
+    app.queue.push_request(room, events);
+    Ok(response)
+}

@@ -1,0 +1,479 @@
+//! Sessions as the wire knows them: ids and resume tokens, which names were used, one stream each, and a time to live.
+//!
+//! The engine knows a session by a number and keeps its subscriptions; this keeps what has to be known of what was
+//! *sent*: the engine can't tell what of it arrived. A resume token says up to which transition the client has got:
+//! from then on, final errors are repeated, and only digests from before count as known.
+
+use crate::limits::RequestLimits;
+use crate::metrics::Counters;
+use crate::pipeline::EventQueue;
+use crate::protocol::{ApiError, Code, Goodbye, Numbers, TransitionWriter};
+use crate::sse::{Item, QueueOutbox, StreamQueue};
+use bytes::Bytes;
+use convoy_engine::{Event, SessionId, Update, UpdateKind};
+use convoy_types::Lsn;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Final errors that a session remembers, to repeat them where a stream broke.
+const FINAL_ERRORS_MAX: usize = 256;
+
+/// What is known of a subscription's name.
+#[derive(Default)]
+struct Sub {
+    /// Whether it ended: nothing that names it is sent any more.
+    is_gone: bool,
+    /// The digest that was sent last, and with which transition.
+    sent: Option<(u64, Arc<str>)>,
+    /// After a resume: the digest that the client has; until the next update.
+    has: Option<Arc<str>>,
+}
+
+#[derive(Default)]
+struct State {
+    subs: HashMap<Arc<str>, Sub>,
+    active: usize,
+    /// The number of the last transition sent.
+    sequence: u64,
+    last_lsn: Lsn,
+    /// Final errors with the transition that told them.
+    final_errors: Vec<(u64, Arc<str>, ApiError)>,
+    /// Final errors that no transition has told yet. Bounded by the names that a session may use.
+    untold: Vec<(Arc<str>, ApiError)>,
+    stream: Option<Arc<StreamQueue>>,
+    /// When the stream went; none while there is one.
+    detached_at: Option<Instant>,
+    is_over: bool,
+}
+
+/// A session.
+pub struct Session {
+    id: SessionId,
+    wire_id: String,
+    secret: String,
+    /// For a stream of one query: which. Its token is worth nothing for another.
+    scope: Option<String>,
+    state: Mutex<State>,
+}
+
+impl Session {
+    /// Returns the engine's number.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Returns the id as clients know it.
+    pub fn wire_id(&self) -> &str {
+        &self.wire_id
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what waited in the stream's queue; returns how many updates it was.
+    pub fn encode(&self, item: Item, numbers: Numbers, chunks: &mut Vec<Bytes>) -> usize {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.sequence += 1;
+        let token = format!("{}-{}", self.secret, state.sequence);
+        match item {
+            Item::Transition(transition) => {
+                // What was told before stays true of whatever comes after.
+                state.last_lsn = state.last_lsn.max(transition.lsn);
+                let (committed_at, reflects) = (transition.committed_at, &transition.reflects);
+                let mut writer = TransitionWriter::begin(
+                    chunks,
+                    numbers,
+                    &token,
+                    state.last_lsn,
+                    committed_at,
+                    reflects,
+                );
+                for update in transition.updates {
+                    state.write(&mut writer, update);
+                }
+                writer.end()
+            }
+            Item::Refused => {
+                let refused = std::mem::take(&mut state.untold);
+                let mut writer =
+                    TransitionWriter::begin(chunks, numbers, &token, state.last_lsn, None, &[]);
+                for (sub, error) in refused {
+                    writer.error(&sub, true, &error);
+                    state.remember_error(sub, error);
+                }
+                writer.end()
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Takes in what never got as far as a stream. Results come anew when the session is resumed; final errors would
+    /// not.
+    pub fn rescue(&self, items: impl IntoIterator<Item = Item>) {
+        self.lock().rescue(items);
+    }
+}
+
+impl State {
+    fn rescue(&mut self, items: impl IntoIterator<Item = Item>) {
+        for item in items {
+            let Item::Transition(transition) = item else { continue };
+            for update in transition.updates {
+                if let UpdateKind::Error { last: true, error } = update.kind
+                    && self.subs.get(&update.sub).is_some_and(|sub| !sub.is_gone)
+                {
+                    self.end(&update.sub);
+                    self.untold.push((update.sub, error.into()));
+                }
+            }
+        }
+        if let Some(stream) = self.stream.as_ref().filter(|_| !self.untold.is_empty()) {
+            stream.push_refused();
+        }
+    }
+
+    fn write(&mut self, writer: &mut TransitionWriter<'_>, update: Update) {
+        let sequence = self.sequence;
+        let Some(sub) = self.subs.get_mut(&update.sub) else { return };
+        if sub.is_gone {
+            return;
+        }
+        let has = sub.has.take();
+        match update.kind {
+            UpdateKind::Snapshot(snapshot) => {
+                let digest = snapshot.value.digest.clone();
+                if has.as_ref() == Some(&digest) {
+                    writer.unchanged(&update.sub);
+                } else {
+                    writer.snapshot(&update.sub, &snapshot);
+                }
+                sub.sent = Some((sequence, digest));
+            }
+            UpdateKind::Diffs(diffs) => {
+                writer.diffs(&update.sub, &diffs);
+                sub.sent = diffs.last().map(|diff| (sequence, diff.value.digest.clone()));
+            }
+            UpdateKind::Unchanged => writer.unchanged(&update.sub),
+            UpdateKind::Stale(lsn) => {
+                writer.stale(&update.sub, lsn);
+                // The update that ends staleness may still find the client with what it had.
+                sub.has = has;
+            }
+            UpdateKind::Error { last, error } => {
+                let error = ApiError::from(error);
+                writer.error(&update.sub, last, &error);
+                // The next one is a snapshot, whatever the client had.
+                sub.sent = None;
+                if last {
+                    self.remember_error(update.sub, error);
+                }
+            }
+        }
+    }
+
+    /// Ends a subscription, and keeps its error until the client is known to have it.
+    fn remember_error(&mut self, sub: Arc<str>, error: ApiError) {
+        self.end(&sub);
+        if self.final_errors.len() >= FINAL_ERRORS_MAX {
+            self.final_errors.remove(0);
+        }
+        self.final_errors.push((self.sequence, sub, error));
+    }
+
+    fn end(&mut self, sub: &Arc<str>) {
+        let known = self.subs.entry(sub.clone()).or_default();
+        if !known.is_gone {
+            self.active -= usize::from(self.active > 0);
+        }
+        *known = Sub { is_gone: true, ..Sub::default() };
+    }
+}
+
+/// Which digests a client has, by `sub`.
+pub type Digests = HashMap<Arc<str>, Arc<str>>;
+
+/// A stream that may begin.
+pub struct Attached {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The queue to read from.
+    pub queue: Arc<StreamQueue>,
+    /// Whether it is a session that was there before.
+    pub resumed: bool,
+}
+
+/// All sessions.
+pub struct Sessions {
+    by_wire_id: Mutex<HashMap<String, Arc<Session>>>,
+    by_secret: Mutex<HashMap<String, Arc<Session>>>,
+    queue: Arc<EventQueue>,
+    limits: RequestLimits,
+    counters: Arc<Counters>,
+    next_id: AtomicU64,
+    stopping: Mutex<bool>,
+}
+
+impl Sessions {
+    /// Returns a place without sessions.
+    pub fn new(queue: Arc<EventQueue>, limits: RequestLimits, counters: Arc<Counters>) -> Self {
+        Sessions {
+            by_wire_id: Mutex::default(),
+            by_secret: Mutex::default(),
+            queue,
+            limits,
+            counters,
+            next_id: AtomicU64::new(1),
+            stopping: Mutex::new(false),
+        }
+    }
+
+    /// Returns the counters that streams keep.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Returns how many sessions there are, and how many of them have a stream.
+    pub fn count(&self) -> (usize, usize) {
+        let sessions = lock(&self.by_wire_id);
+        let streaming = sessions.values().filter(|session| session.lock().stream.is_some()).count();
+        (sessions.len(), streaming)
+    }
+
+    /// Returns a number for an engine's session that has no wire.
+    pub fn next_id(&self) -> SessionId {
+        SessionId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns a session by its id.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` where there is none, or none any more.
+    pub fn find(&self, wire_id: &str) -> Result<Arc<Session>, ApiError> {
+        lock(&self.by_wire_id).get(wire_id).cloned().ok_or_else(|| {
+            ApiError::new(
+                Code::NotFound,
+                "no such session: open a stream with POST /api/sync, its hello names one",
+            )
+        })
+    }
+
+    /// Begins a session with a stream.
+    ///
+    /// # Errors
+    /// `LIMIT_EXCEEDED` where there are too many, `UNAVAILABLE` while the server stops.
+    pub fn open(&self, scope: Option<String>) -> Result<Attached, ApiError> {
+        let is_stopping = lock(&self.stopping);
+        if *is_stopping {
+            return Err(ApiError::new(Code::Unavailable, "the server is shutting down"));
+        }
+        let mut sessions = lock(&self.by_wire_id);
+        if sessions.len() >= self.limits.sessions_max {
+            return Err(ApiError::new(
+                Code::LimitExceeded,
+                format!(
+                    "there are {} sessions, and no more are taken (--sessions-max)",
+                    sessions.len()
+                ),
+            ));
+        }
+        let stream = StreamQueue::new(&self.limits.stream());
+        let session = Arc::new(Session {
+            id: self.next_id(),
+            wire_id: random_token(),
+            secret: random_token(),
+            scope,
+            // Whatever the engine tells this session is from here or later.
+            state: Mutex::new(State {
+                stream: Some(stream.clone()),
+                last_lsn: self.queue.confirmed(),
+                ..State::default()
+            }),
+        });
+        sessions.insert(session.wire_id.clone(), session.clone());
+        lock(&self.by_secret).insert(session.secret.clone(), session.clone());
+        self.queue.push_control(Event::SessionOpened(session.id, outbox(&session, &stream)));
+        Ok(Attached { session, queue: stream, resumed: false })
+    }
+
+    /// Goes on with a session where the token says, and the digests that the client says it has; none where the token
+    /// is none of a session that lives.
+    pub fn resume(&self, token: &str, scope: Option<&str>, have: &Digests) -> Option<Attached> {
+        let (secret, sequence) = token.rsplit_once('-')?;
+        let sequence: u64 = sequence.parse().ok()?;
+        let session = lock(&self.by_secret).get(secret).cloned()?;
+        if session.scope.as_deref() != scope {
+            return None;
+        }
+        let stream = StreamQueue::new(&self.limits.stream());
+        let mut guard = session.lock();
+        let state = &mut *guard;
+        if state.is_over || sequence > state.sequence {
+            return None;
+        }
+        if let Some(older) = state.stream.replace(stream.clone()) {
+            state.rescue(older.end(Goodbye::superseded()));
+        }
+        state.detached_at = None;
+        for (name, sub) in state.subs.iter_mut().filter(|(_, sub)| !sub.is_gone) {
+            // What was sent later may never have arrived.
+            sub.sent.take_if(|(sent_with, _)| *sent_with > sequence);
+            sub.has = have
+                .get(name)
+                .cloned()
+                .or_else(|| sub.sent.as_ref().map(|(_, digest)| digest.clone()));
+        }
+        let told = std::mem::take(&mut state.final_errors);
+        let lost = told.into_iter().filter(|(told_with, _, _)| *told_with > sequence);
+        state.untold.extend(lost.map(|(_, sub, error)| (sub, error)));
+        if !state.untold.is_empty() {
+            stream.push_refused();
+        }
+        // Under the lock: a session's streams reach the engine in the order in which they came.
+        self.queue.push_control(Event::SessionResumed(session.id, outbox(&session, &stream)));
+        drop(guard);
+        Some(Attached { session, queue: stream, resumed: true })
+    }
+
+    /// A stream ended; its session may be resumed for a while.
+    pub fn detach(&self, session: &Session, stream: &Arc<StreamQueue>) {
+        let left = stream.close();
+        let mut state = session.lock();
+        state.rescue(left);
+        if state.stream.as_ref().is_some_and(|current| Arc::ptr_eq(current, stream)) {
+            state.stream = None;
+            state.detached_at = Some(Instant::now());
+        }
+    }
+
+    /// A stream that was full has room again.
+    pub fn drained(&self, session: &Session) {
+        self.queue.push_control(Event::OutboxDrained(session.id));
+    }
+
+    /// Marks names as used, all of them or none.
+    ///
+    /// # Errors
+    /// `INVALID_ARGS` for a name that was used before, `LIMIT_EXCEEDED` for too many.
+    pub fn claim(&self, session: &Session, names: &[Arc<str>]) -> Result<(), ApiError> {
+        let mut state = session.lock();
+        if let Some(used) = names.iter().find(|name| state.subs.contains_key(*name)) {
+            return Err(ApiError::invalid(format!(
+                "sub {used:?} was used before in this session: give each subscription a name of its own"
+            )));
+        }
+        let limit = |count: usize, max: usize, what: &str, flag: &str| {
+            if count + names.len() > max {
+                let message = format!("a session has at most {max} {what} ({flag})");
+                return Err(ApiError::new(Code::LimitExceeded, message));
+            }
+            Ok(())
+        };
+        limit(state.active, self.limits.subscriptions_max, "subscriptions", "--subscriptions-max")?;
+        let names_max = self.limits.subscription_names_max;
+        limit(
+            state.subs.len(),
+            names_max,
+            "names of subscriptions in its life",
+            "--subscription-names-max",
+        )?;
+        state.subs.extend(names.iter().map(|name| (name.clone(), Sub::default())));
+        state.active += names.len();
+        Ok(())
+    }
+
+    /// Returns whether a name was used before in the session, in whatever way.
+    pub fn is_used(&self, session: &Session, sub: &str) -> bool {
+        session.lock().subs.contains_key(sub)
+    }
+
+    /// Tells the stream, or whoever resumes the session, that these subscriptions are none.
+    pub fn refuse(&self, session: &Session, refused: Vec<(Arc<str>, ApiError)>) {
+        if refused.is_empty() {
+            return;
+        }
+        let mut state = session.lock();
+        for (sub, error) in refused {
+            state.end(&sub);
+            state.untold.push((sub, error));
+        }
+        if let Some(stream) = &state.stream {
+            stream.push_refused();
+        }
+    }
+
+    /// From now on nothing that names these is sent. Returns those that stood.
+    pub fn unsubscribe(&self, session: &Session, subs: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut state = session.lock();
+        let mut stood = Vec::new();
+        for sub in subs {
+            if state.subs.get(sub).is_some_and(|known| !known.is_gone) {
+                state.end(sub);
+                stood.push(sub.clone());
+            }
+        }
+        stood
+    }
+
+    /// Ends the sessions that nobody came back for.
+    pub fn expire(&self) {
+        let ttl = self.limits.session_ttl;
+        let is_due = |state: &State| state.detached_at.is_some_and(|since| since.elapsed() >= ttl);
+        let due: Vec<_> = lock(&self.by_wire_id)
+            .values()
+            .filter(|session| is_due(&session.lock()))
+            .cloned()
+            .collect();
+        for session in due {
+            let mut state = session.lock();
+            // It may have been resumed meanwhile.
+            if is_due(&state) {
+                state.is_over = true;
+                drop(state);
+                self.forget(&session);
+            }
+        }
+    }
+
+    fn forget(&self, session: &Session) {
+        lock(&self.by_wire_id).remove(&session.wire_id);
+        lock(&self.by_secret).remove(&session.secret);
+        self.queue.push_control(Event::SessionClosed(session.id));
+    }
+
+    /// Says goodbye to every stream and takes no more.
+    pub fn shut_down(&self) {
+        *lock(&self.stopping) = true;
+        for session in lock(&self.by_wire_id).values() {
+            let mut state = session.lock();
+            state.is_over = true;
+            if let Some(stream) = state.stream.take() {
+                let _ = stream.end(Goodbye::shutting_down());
+            }
+        }
+    }
+}
+
+fn outbox(session: &Arc<Session>, queue: &Arc<StreamQueue>) -> Box<QueueOutbox> {
+    Box::new(QueueOutbox { session: session.clone(), queue: queue.clone() })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here panics half way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns 128 random bits.
+fn random_token() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// How often sessions are looked at for whether their time has come.
+pub fn expiry_interval(ttl: Duration) -> Duration {
+    (ttl / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
+}

@@ -1,0 +1,305 @@
+//! Streams: the queue between the engine and one connection, and the body that empties it.
+//!
+//! The engine puts transitions into the queue ([`QueueOutbox`]) and never waits; it is told when the queue is full, and
+//! again when there is room. The connection takes what there is, joined into few writes. What a frame says of its
+//! session is the session's business ([`Session::encode`]). A peer that reads nothing is the connection's business
+//! (`listener.rs`): hyper does not ask this body for more before the peer took what there was.
+
+use crate::limits::StreamLimits;
+use crate::protocol::{Goodbye, Numbers, comment, goodbye};
+use crate::sessions::{Session, Sessions};
+use bytes::Bytes;
+use convoy_engine::{DiffOp, Outbox, OutboxState, ResultRow, Transition, Update, UpdateKind};
+use futures_util::Stream;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// At most so much is joined into one turn of the connection.
+const TURN_BYTES: usize = 128 << 10;
+
+/// What waits for a connection.
+pub enum Item {
+    /// A transition of the engine's.
+    Transition(Transition),
+    /// The session knows of final errors that no transition has told.
+    Refused,
+}
+
+#[derive(Default)]
+struct QueueState {
+    items: VecDeque<(Item, usize)>,
+    bytes: usize,
+    /// Whether the engine was told that there is no room.
+    is_full: bool,
+    /// Whether nobody reads any more.
+    is_closed: bool,
+    goodbye: Option<Goodbye>,
+    waker: Option<Waker>,
+}
+
+impl QueueState {
+    fn take_items(&mut self) -> Vec<Item> {
+        self.bytes = 0;
+        self.items.drain(..).map(|(item, _)| item).collect()
+    }
+}
+
+/// What waits for one connection.
+pub struct StreamQueue {
+    state: Mutex<QueueState>,
+    items_max: usize,
+    bytes_max: usize,
+}
+
+impl StreamQueue {
+    /// Returns an empty queue.
+    pub fn new(limits: &StreamLimits) -> Arc<Self> {
+        Arc::new(StreamQueue {
+            state: Mutex::default(),
+            items_max: limits.queue_transitions_max,
+            bytes_max: limits.queue_bytes_max,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        // Nothing in here panics half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an item in, or gives it back where nobody reads.
+    fn push(&self, item: Item, bytes: usize) -> Result<OutboxState, Item> {
+        let mut state = self.lock();
+        if state.is_closed || state.goodbye.is_some() {
+            return Err(item);
+        }
+        state.items.push_back((item, bytes));
+        state.bytes += bytes;
+        state.is_full = state.items.len() >= self.items_max || state.bytes >= self.bytes_max;
+        let (waker, is_full) = (state.waker.take(), state.is_full);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(if is_full { OutboxState::Full } else { OutboxState::Ready })
+    }
+
+    /// Lets the stream tell what final errors its session has to tell.
+    pub fn push_refused(&self) {
+        let _ = self.push(Item::Refused, 0);
+    }
+
+    /// Ends the stream: a `goodbye` is the last that is sent. Returns what waited.
+    pub fn end(&self, reason: Goodbye) -> Vec<Item> {
+        let mut state = self.lock();
+        if state.goodbye.is_none() {
+            state.goodbye = Some(reason);
+        }
+        let (left, waker) = (state.take_items(), state.waker.take());
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        left
+    }
+
+    /// Nobody reads any more. Returns what waited.
+    pub fn close(&self) -> Vec<Item> {
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.take_items()
+    }
+}
+
+/// The engine's end of a queue.
+pub struct QueueOutbox {
+    /// Whose it is.
+    pub session: Arc<Session>,
+    /// Where it goes.
+    pub queue: Arc<StreamQueue>,
+}
+
+impl Outbox for QueueOutbox {
+    fn send(&mut self, transition: Transition) -> OutboxState {
+        let bytes = estimated_bytes(&transition);
+        self.queue.push(Item::Transition(transition), bytes).unwrap_or_else(|item| {
+            self.session.rescue([item]);
+            OutboxState::Closed
+        })
+    }
+}
+
+/// Returns about how much memory a waiting transition holds on to.
+fn estimated_bytes(transition: &Transition) -> usize {
+    const UPDATE_BYTES: usize = 128;
+    let row_bytes =
+        |row: &ResultRow| 32 + row.cells.iter().map(|cell| cell.len() + 16).sum::<usize>();
+    let of = |update: &Update| match &update.kind {
+        // Rows of one result are of about one size, and walking 100,000 of them here would cost the engine's time.
+        UpdateKind::Snapshot(snapshot) => {
+            let rows = &snapshot.value.rows;
+            rows.get(rows.len() / 2).map_or(0, |row| row_bytes(row)) * rows.len()
+        }
+        UpdateKind::Diffs(diffs) => diffs
+            .iter()
+            .flat_map(|diff| &diff.value.ops)
+            .map(|op| match op {
+                DiffOp::Insert { row, .. } => row_bytes(row),
+                DiffOp::Update { set, .. } => {
+                    32 + set.iter().map(|(_, cell)| cell.len() + 24).sum::<usize>()
+                }
+                DiffOp::Remove { .. } | DiffOp::Move { .. } => 32,
+            })
+            .sum(),
+        UpdateKind::Unchanged | UpdateKind::Stale(_) | UpdateKind::Error { .. } => 0,
+    };
+    transition.updates.iter().map(|update| UPDATE_BYTES + of(update)).sum::<usize>() + UPDATE_BYTES
+}
+
+/// How a stream is to be.
+pub struct StreamOptions {
+    /// How numbers are written.
+    pub numbers: Numbers,
+    /// The long-poll form: ends after the first transition that is not empty, or after this time.
+    pub poll: Option<Duration>,
+    /// After how much silence a comment is sent.
+    pub heartbeat: Duration,
+}
+
+/// A stream's body. Dropping it leaves its session to be resumed.
+pub struct SseBody {
+    sessions: Arc<Sessions>,
+    session: Arc<Session>,
+    queue: Arc<StreamQueue>,
+    numbers: Numbers,
+    ends_after_one: bool,
+    ends_at: Option<Pin<Box<Sleep>>>,
+    heartbeat: Duration,
+    silence: Pin<Box<Sleep>>,
+    chunks: VecDeque<Bytes>,
+    is_over: bool,
+}
+
+impl SseBody {
+    /// Returns the body that sends `hello`, and then what comes into the queue.
+    pub fn new(
+        sessions: Arc<Sessions>,
+        session: Arc<Session>,
+        queue: Arc<StreamQueue>,
+        hello: Bytes,
+        options: &StreamOptions,
+    ) -> Self {
+        SseBody {
+            sessions,
+            session,
+            queue,
+            numbers: options.numbers,
+            ends_after_one: options.poll.is_some(),
+            ends_at: options.poll.map(|limit| Box::pin(sleep(limit))),
+            heartbeat: options.heartbeat,
+            silence: Box::pin(sleep(options.heartbeat)),
+            chunks: VecDeque::from([hello]),
+            is_over: false,
+        }
+    }
+
+    /// Takes what waits in the queue; returns whether there was anything.
+    fn fill(&mut self, cx: &Context<'_>) -> bool {
+        let mut frames = Vec::new();
+        let mut bytes = 0;
+        let mut drained = false;
+        while bytes < TURN_BYTES && !self.is_over {
+            let mut state = self.queue.lock();
+            if let Some(reason) = state.goodbye.take() {
+                state.is_closed = true;
+                frames.push(goodbye(&reason));
+                self.is_over = true;
+                break;
+            }
+            let Some((item, item_bytes)) = state.items.pop_front() else {
+                state.waker = Some(cx.waker().clone());
+                break;
+            };
+            state.bytes -= item_bytes;
+            // Room for half of it: one word to the engine for many transitions.
+            if state.is_full
+                && state.items.len() <= self.queue.items_max / 2
+                && state.bytes <= self.queue.bytes_max / 2
+            {
+                state.is_full = false;
+                drained = true;
+            }
+            drop(state);
+            let before = frames.len();
+            let updates = self.session.encode(item, self.numbers, &mut frames);
+            bytes += frames[before..].iter().map(Bytes::len).sum::<usize>();
+            self.is_over = self.ends_after_one && updates > 0;
+        }
+        if drained {
+            self.sessions.drained(&self.session);
+        }
+        self.sessions.counters().sent(&frames);
+        join(frames, &mut self.chunks);
+        !self.chunks.is_empty()
+    }
+}
+
+/// Joins small neighbours, so that many frames are one write.
+fn join(frames: Vec<Bytes>, out: &mut VecDeque<Bytes>) {
+    let mut small: Vec<Bytes> = Vec::new();
+    let flush = |small: &mut Vec<Bytes>, out: &mut VecDeque<Bytes>| match small.len() {
+        0 => {}
+        1 => out.extend(small.drain(..)),
+        _ => {
+            out.push_back(small.concat().into());
+            small.clear();
+        }
+    };
+    for frame in frames {
+        if frame.len() > TURN_BYTES / 4 {
+            flush(&mut small, out);
+            out.push_back(frame);
+        } else {
+            small.push(frame);
+        }
+    }
+    flush(&mut small, out);
+}
+
+impl Stream for SseBody {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(chunk) = this.chunks.pop_front() {
+                this.silence.as_mut().reset(Instant::now() + this.heartbeat);
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            if this.is_over {
+                return Poll::Ready(None);
+            }
+            if this.fill(cx) || this.is_over {
+                continue;
+            }
+            if let Some(ends_at) = &mut this.ends_at
+                && ends_at.as_mut().poll(cx).is_ready()
+            {
+                this.is_over = true;
+                continue;
+            }
+            ready!(this.silence.as_mut().poll(cx));
+            this.chunks.push_back(comment());
+        }
+    }
+}
+
+impl Drop for SseBody {
+    fn drop(&mut self) {
+        self.sessions.detach(&self.session, &self.queue);
+    }
+}
