@@ -17,6 +17,7 @@ use convoy_engine::{
 };
 use convoy_types::RelationId;
 use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
@@ -49,27 +50,43 @@ impl Description {
     }
 }
 
-/// Asks all about a statement. The connection's transaction is over afterwards.
+/// Asks all about a statement. The connection is in an empty transaction afterwards.
 pub(crate) async fn describe(
     lease: &mut Lease,
     statement: &Statement,
     collations: &Collations,
 ) -> Result<Description, QueryError> {
     lease.mark_used();
-    let ours = |error: tokio_postgres::Error| query_error(&error, None);
-    lease.client().batch_execute(BEGIN).await.map_err(ours)?;
-    // Whatever comes of it, the lease's return rolls back; so does dropping this future.
+    let begun = lease.client().batch_execute(BEGIN).await;
+    begun.map_err(|error| query_error(&error, None))?;
     prepare(lease, statement).await?;
-    let relations = locked_relations(lease).await?;
+    let described = ask(lease, statement, collations).await;
+    // A prepared statement outlives its transaction, and the pool's clean-up.
+    let end = format!("ROLLBACK; DEALLOCATE convoy_describe; {BEGIN}");
+    if lease.client().batch_execute(&end).await.is_err() {
+        lease.mark_broken();
+    }
+    described
+}
+
+/// Asks what there is to know of the prepared statement.
+async fn ask(
+    lease: &Lease,
+    statement: &Statement,
+    collations: &Collations,
+) -> Result<Description, QueryError> {
+    let mut relations = locked_relations(lease).await?;
     let param_oids = param_oids(lease).await?;
     let described =
         lease.client().prepare_typed(&statement.text, &as_types(&param_oids)).await.map_err(
             |error| query_error(&error, Some(Sent { text: &statement.text, prefix_chars: 0 })),
         )?;
-    lease.client().batch_execute("DEALLOCATE convoy_describe").await.map_err(ours)?;
-
-    let mut relations = relations;
     relations.extend(named_relations(lease, &statement.directives.depends).await?);
+    if described.columns().is_empty() {
+        let message =
+            "the statement has no result; a live query is one SELECT with at least one column";
+        return Err(QueryError::new(ErrorCode::InvalidArgs, message));
+    }
     let ids: Vec<RelationId> = relations.into_iter().collect();
     let trees = catalog::trees(lease.client(), &ids).await?;
     let has_views = trees.values().any(|tree| tree.root.kind == TableKind::View);
@@ -102,6 +119,7 @@ pub(crate) async fn describe(
         default_collation: collations.of_database(lease.client()).await?,
         server_version_num: server_version_num(lease).await?,
     };
+    check_rights(lease, param_oids.len()).await?;
     Ok(Description { facts, tables, trees })
 }
 
@@ -124,6 +142,27 @@ async fn prepare(lease: &Lease, statement: &Statement) -> Result<(), QueryError>
             }
             Err(told)
         }
+    }
+}
+
+/// Refuses a statement that the role may not run: PREPARE does not look at rights, and a result that is kept from
+/// the stream alone would never meet them.
+///
+/// EXPLAIN starts the executor, which checks the rights on all that the statement names, whatever the plan leaves
+/// out. Its other errors (a null that a domain refuses) say nothing. The last in its transaction, which it may spoil.
+async fn check_rights(lease: &Lease, params: usize) -> Result<(), QueryError> {
+    let nulls = match params {
+        0 => String::new(),
+        _ => format!("({})", vec!["NULL"; params].join(", ")),
+    };
+    let sql = format!(
+        "SET LOCAL plan_cache_mode = force_generic_plan; EXPLAIN EXECUTE convoy_describe{nulls}"
+    );
+    match lease.client().batch_execute(&sql).await {
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            Err(query_error(&error, None))
+        }
+        _ => Ok(()),
     }
 }
 

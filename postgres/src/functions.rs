@@ -40,7 +40,7 @@ SELECT pg_catalog.concat_ws(' , ', pg_catalog.pg_get_expr(p.polqual, p.polrelid)
 /// behind operators that are neither C nor built in, which may read tables.
 const FUNCTIONS_SQL: &str = "\
 WITH found(oid) AS (
-  SELECT p.oid FROM pg_catalog.unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) AS named(schema, name)
+  SELECT p.oid FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) AS named(schema, name)
   JOIN pg_catalog.pg_proc p ON p.proname = named.name
   JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = named.schema

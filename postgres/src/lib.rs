@@ -10,6 +10,7 @@ mod collation;
 mod connect;
 mod database;
 mod describe;
+pub mod doctor;
 mod error;
 mod functions;
 pub mod launcher;

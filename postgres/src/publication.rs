@@ -51,8 +51,10 @@ SELECT DISTINCT l.virtualtransaction, l.pid, p.gid,
        coalesce(a.application_name, ''), coalesce(a.backend_xid, p.transaction)::pg_catalog.text
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_prepared_xacts p
-  ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction::pg_catalog.text
+LEFT JOIN pg_catalog.pg_locks own
+  ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+ AND own.virtualtransaction = l.virtualtransaction
+LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = own.transactionid
 WHERE l.locktype = 'relation' AND l.granted
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND l.relation = ANY($1::pg_catalog.oid[])

@@ -1,4 +1,5 @@
 //! Integration tests of `convoy-postgres`, in one binary: they share one private server.
 
+mod database;
 mod launcher;
 mod value_laws;

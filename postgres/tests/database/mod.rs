@@ -1,0 +1,7 @@
+//! `PostgresDatabase` against a real server; the tests are named after the rules of `docs/postgres.md`.
+
+mod describe;
+mod doctor;
+mod harness;
+mod publish;
+mod read;

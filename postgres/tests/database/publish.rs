@@ -1,0 +1,294 @@
+//! Publications (P1, P2, P8) and the catalogue watch (P7).
+
+use super::harness::{Harness, client, query, statement, until};
+use convoy_engine::{Database, ErrorCode, Event, Publication};
+use convoy_types::ReplicaIdentity;
+use std::time::Duration;
+
+#[tokio::test]
+async fn p1_only_tables_with_an_identity_are_published_for_updates() {
+    let script = "create table keyed (id int primary key, x int); create table bare (x int); \
+                  create table whole (x int); alter table whole replica identity full; \
+                  create table late (id int primary key deferrable, x int); \
+                  create table nothing (id int primary key, x int); alter table nothing replica identity nothing; \
+                  create table indexed (id int not null, x int); create unique index i on indexed (id); \
+                  alter table indexed replica identity using index i";
+    let mut harness = Harness::new("p1", script).await;
+    for (table, publication, identity) in [
+        ("keyed", Publication::Full, ReplicaIdentity::Default),
+        ("whole", Publication::Full, ReplicaIdentity::Full),
+        ("indexed", Publication::Full, ReplicaIdentity::Index),
+        ("bare", Publication::InsertsOnly, ReplicaIdentity::Nothing),
+        ("late", Publication::InsertsOnly, ReplicaIdentity::Nothing),
+        ("nothing", Publication::InsertsOnly, ReplicaIdentity::Nothing),
+    ] {
+        let facts = harness.table(table).await;
+        assert_eq!((facts.publication, facts.identity), (publication, identity), "{table}");
+        let expected = if publication == Publication::Full { "convoy_full" } else { "convoy_ins" };
+        assert_eq!(harness.publications_of(table).await, [expected], "{table}");
+        // The point of it all: the user's own writes go on.
+        let write = format!("insert into {table} (x) values (1)");
+        let write = if table == "bare" || table == "whole" {
+            write
+        } else {
+            format!("insert into {table} (id, x) values (1, 1)")
+        };
+        harness.admin.batch_execute(&write).await.expect(table);
+        harness.admin.batch_execute(&format!("update {table} set x = 2")).await.expect(table);
+        harness.admin.batch_execute(&format!("delete from {table}")).await.expect(table);
+    }
+}
+
+#[tokio::test]
+async fn p1_a_table_that_loses_its_identity_moves_at_once() {
+    let mut harness = Harness::new(
+        "loses",
+        "create table t (id int primary key, x int); insert into t values (1, 1)",
+    )
+    .await;
+    let table = harness.oid("t").await;
+    harness.table("t").await;
+    harness.database.watch(vec![table]);
+    harness.admin.batch_execute("alter table t drop constraint t_pkey").await.expect("alter");
+    harness.changed(table).await;
+    assert_eq!(harness.publications_of("t").await, ["convoy_ins"]);
+    harness.admin.batch_execute("update t set x = 2").await.expect("the user's own write");
+    assert_eq!(harness.table("t").await.publication, Publication::InsertsOnly);
+    harness.admin.batch_execute("alter table t add primary key (id)").await.expect("alter");
+    harness.changed(table).await;
+    assert_eq!(harness.table("t").await.publication, Publication::Full);
+    assert_eq!(harness.publications_of("t").await, ["convoy_full"]);
+}
+
+#[tokio::test]
+async fn p1_without_ownership_the_sql_is_named() {
+    let script = "create table t (id int primary key); \
+                  do $$ begin create role convoy_not_owner login; exception when duplicate_object then null; end $$; \
+                  grant select on t to convoy_not_owner; create publication convoy_full; \
+                  create publication convoy_ins with (publish = 'insert, truncate')";
+    let mut harness = Harness::with("owner", script, |mut options| {
+        options.url.user = "convoy_not_owner".into();
+        options
+    })
+    .await;
+    let error = harness.describe(&statement("select id from t")).await.expect_err("not the owner");
+    assert_eq!(error.code, ErrorCode::InvalidArgs);
+    let sql = "ALTER PUBLICATION convoy_full ADD TABLE ONLY \"public\".\"t\"";
+    assert!(error.message.contains(sql), "{error}");
+    harness.admin.batch_execute(sql).await.expect("the very SQL");
+    assert_eq!(harness.table("t").await.publication, Publication::Full);
+}
+
+#[tokio::test]
+async fn p1_foreign_publications_of_our_name_are_refused() {
+    let mut harness = Harness::new(
+        "theirs",
+        "create table t (id int primary key); create publication convoy_full for all tables",
+    )
+    .await;
+    let error = harness.describe(&statement("select id from t")).await.expect_err("not ours");
+    assert!(error.message.contains("DROP PUBLICATION convoy_full"), "{error}");
+}
+
+#[tokio::test]
+async fn p2_a_writer_from_before_is_waited_for() {
+    let mut harness = Harness::new("p2", "create table t (id int primary key)").await;
+    let mut other = client(&harness.url).await;
+    let writing = other.transaction().await.expect("a transaction");
+    writing.batch_execute("insert into t values (1)").await.expect("insert");
+    let asked = convoy_engine::DescribeId(1000);
+    harness.database.describe(asked, &statement("select id from t"));
+    until(&harness.admin, "select from pg_publication_rel where prrelid = 't'::regclass").await;
+    // A writer from after does not matter.
+    let mut third = client(&harness.url).await;
+    let later = third.transaction().await.expect("a transaction");
+    later.batch_execute("insert into t values (2)").await.expect("insert");
+    let described = |event: &Event| matches!(event, Event::Described(id, _) if *id == asked);
+    assert!(!harness.kept().iter().any(described), "answered while somebody was writing");
+    writing.commit().await.expect("commit");
+    let facts = harness
+        .wait(|event| match event {
+            Event::Described(id, described) if id == asked => Ok(*described),
+            other => Err(other),
+        })
+        .await
+        .expect("facts");
+    assert_eq!(facts.tables[0].publication, Publication::Full);
+    later.commit().await.expect("commit");
+}
+
+#[tokio::test]
+async fn p2_a_prepared_writer_is_named() {
+    let mut harness = Harness::with("prepared", "create table t (id int primary key)", |options| {
+        convoy_postgres::DatabaseOptions { publish_wait_max: Duration::from_millis(100), ..options }
+    })
+    .await;
+    let other = client(&harness.url).await;
+    let prepare = "begin; insert into t values (1); prepare transaction 'convoy_p2'";
+    other.batch_execute(prepare).await.expect("prepare");
+    let error = harness.describe(&statement("select id from t")).await.expect_err("it is open");
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains("ROLLBACK PREPARED 'convoy_p2'"), "{error}");
+    // The next one must not be told otherwise because the table is a member by now.
+    let error =
+        harness.describe(&statement("select id from t")).await.expect_err("it is still open");
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    other.batch_execute("commit prepared 'convoy_p2'").await.expect("commit");
+    assert_eq!(harness.table("t").await.publication, Publication::Full);
+}
+
+#[tokio::test]
+async fn p8_partitions_and_children() {
+    let script = "create table keyed (id int primary key, x int) partition by range (id); \
+                  create table keyed_1 partition of keyed for values from (0) to (10); \
+                  create table keyed_2 partition of keyed for values from (10) to (20) partition by range (id); \
+                  create table keyed_2_1 partition of keyed_2 for values from (10) to (20); \
+                  create table bare (x int) partition by range (x); \
+                  create table bare_1 partition of bare for values from (0) to (10); \
+                  create table bare_2 partition of bare for values from (10) to (20); \
+                  alter table bare_1 replica identity full; \
+                  create table parent (id int primary key); create table child () inherits (parent)";
+    let mut harness = Harness::new("p8", script).await;
+    let keyed = harness.table("keyed").await;
+    assert_eq!(keyed.publication, Publication::Full);
+    assert_eq!(keyed.leaves, [harness.oid("keyed_1").await, harness.oid("keyed_2_1").await]);
+    assert_eq!(harness.publications_of("keyed").await, ["convoy_full"]);
+    let bare = harness.table("bare").await;
+    assert_eq!(bare.publication, Publication::InsertsOnly);
+    assert_eq!(bare.identity, ReplicaIdentity::Nothing);
+    assert!(harness.publications_of("bare").await.is_empty());
+    assert_eq!(harness.publications_of("bare_1").await, ["convoy_full"]);
+    assert_eq!(harness.publications_of("bare_2").await, ["convoy_ins"]);
+    let parent = harness.table("parent").await;
+    assert_eq!(parent.leaves, [harness.oid("child").await]);
+    assert_eq!(harness.publications_of("parent").await, ["convoy_full"]);
+    assert_eq!(harness.publications_of("child").await, ["convoy_ins"]);
+    assert!(parent.primary_key.is_empty(), "children have no key of their own");
+    harness
+        .admin
+        .batch_execute(
+            "insert into bare values (1), (11); update bare set x = x + 1; delete from bare",
+        )
+        .await
+        .expect("the user's own writes");
+    harness
+        .admin
+        .batch_execute("insert into child values (1); update parent set id = id + 1")
+        .await
+        .expect("writes");
+}
+
+#[tokio::test]
+async fn p8_new_partitions_and_children_are_added() {
+    let script = "create table bare (x int) partition by range (x); \
+                  create table bare_1 partition of bare for values from (0) to (10); \
+                  create table parent (id int primary key)";
+    let mut harness = Harness::new("p8_new", script).await;
+    let (bare, parent) = (harness.oid("bare").await, harness.oid("parent").await);
+    harness.table("bare").await;
+    harness.table("parent").await;
+    harness.database.watch(vec![bare, parent]);
+    harness
+        .admin
+        .batch_execute("create table bare_2 partition of bare for values from (10) to (20)")
+        .await
+        .expect("create");
+    harness.changed(bare).await;
+    assert_eq!(harness.publications_of("bare_2").await, ["convoy_ins"]);
+    harness
+        .admin
+        .batch_execute("create table child (primary key (id)) inherits (parent)")
+        .await
+        .expect("create");
+    harness.changed(parent).await;
+    assert_eq!(harness.publications_of("child").await, ["convoy_full"]);
+}
+
+#[tokio::test]
+async fn p7_whatever_changes_what_readers_see_is_noticed() {
+    let script = "create table t (id int primary key, x int, y int); create view v as select id from t; \
+                  do $$ begin create role convoy_p7; exception when duplicate_object then null; end $$";
+    let mut harness = Harness::new("p7", script).await;
+    let table = harness.oid("t").await;
+    harness.table("v").await;
+    harness.database.watch(vec![table]);
+    for ddl in [
+        "alter table t alter column x type bigint",
+        "alter table t rename column x to z",
+        "alter table t drop column y",
+        "grant select on t to convoy_p7",
+        "revoke select on t from convoy_p7",
+        "grant select (id) on t to convoy_p7",
+        "alter table t enable row level security",
+        "create policy p on t using (id > 0)",
+        "alter policy p on t using (id > 1)",
+        "drop policy p on t",
+        "alter table t replica identity full",
+        "truncate t",
+        "create or replace view v as select id + 0 as id from t",
+        "create table u () inherits (t)",
+        "alter table u no inherit t",
+        "drop view v; drop table t; create table t (id int primary key)",
+    ] {
+        harness.admin.batch_execute(ddl).await.expect(ddl);
+        harness.changed(table).await;
+    }
+}
+
+#[tokio::test]
+async fn p7_what_changes_nothing_for_readers_is_not() {
+    let mut harness = Harness::new("p7_quiet", "create table t (id int primary key, x int)").await;
+    let table = harness.oid("t").await;
+    harness.table("t").await;
+    harness.database.watch(vec![table]);
+    let ddl =
+        "create index on t (x); insert into t values (1, 1); analyze t; comment on table t is 'x'";
+    harness.admin.batch_execute(ddl).await.expect("ddl");
+    harness.admin.batch_execute("vacuum t").await.expect("vacuum");
+    let answers = harness.read(vec![table], vec![query(1, "select 1::text")]).await;
+    assert!(answers[&1].is_ok());
+    let changed = |event: &Event| matches!(event, Event::CatalogChanged(_));
+    assert!(!harness.kept().iter().any(changed));
+}
+
+#[tokio::test]
+async fn p7_a_read_looks_at_its_own_snapshot() {
+    let mut harness = Harness::with("p7_read", "create table t (id int primary key)", |options| {
+        convoy_postgres::DatabaseOptions { watch_interval: Duration::from_secs(3600), ..options }
+    })
+    .await;
+    let table = harness.oid("t").await;
+    harness.table("t").await;
+    harness.database.watch(vec![table]);
+    harness.admin.batch_execute("alter table t add column x int").await.expect("alter");
+    harness.read(vec![table], vec![query(1, "select 1::text")]).await;
+    harness.changed(table).await;
+}
+
+#[tokio::test]
+async fn p5_a_flush_streams_an_asynchronous_commit() {
+    let script = "create table t (id int primary key)";
+    let mut harness = Harness::new("p5", script).await;
+    harness
+        .admin
+        .batch_execute("set synchronous_commit = off; insert into t values (1)")
+        .await
+        .expect("insert");
+    let row = harness
+        .admin
+        .query_one("select pg_current_wal_insert_lsn()::text", &[])
+        .await
+        .expect("lsn");
+    let insert: String = row.get(0);
+    harness.database.flush_wal();
+    harness.database.flush_wal();
+    until(&harness.admin, &format!("select where pg_current_wal_flush_lsn() >= '{insert}'")).await;
+    harness.database.probe_snapshot();
+    let probed = harness
+        .wait(|event| match event {
+            Event::SnapshotProbed(probed) => Ok(probed),
+            other => Err(other),
+        })
+        .await;
+    assert!(probed.expect("a snapshot").mark.xmax.0 > 3);
+}

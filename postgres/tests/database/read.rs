@@ -1,0 +1,286 @@
+//! Reads: locks before snapshots, many queries, errors that stay alone.
+
+use super::harness::{Harness, client, query, shown, until};
+use convoy_engine::{Database, ErrorCode, QueryRead};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn p3_lock_before_snapshot() {
+    let mut harness =
+        Harness::new("lock", "create table t (id int primary key); insert into t values (1)").await;
+    let table = harness.oid("t").await;
+    let mut other = client(&harness.url).await;
+    let truncating = other.transaction().await.expect("a transaction");
+    truncating.batch_execute("truncate t; insert into t values (2), (3)").await.expect("truncate");
+    let read = harness.start_open(vec![table]);
+    // The read waits for the lock, and has no snapshot yet.
+    until(
+        &harness.admin,
+        "select from pg_locks where not granted and mode = 'AccessShareLock' \
+           and relation = 't'::regclass",
+    )
+    .await;
+    // A snapshot from before the commit would show an empty table.
+    truncating.commit().await.expect("commit");
+    harness.opened(read).await.expect("an open read");
+    let snapshot = harness.snapshot(read).await.expect("a snapshot");
+    assert!(!snapshot.synchronous_standbys);
+    let answers = harness.run(read, vec![query(1, "select id::text from t order by id")]).await;
+    assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["2"], ["3"]]);
+}
+
+#[tokio::test]
+async fn p3_truncate_waits_for_an_open_read() {
+    let mut harness =
+        Harness::new("hold", "create table t (id int primary key); insert into t values (1)").await;
+    let table = harness.oid("t").await;
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    harness.snapshot(read).await.expect("a snapshot");
+    let other = client(&harness.url).await;
+    other.batch_execute("set lock_timeout = '50ms'").await.expect("set");
+    other.batch_execute("truncate t").await.expect_err("the read's lock is in the way");
+    let answers = harness.run(read, vec![query(1, "select id::text from t")]).await;
+    assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["1"]]);
+    other.batch_execute("set lock_timeout = '10s'; truncate t").await.expect("the read is over");
+}
+
+#[tokio::test]
+async fn p3_a_retaken_snapshot_is_newer_and_locked() {
+    let mut harness = Harness::new("again", "create table t (id int primary key)").await;
+    let table = harness.oid("t").await;
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    let first = harness.snapshot(read).await.expect("a snapshot");
+    harness.admin.batch_execute("insert into t values (1)").await.expect("insert");
+    let second = harness.snapshot(read).await.expect("another snapshot");
+    assert!(second.mark.xmax > first.mark.xmax);
+    assert!(second.settle_lsn > first.settle_lsn);
+    let other = client(&harness.url).await;
+    other.batch_execute("set lock_timeout = '50ms'").await.expect("set");
+    other.batch_execute("truncate t").await.expect_err("the lock is there again");
+    let answers = harness.run(read, vec![query(1, "select id::text from t")]).await;
+    assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["1"]]);
+}
+
+#[tokio::test]
+async fn p3_without_the_right_to_lock_files_are_compared() {
+    let script = "create table t (id int primary key, secret text); insert into t values (1, 'x'); \
+                  do $$ begin create role convoy_column_reader login; exception when duplicate_object then null; end $$; \
+                  grant select (id) on t to convoy_column_reader";
+    let mut harness = Harness::with("columns", script, |mut options| {
+        options.url.user = "convoy_column_reader".into();
+        options
+    })
+    .await;
+    let table = harness.oid("t").await;
+    let rows = vec![query(1, "select id::text from t")];
+    let answers = harness.read(vec![table], rows.clone()).await;
+    assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["1"]]);
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    harness.snapshot(read).await.expect("a snapshot");
+    harness.admin.batch_execute("truncate t").await.expect("nobody holds a lock");
+    let answers = harness.run(read, rows).await;
+    let error = answers[&1].as_ref().expect_err("the snapshot shows rows that are gone");
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains("truncated"), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_stays_alone() {
+    let mut harness =
+        Harness::new("errors", "create table t (id int primary key); insert into t values (1)")
+            .await;
+    let table = harness.oid("t").await;
+    let mut queries: Vec<QueryRead> =
+        (0..40).map(|n| query(n, &format!("select (id + {n})::text from t"))).collect();
+    queries[7] = query(7, "select (id / 0)::text from t");
+    queries[8] = query(8, "select nonsense from t");
+    queries[20] = query(20, "select (id / 0)::text from t");
+    let answers = harness.read(vec![table], queries).await;
+    assert_eq!(answers.len(), 40);
+    for (number, answer) in &answers {
+        match number {
+            7 | 20 => {
+                let error = answer.as_ref().expect_err("a division by zero");
+                assert_eq!(
+                    (error.code, error.message.as_str()),
+                    (ErrorCode::InvalidArgs, "division by zero")
+                );
+            }
+            8 => {
+                let error = answer.as_ref().expect_err("an unknown column");
+                assert_eq!(
+                    error.message,
+                    "column \"nonsense\" does not exist at character 8 (line 1)"
+                );
+            }
+            _ => assert_eq!(shown(answer.as_ref().expect("rows")), [[(number + 1).to_string()]]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_query_does_not_hold_up_the_others() {
+    let mut harness =
+        Harness::new("slow", "create table t (id int primary key); insert into t values (1)").await;
+    let table = harness.oid("t").await;
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    harness.snapshot(read).await.expect("a snapshot");
+    // Others see neither this row nor less.
+    harness.admin.batch_execute("insert into t values (2)").await.expect("insert");
+    let mut queries = vec![query(0, "select pg_sleep(1.5)::text from t")];
+    queries.extend((1..50).map(|n| query(n, "select count(*)::text from t")));
+    harness.database.run(read, queries);
+    let started = Instant::now();
+    for _ in 1..50 {
+        let rows = harness
+            .wait(|event| match event {
+                convoy_engine::Event::QueryRead(_, id, Ok(rows)) if id.0 != 0 => Ok(rows),
+                other => Err(other),
+            })
+            .await;
+        assert_eq!(shown(&rows), [["1"]]);
+    }
+    assert!(started.elapsed() < Duration::from_millis(1200), "{:?}", started.elapsed());
+    harness
+        .wait(|event| match event {
+            convoy_engine::Event::ReadFinished(_) => Ok(()),
+            other => Err(other),
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn limits_end_a_query_and_no_other() {
+    let mut harness =
+        Harness::new("limits", "create table t (id int primary key); insert into t values (1)")
+            .await;
+    let table = harness.oid("t").await;
+    let many = "select g::text from generate_series(1, 3000000) g";
+    let rows = QueryRead { rows_max: 10, ..query(1, many) };
+    let bytes = QueryRead { bytes_max: 100, rows_max: 1 << 30, ..query(2, many) };
+    let time =
+        QueryRead { timeout: Duration::from_millis(100), ..query(3, "select pg_sleep(9)::text") };
+    let good = query(4, "select id::text from t");
+    let answers = harness.read(vec![table], vec![rows, bytes, time, good]).await;
+    let code = |number| answers[&number].as_ref().expect_err("a limit").code;
+    assert_eq!(code(1), ErrorCode::LimitExceeded);
+    assert_eq!(code(2), ErrorCode::LimitExceeded);
+    assert_eq!(code(3), ErrorCode::Timeout);
+    assert_eq!(shown(answers[&4].as_ref().expect("rows")), [["1"]]);
+}
+
+#[tokio::test]
+async fn parameters_are_read_by_their_types() {
+    let script = "create type mood as enum ('sad', 'happy'); create domain small as int check (value < 10); \
+                  create table t (id small primary key, m mood, a int[]); insert into t values (1, 'happy', '{1,2}')";
+    let mut harness = Harness::new("params", script).await;
+    let facts = harness.facts("select id from t where id = $1 and m = $2 and a = $3").await;
+    let types: Vec<u32> = facts.params.iter().map(|param| param.type_oid).collect();
+    let read = QueryRead {
+        param_types: types.into(),
+        params: Arc::from([
+            Some(Arc::from("1")),
+            Some(Arc::from("happy")),
+            Some(Arc::from("{1,2}")),
+        ]),
+        ..query(1, "select id::text from t where id = $1 and m = $2 and a = $3")
+    };
+    let none = QueryRead {
+        query: convoy_query_index::QueryId(2),
+        params: Arc::from([None, None, None]),
+        ..read.clone()
+    };
+    let table = harness.oid("t").await;
+    let answers = harness.read(vec![table], vec![read, none]).await;
+    assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["1"]]);
+    assert!(answers[&2].as_ref().expect("rows").is_empty());
+}
+
+#[tokio::test]
+async fn p7_a_plan_that_is_out_of_date_is_made_again() {
+    let mut harness = Harness::with(
+        "replan",
+        "create table t (id text primary key); insert into t values ('1')",
+        |options| convoy_postgres::DatabaseOptions { connections_max: 1, ..options },
+    )
+    .await;
+    let table = harness.oid("t").await;
+    let all = || vec![query(1, "select * from t")];
+    assert_eq!(shown(harness.read(vec![table], all()).await[&1].as_ref().expect("rows")), [["1"]]);
+    harness
+        .admin
+        .batch_execute("alter table t add column extra text default 'x'")
+        .await
+        .expect("alter");
+    assert_eq!(
+        shown(harness.read(vec![table], all()).await[&1].as_ref().expect("rows")),
+        [["1", "x"]]
+    );
+}
+
+#[tokio::test]
+async fn a_closed_read_frees_its_connection() {
+    let mut harness = Harness::with("close", "create table t (id int primary key)", |options| {
+        convoy_postgres::DatabaseOptions { connections_max: 1, ..options }
+    })
+    .await;
+    let table = harness.oid("t").await;
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    harness.snapshot(read).await.expect("a snapshot");
+    harness.database.run(read, vec![query(1, "select pg_sleep(60)::text")]);
+    until(
+        &harness.admin,
+        "select from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' \
+           and pid <> pg_backend_pid() and datname = current_database()",
+    )
+    .await;
+    harness.database.close_read(read);
+    let answers = harness.read(vec![table], vec![query(2, "select 1::text")]).await;
+    assert_eq!(shown(answers[&2].as_ref().expect("rows")), [["1"]]);
+    until(
+        &harness.admin,
+        "select where not exists (select from pg_stat_activity where query like '%pg_sleep(60)%' \
+           and state = 'active' and pid <> pg_backend_pid() and datname = current_database())",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn p12_nothing_is_left_on_a_connection() {
+    let mut harness = Harness::with("leave", "create table t (id int primary key)", |options| {
+        convoy_postgres::DatabaseOptions { connections_max: 1, ..options }
+    })
+    .await;
+    let leave = "select set_config('app.tenant', '7', false), set_config('TimeZone', 'Asia/Tokyo', false), \
+                 set_config('role', 'pg_monitor', false), pg_advisory_lock(42)::text";
+    let answers = harness.read(vec![], vec![query(1, leave)]).await;
+    answers[&1].as_ref().expect("settings");
+    let left = "select coalesce(current_setting('app.tenant', true), ''), current_setting('TimeZone'), \
+                current_user::text, (select count(*)::text from pg_locks where locktype = 'advisory' \
+                and database = (select oid from pg_database where datname = current_database()))";
+    let answers = harness.read(vec![], vec![query(1, left)]).await;
+    let user = harness.admin.query_one("select current_user::text", &[]).await.expect("a user");
+    assert_eq!(
+        shown(answers[&1].as_ref().expect("rows")),
+        [["", "UTC", user.get::<_, &str>(0), "0"]]
+    );
+}
+
+#[tokio::test]
+async fn settings_are_pinned_whatever_the_role_says() {
+    let script = "do $$ begin execute format('alter database %I set datestyle = ''German''', current_database()); \
+                  execute format('alter database %I set timezone = ''Asia/Tokyo''', current_database()); end $$";
+    let mut harness = Harness::new("pinned", script).await;
+    let sql = "select timestamptz '2026-01-02 03:04:05+00'::text, interval '1 day'::text, '\\x00'::bytea::text";
+    let answers = harness.read(vec![], vec![query(1, sql)]).await;
+    assert_eq!(
+        shown(answers[&1].as_ref().expect("rows")),
+        [["2026-01-02 03:04:05+00", "1 day", "\\x00"]]
+    );
+}
