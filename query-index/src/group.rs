@@ -267,9 +267,40 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::normal_form::conjunctions;
+    use crate::predicate::{CompareOp, Condition};
+    use crate::testing::{compare, key, slot};
 
     #[test]
     fn an_entry_of_one_query_takes_12_bytes() {
         assert_eq!(size_of::<(Fingerprint, Postings)>(), 12);
+    }
+
+    #[test]
+    fn what_is_removed_leaves_no_entry() {
+        let hasher = RandomState::new();
+        let list = Condition::In { field: FieldId(0), operands: vec![slot(0)] };
+        let range = compare(1, CompareOp::Lt, slot(1));
+        for condition in [list.clone(), Condition::And(vec![list, range])] {
+            let access = Access::choose(&conjunctions(&condition)[0]);
+            let key_of_group = GroupKey::new(&access, &FieldSet::all(2), OldRows::Condition);
+            let mut group = Group::new(key_of_group, &hasher);
+            let slots = |query| {
+                let values = [Some(key(query)), Some(key(query / 2)), None];
+                [SlotValue::Many(Box::new(values)), SlotValue::One(Some(key(5)))]
+            };
+            for query in 0..50 {
+                group.insert(&access, QueryId(query), &slots(query as i32), &hasher);
+            }
+            for query in 0..50 {
+                group.remove(&access, QueryId(query), &slots(query as i32), &hasher);
+            }
+            let entries = match &group.buckets {
+                Buckets::Whole => panic!("a list is looked up"),
+                Buckets::Keys(postings) => postings.len(),
+                Buckets::Intervals { roots, .. } => roots.len(),
+            };
+            assert_eq!((entries, group.queries.len()), (0, 0));
+        }
     }
 }
