@@ -45,7 +45,7 @@ mod tables;
 mod templates;
 mod upkeep;
 
-pub use args::Argument;
+pub use args::{Argument, argument_text};
 pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError,
     QueryRead, ReadId, ReadingRole, Snapshot, TextRow,

@@ -88,7 +88,8 @@ fn order(left: &Line, right: &Line, is_ordered: bool) -> Ordering {
         (Some(left), Some(right)) => right.cmp(&left),
         (left, right) => left.is_none().cmp(&right.is_none()),
     };
-    let by_order = if is_ordered { by_rank.then(left.note.cmp(&right.note)) } else { Ordering::Equal };
+    let by_order =
+        if is_ordered { by_rank.then(left.note.cmp(&right.note)) } else { Ordering::Equal };
     by_order.then(left.id.cmp(&right.id))
 }
 
@@ -106,7 +107,8 @@ fn read(rows: &BTreeMap<i64, Line>, is_ordered: bool, rows_max: usize) -> Vec<Te
 fn fields(line: &Line, note_is_unchanged: bool) -> Fields {
     let text = |text: String| Datum::Text(Bytes::from(text));
     let note = if note_is_unchanged { Datum::UnchangedToast } else { text(line.note.clone()) };
-    [text(line.id.to_string()), line.rank.map_or(Datum::Null, |rank| text(rank.to_string())), note].into()
+    [text(line.id.to_string()), line.rank.map_or(Datum::Null, |rank| text(rank.to_string())), note]
+        .into()
 }
 
 fn key_only(id: i64) -> Fields {
@@ -114,7 +116,11 @@ fn key_only(id: i64) -> Fields {
 }
 
 /// One change, as the stream would tell it under REPLICA IDENTITY DEFAULT.
-fn random_change(random: &mut SmallRng, table: &Arc<TableFacts>, rows: &mut BTreeMap<i64, Line>) -> TableChange {
+fn random_change(
+    random: &mut SmallRng,
+    table: &Arc<TableFacts>,
+    rows: &mut BTreeMap<i64, Line>,
+) -> TableChange {
     let id = random.random_range(0..40);
     let rank = random.random_bool(0.8).then(|| random.random_range(0..10));
     let note = ["a", "b", "ä", ""][random.random_range(0..4)].to_owned();
@@ -160,8 +166,9 @@ fn check(seed: u64, is_ordered: bool, bounds: Bounds) -> (u32, u32) {
     let mut shown = window.visible().rows().to_vec();
     let (mut applied, mut refilled) = (0, 0);
     for _ in 0..150 {
-        let batch: Vec<_> =
-            (0..random.random_range(1..4)).map(|_| random_change(&mut random, &table, &mut rows)).collect();
+        let batch: Vec<_> = (0..random.random_range(1..4))
+            .map(|_| random_change(&mut random, &table, &mut rows))
+            .collect();
         match window.apply(&plan, &[], batch.iter()) {
             Ok(ops) => {
                 applied += 1;
@@ -187,7 +194,8 @@ fn applying_changes_gives_what_reading_again_would() {
     let (mut applied, mut refilled) = (0, 0);
     for seed in 0..10 {
         for is_ordered in [false, true] {
-            for (offset, limit) in [(0, None), (0, Some(5)), (3, Some(4)), (2, None), (0, Some(0))] {
+            for (offset, limit) in [(0, None), (0, Some(5)), (3, Some(4)), (2, None), (0, Some(0))]
+            {
                 let counts = check(seed, is_ordered, Bounds { offset, limit });
                 applied += counts.0;
                 refilled += counts.1;

@@ -7,6 +7,7 @@ use crate::passfile;
 use clap::{Args, Parser, Subcommand};
 use convoy_engine::Limits;
 use convoy_postgres::SessionOptions;
+use convoy_postgres::launcher::Search;
 use convoy_types::DatabaseUrl;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,7 +43,6 @@ pub enum Command {
     /// Checks a database and prints each fix as SQL
     Doctor(crate::commands::doctor::DoctorArgs),
     /// Runs the benchmarks
-    #[command(disable_help_flag = true)]
     Bench(crate::commands::bench::BenchArgs),
 }
 
@@ -218,6 +218,13 @@ impl DatabaseArgs {
 /// Returns an environment variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Returns where the programs of a private Postgres are looked for.
+pub(crate) fn postgres_search(pg_bin: Option<PathBuf>) -> Search {
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    Search { pg_bin, path: std::env::var_os("PATH"), cache_dir: cache.or_else(home), ..Search::default() }
 }
 
 /// Returns what the environment says for parameters that the URL leaves open (PostgreSQL manual, 34.15).

@@ -1,5 +1,6 @@
 //! A point in time as the WAL carries it.
 
+use crate::date_time::read_timestamptz;
 use std::fmt;
 
 /// A point in time: microseconds since 2000-01-01 00:00:00 UTC, Postgres' own epoch.
@@ -18,6 +19,12 @@ impl PgTimestamp {
     /// Returns the point in time that lies this many microseconds after 1970-01-01 00:00:00 UTC.
     pub fn from_unix_micros(micros: i64) -> Self {
         PgTimestamp(micros.saturating_sub(Self::EPOCH_UNIX_SECONDS * 1_000_000))
+    }
+
+    /// Reads what [`Display`](fmt::Display) shows; `None` for anything else than ISO 8601 in UTC.
+    pub fn from_iso_8601(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        read_timestamptz(format!("{date} {time}+00").as_bytes()).map(PgTimestamp)
     }
 }
 
@@ -66,5 +73,16 @@ mod tests {
         assert_eq!(PgTimestamp(-1).to_string(), "1999-12-31T23:59:59.999999Z");
         let leap = PgTimestamp::from_unix_micros(1_709_210_096_000_007);
         assert_eq!(leap.to_string(), "2024-02-29T12:34:56.000007Z");
+    }
+
+    #[test]
+    fn reads_what_it_shows() {
+        for micros in [0, -1, 1_709_210_096_000_007, 999_999] {
+            let timestamp = PgTimestamp::from_unix_micros(micros);
+            assert_eq!(PgTimestamp::from_iso_8601(&timestamp.to_string()), Some(timestamp));
+        }
+        for wrong in ["", "2024-02-29", "2024-02-29T12:34:56", "2024-02-30T12:34:56Z", "2024-02-29 12:34:56+00"] {
+            assert_eq!(PgTimestamp::from_iso_8601(wrong), None, "{wrong}");
+        }
     }
 }

@@ -238,7 +238,9 @@ impl ConditionReader<'_, '_> {
                 self.params.get(*param).is_none_or(|param| !same_input(&column.ty, &param.ty))
             }
         });
-        if (untyped && foreign) || !column.ty.has_equality(column.collation) {
+        // Beside a float4, numbers become float4s, which a lone comparison does not make of them.
+        let odd = foreign && (untyped || column.ty == PgType::Float4);
+        if odd || !column.ty.has_equality(column.collation) {
             return Condition::Unknown;
         }
         match values.iter().map(|value| self.operand(field, value)).collect() {
@@ -256,11 +258,10 @@ impl ConditionReader<'_, '_> {
         let column = self.column(field);
         let Some(param) = self.params.get(position) else { return Condition::Unknown };
         let PgType::Array(element) = &param.ty else { return Condition::Unknown };
-        // An array of enums does not say of which.
-        if **element == PgType::Enum
-            || !same_keys(&column.ty, element)
-            || !column.ty.has_equality(column.collation)
-        {
+        // Postgres compares an enum with its own kind alone, so that the array's is the column's.
+        let same = (&column.ty, &**element) == (&PgType::Enum, &PgType::Enum)
+            || same_keys(&column.ty, element);
+        if !same || !column.ty.has_equality(column.collation) {
             return Condition::Unknown;
         }
         let spec = SlotSpec { param: position, ty: (**element).clone(), elements: true };

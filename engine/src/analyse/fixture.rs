@@ -3,7 +3,8 @@
 use crate::analyse::analyse;
 use crate::database::{CastValue, QueryError};
 use crate::facts::{
-    ColumnFacts, FunctionFacts, OutputColumn, ParamType, Publication, StatementFacts, TableFacts, TableKind,
+    ColumnFacts, FunctionFacts, OutputColumn, ParamType, Publication, StatementFacts, TableFacts,
+    TableKind,
 };
 use crate::statement::Statement;
 use crate::template::QueryTemplate;
@@ -133,11 +134,20 @@ impl Case {
         let columns = columns
             .split_whitespace()
             .map(|column| {
-                let (name, stated) = column.split_once(':').map_or((column, None), |(name, ty)| (name, Some(ty)));
-                let of_table = tables.iter().find_map(|table| table.columns.iter().find(|facts| facts.name == name));
-                let type_name = stated.or(of_table.map(|facts| facts.type_name.as_str())).unwrap_or("text");
+                let (name, stated) =
+                    column.split_once(':').map_or((column, None), |(name, ty)| (name, Some(ty)));
+                let of_table = tables
+                    .iter()
+                    .find_map(|table| table.columns.iter().find(|facts| facts.name == name));
+                let type_name =
+                    stated.or(of_table.map(|facts| facts.type_name.as_str())).unwrap_or("text");
                 let (ty, type_oid) = pg_type(type_name);
-                OutputColumn { name: name.to_owned(), type_oid, type_name: type_name.to_owned(), ty }
+                OutputColumn {
+                    name: name.to_owned(),
+                    type_oid,
+                    type_name: type_name.to_owned(),
+                    ty,
+                }
             })
             .collect();
         let function = |name: &str, kind: &str| FunctionFacts {
@@ -161,8 +171,11 @@ impl Case {
             ("random", "volatile"),
             ("secret", "user"),
         ];
-        let functions =
-            functions.into_iter().filter(|(name, _)| has(name)).map(|(name, kind)| function(name, kind)).collect();
+        let functions = functions
+            .into_iter()
+            .filter(|(name, _)| has(name))
+            .map(|(name, kind)| function(name, kind))
+            .collect();
         Case {
             sql: sql.to_owned(),
             facts: StatementFacts {
@@ -182,8 +195,9 @@ impl Case {
             .split_whitespace()
             .map(|name| {
                 let (ty, type_oid) = pg_type(name);
-                let type_name =
-                    name.strip_prefix('_').map_or_else(|| name.to_owned(), |element| format!("{element}[]"));
+                let type_name = name
+                    .strip_prefix('_')
+                    .map_or_else(|| name.to_owned(), |element| format!("{element}[]"));
                 ParamType { type_oid, type_name, ty }
             })
             .collect();
@@ -192,7 +206,12 @@ impl Case {
 
     /// Changes a table.
     pub(crate) fn table(mut self, name: &str, change: impl FnOnce(&mut TableFacts)) -> Self {
-        let table = self.facts.tables.iter_mut().find(|table| table.name == name).expect("in the statement");
+        let table = self
+            .facts
+            .tables
+            .iter_mut()
+            .find(|table| table.name == name)
+            .expect("in the statement");
         change(Arc::make_mut(table));
         self
     }
@@ -238,7 +257,11 @@ pub(crate) fn show(condition: &Condition, table: &TableFacts) -> String {
             format!("{} {op} {}", name(field), operand(other))
         }
         Condition::In { field, operands } => {
-            format!("{} in ({})", name(field), operands.iter().map(operand).collect::<Vec<_>>().join(", "))
+            format!(
+                "{} in ({})",
+                name(field),
+                operands.iter().map(operand).collect::<Vec<_>>().join(", ")
+            )
         }
         Condition::IsNull(field) => format!("{} is null", name(field)),
         Condition::IsNotNull(field) => format!("{} is not null", name(field)),
@@ -259,7 +282,11 @@ pub(crate) fn show_predicates(template: &QueryTemplate) -> String {
             .iter()
             .find(|table| table.id == predicate.relation)
             .expect("a predicate's table is one of the template's");
-        let names = predicate.fields.iter().map(|field| table.column(field).name.clone()).collect::<Vec<_>>();
+        let names = predicate
+            .fields
+            .iter()
+            .map(|field| table.column(field).name.clone())
+            .collect::<Vec<_>>();
         let columns =
             if names.len() == table.columns.len() { "all".to_owned() } else { names.join(" ") };
         let condition = match &predicate.condition {

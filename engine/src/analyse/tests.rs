@@ -34,7 +34,11 @@ fn check_weaker(condition: &str, params: &str, expect: &str) {
     let template = analysed(&case);
     assert!(matches!(template.plan, Plan::Refresh(_)), "{condition}");
     let shown = show_predicates(&template);
-    let shown = shown.strip_prefix("orders: ").and_then(|shown| shown.rsplit_once(" [")).expect("one predicate").0;
+    let shown = shown
+        .strip_prefix("orders: ")
+        .and_then(|shown| shown.rsplit_once(" ["))
+        .expect("one predicate")
+        .0;
     assert_eq!(shown, expect, "{condition}");
 }
 
@@ -63,7 +67,11 @@ fn check_refused(case: &Case, expect: &str) {
 fn exact_conditions() {
     check_exact("tenant = 7", "", "tenant = *");
     check_exact("7 < orders.tenant", "", "tenant > *");
-    check_exact("TENANT = $1 and status = $2", "int4 order_status", "(tenant = s0 and status = s1)");
+    check_exact(
+        "TENANT = $1 and status = $2",
+        "int4 order_status",
+        "(tenant = s0 and status = s1)",
+    );
     check_exact("tenant = $1::int4", "int4", "tenant = s0");
     check_exact("tenant = $1", "int8", "tenant = s0");
     check_exact("tenant >= -5 and not (id <> '9')", "", "(tenant >= * and not id <> *)");
@@ -71,6 +79,7 @@ fn exact_conditions() {
     check_exact("tenant not in (1, $1)", "int4", "not tenant in (*, s0)");
     check_exact("tenant = any($1)", "_int4", "tenant in (s0)");
     check_exact("tenant = any ($1::int4[])", "_int4", "tenant in (s0)");
+    check_exact("status = any($1)", "_order_status", "status in (s0)");
     check_exact("tenant <> all($1)", "_int8", "not tenant in (s0)");
     check_exact("tenant between $1 and 5", "int4", "(tenant >= s0 and tenant <= *)");
     check_exact("tenant not between 1 and 5", "", "not (tenant >= * and tenant <= *)");
@@ -82,16 +91,36 @@ fn exact_conditions() {
     check_exact("tenant is distinct from 3", "", "not (tenant is not null and tenant = *)");
     check_exact("tenant is not distinct from null", "", "tenant is null");
     check_exact("tenant = null", "", "tenant = null");
-    check_exact("status = 'paid' and status <> 'open'::order_status", "", "(status = * and status <> *)");
+    check_exact(
+        "status = 'paid' and status <> 'open'::order_status",
+        "",
+        "(status = * and status <> *)",
+    );
     check_exact("status = 'open'::shop.order_status", "", "status = *");
-    check_exact("total > 1.50 and total < 7 and total <> '1e3'", "", "(total > * and total < * and total <> *)");
-    check_exact("weight > 1.5 and ratio > 1.5 and ratio < 7", "", "(weight > * and ratio > * and ratio < *)");
-    check_exact("placed >= '2026-01-01' and placed < date '2026-02-01'", "", "(placed >= * and placed < *)");
+    check_exact(
+        "total > 1.50 and total < 7 and total <> '1e3'",
+        "",
+        "(total > * and total < * and total <> *)",
+    );
+    check_exact(
+        "weight > 1.5 and ratio > 1.5 and ratio < 7",
+        "",
+        "(weight > * and ratio > * and ratio < *)",
+    );
+    check_exact(
+        "placed >= '2026-01-01' and placed < date '2026-02-01'",
+        "",
+        "(placed >= * and placed < *)",
+    );
     check_exact("created > timestamp '2026-01-01 00:00:00'", "", "created > *");
     check_exact("label > 'a' and label = $$b$$", "", "(label > * and label = *)");
     check_exact("title = 'a'", "", "title = *");
     check_exact("token = $1", "uuid", "token = s0");
-    check_exact("tenant = $1 or id = $2 or tenant = $1", "int4 int8", "(tenant = s0 or id = s1 or tenant = s0)");
+    check_exact(
+        "tenant = $1 or id = $2 or tenant = $1",
+        "int4 int8",
+        "(tenant = s0 or id = s1 or tenant = s0)",
+    );
 }
 
 #[test]
@@ -114,8 +143,8 @@ fn conditions_that_only_postgres_can_tell() {
     check_weaker("data = '{}'", "", "true");
     check_weaker("tags = '{a}'", "", "true");
     check_weaker("ratio in ('1.1', 1.1)", "", "true");
+    check_weaker("ratio in (1.1, 2)", "", "true");
     check_weaker("(tenant, id) > (1, 2)", "", "true");
-    check_weaker("tenant = $1 and status = any($2)", "int4 _order_status", "tenant = s0");
     check_weaker("tenant = any($1) and tenant is distinct from $2", "_int4 int4", "tenant in (s0)");
     check_weaker("label = 'x'::varchar(3)", "", "true");
     check_weaker("label = $1::varchar(3)", "varchar", "true");
@@ -127,8 +156,11 @@ fn conditions_that_only_postgres_can_tell() {
 fn constants_are_read_by_the_right_type() {
     let key = |ty: PgType, text: &str| Some(Key::of(&ty, text.as_bytes()).expect("a value"));
     let check = |condition: &str, expect: Option<Key>| {
-        let template = analysed(&Case::new(&format!("select id from orders where {condition}"), "id"));
-        let Condition::Compare { operand: Operand::Constant(found), .. } = &window(&template).condition else {
+        let template =
+            analysed(&Case::new(&format!("select id from orders where {condition}"), "id"));
+        let Condition::Compare { operand: Operand::Constant(found), .. } =
+            &window(&template).condition
+        else {
             panic!("{condition}")
         };
         assert_eq!(*found, expect, "{condition}");
@@ -155,10 +187,15 @@ fn windows() {
     .params("int4 int8");
     let template = analysed(&case);
     let plan = window(&template);
-    let names = plan.source.iter().map(|field| plan.table.column(*field).name.as_str()).collect::<Vec<_>>();
+    let names =
+        plan.source.iter().map(|field| plan.table.column(*field).name.as_str()).collect::<Vec<_>>();
     assert_eq!(names, ["total", "id", "label", "active"]);
-    assert_eq!((plan.output.as_slice(), plan.key.as_slice()), ([0, 1, 2].as_slice(), [1].as_slice()));
-    let order = plan.order.iter().map(|item| (item.source, item.direction, item.nulls)).collect::<Vec<_>>();
+    assert_eq!(
+        (plan.output.as_slice(), plan.key.as_slice()),
+        ([0, 1, 2].as_slice(), [1].as_slice())
+    );
+    let order =
+        plan.order.iter().map(|item| (item.source, item.direction, item.nulls)).collect::<Vec<_>>();
     assert_eq!(
         order,
         [
@@ -177,7 +214,10 @@ fn windows() {
          LIMIT least(coalesce($2::int8, 0)::numeric + 10 + 13, 9223372036854775807)::int8 OFFSET least($2::int8, 0)",
     );
     check_sql(
-        &Case::new("select * from order_lines order by 2 desc", "order_id position product quantity"),
+        &Case::new(
+            "select * from order_lines order by 2 desc",
+            "order_id position product quantity",
+        ),
         "SELECT order_lines.order_id::text, order_lines.position::text, order_lines.product::text, \
          order_lines.quantity::text FROM shop.order_lines ORDER BY order_lines.position DESC, order_lines.order_id",
     );
@@ -187,7 +227,8 @@ fn windows() {
          LIMIT least(0::numeric + 2 + 9, 9223372036854775807)::int8",
     );
     check_sql(
-        &Case::new("select id from customers order by id limit $1::int8 offset 5", "id").params("int8"),
+        &Case::new("select id from customers order by id limit $1::int8 offset 5", "id")
+            .params("int8"),
         "SELECT customers.id::text FROM shop.customers ORDER BY customers.id LIMIT CASE WHEN $1::int8 >= 0 THEN \
          least(5::numeric + $1::int8 + least($1::int8 / 2 + 8, 1000), 9223372036854775807)::int8 ELSE $1::int8 END",
     );
@@ -195,7 +236,10 @@ fn windows() {
 
 #[test]
 fn an_order_names_the_results_columns_first() {
-    let case = Case::new("select tenant as id, id as tenant from orders order by id", "id:int4 tenant:int8");
+    let case = Case::new(
+        "select tenant as id, id as tenant from orders order by id",
+        "id:int4 tenant:int8",
+    );
     let template = analysed(&case);
     let plan = window(&template);
     assert_eq!(plan.table.column(plan.source[plan.order[0].source]).name, "tenant");
@@ -210,22 +254,37 @@ fn no_windows() {
     };
     let orders = || Case::new("select id from orders", "id");
     check(orders().table("orders", |table| table.row_security = true), "row level security");
-    check(orders().table("orders", |table| table.identity = ReplicaIdentity::Index), "replica identity");
+    check(
+        orders().table("orders", |table| table.identity = ReplicaIdentity::Index),
+        "replica identity",
+    );
     check(orders().table("orders", |table| table.primary_key.clear()), "no primary key");
-    check(orders().table("orders", |table| table.leaves.push(RelationId(9))), "inheritance children");
+    check(
+        orders().table("orders", |table| table.leaves.push(RelationId(9))),
+        "inheritance children",
+    );
     check(Case::new("select id + 1 as id from orders", "id"), "more than plain columns");
     check(Case::new("select notes from customers", "notes"), "shown by Postgres alone");
     check(Case::new("select doubled from orders", "doubled"), "generated column");
     check(Case::new("select id from orders where doubled = 4", "id"), "generated column");
     check(Case::new("select id from orders order by title", "id"), "not that of its bytes");
-    check(Case::new("select id from orders order by id + 1", "id"), "ORDER BY is more than columns");
+    check(
+        Case::new("select id from orders order by id + 1", "id"),
+        "ORDER BY is more than columns",
+    );
     check(Case::new("select distinct id from orders", "id"), "DISTINCT");
     check(Case::new("select id from orders limit 2 + 3", "id"), "LIMIT or OFFSET");
-    check(Case::new("select id from orders order by id fetch first 2 rows with ties", "id"), "WITH TIES");
+    check(
+        Case::new("select id from orders order by id fetch first 2 rows with ties", "id"),
+        "WITH TIES",
+    );
     check(Case::new("select o.id from orders o, customers c", "id"), "just one table");
     check(Case::new("select id from only orders", "id"), "FROM ONLY");
     check(Case::new("select x.a as id from orders as x(a)", "id"), "renames columns");
-    check(Case::new("select id, label from orders", "id x:text"), "names the columns of the result otherwise");
+    check(
+        Case::new("select id, label from orders", "id x:text"),
+        "names the columns of the result otherwise",
+    );
 }
 
 #[test]
@@ -259,7 +318,10 @@ fn joins_read_rows_by_their_conditions() {
             "id name",
         ),
         &RowKeys::Appended(2),
-        &["customers: active = * [id name active]", "orders: tenant = * [id tenant customer_id active]"],
+        &[
+            "customers: active = * [id name active]",
+            "orders: tenant = * [id tenant customer_id active]",
+        ],
     );
     check_refresh(
         &Case::new(
@@ -270,7 +332,10 @@ fn joins_read_rows_by_their_conditions() {
         &["customers: id = * [id]", "orders: tenant = * [id tenant]"],
     );
     check_refresh(
-        &Case::new("select o.id from customers c full join orders o on c.id = 3 where o.tenant = 1", "id"),
+        &Case::new(
+            "select o.id from customers c full join orders o on c.id = 3 where o.tenant = 1",
+            "id",
+        ),
         &RowKeys::Appended(2),
         &["customers: true [id]", "orders: true [id tenant]"],
     );
@@ -289,12 +354,18 @@ fn joins_read_rows_by_their_conditions() {
         ],
     );
     check_refresh(
-        &Case::new("select a.id from orders a, orders b where a.id = 1 and b.tenant = 2 and b.label = a.label", "id"),
+        &Case::new(
+            "select a.id from orders a, orders b where a.id = 1 and b.tenant = 2 and b.label = a.label",
+            "id",
+        ),
         &RowKeys::Appended(2),
         &["orders: id = * [id label]", "orders: tenant = * [id tenant label]"],
     );
     check_refresh(
-        &Case::new("select id, product from orders join order_lines using (id) where id = 1", "id product"),
+        &Case::new(
+            "select id, product from orders join order_lines using (id) where id = 1",
+            "id product",
+        ),
         &RowKeys::Appended(3),
         &["orders: id = * [id]", "order_lines: true [order_id position product]"],
     );
@@ -317,27 +388,42 @@ fn subqueries_and_views_read_whole_tables() {
         &["orders: tenant = * [id tenant label]", "order_lines: true [all]"],
     );
     check_refresh(
-        &Case::new("select id from orders where tenant = 1 and id in (select order_id from order_lines)", "id"),
+        &Case::new(
+            "select id from orders where tenant = 1 and id in (select order_id from order_lines)",
+            "id",
+        ),
         &RowKeys::Appended(1),
         &["orders: tenant = * [id tenant]", "order_lines: true [all]"],
     );
     check_refresh(
-        &Case::new("select id from orders where tenant = 1 and id > (select max(id) from orders)", "id"),
+        &Case::new(
+            "select id from orders where tenant = 1 and id > (select max(id) from orders)",
+            "id",
+        ),
         &RowKeys::Appended(1),
         &["orders: true [all]"],
     );
     check_refresh(
-        &Case::new("select id, (select max(total) from order_lines, orders) as m from customers where active", "id m"),
+        &Case::new(
+            "select id, (select max(total) from order_lines, orders) as m from customers where active",
+            "id m",
+        ),
         &RowKeys::Appended(1),
         &["customers: active = * [id active]", "orders: true [all]", "order_lines: true [all]"],
     );
     check_refresh(
-        &Case::new("with w as (select * from orders) select w.id from w join customers c on c.id = 1", "id"),
+        &Case::new(
+            "with w as (select * from orders) select w.id from w join customers c on c.id = 1",
+            "id",
+        ),
         &RowKeys::Hash,
         &["customers: id = * [id]", "orders: true [all]"],
     );
     check_refresh(
-        &Case::new("with orders as (select * from orders) select id from orders where tenant = 1", "id"),
+        &Case::new(
+            "with orders as (select * from orders) select id from orders where tenant = 1",
+            "id",
+        ),
         &RowKeys::Hash,
         &["orders: true [all]"],
     );
@@ -352,7 +438,10 @@ fn subqueries_and_views_read_whole_tables() {
         &["orders: true [all]"],
     );
     check_refresh(
-        &Case::new("select o.id, u as u from orders o, unnest(o.tags) u where o.tenant = 1", "id u"),
+        &Case::new(
+            "select o.id, u as u from orders o, unnest(o.tags) u where o.tenant = 1",
+            "id u",
+        ),
         &RowKeys::Hash,
         &["orders: tenant = * [id tenant tags]"],
     );
@@ -366,19 +455,36 @@ fn what_is_not_understood_reads_whole_tables() {
             assert_eq!(predicate.condition, Condition::always(), "{}", case.sql);
         }
         assert_eq!(template.predicates.len(), case.facts.tables.len(), "{}", case.sql);
-        assert!(template.notes.iter().any(|note| note.contains(expect)), "{}: {:?}", case.sql, template.notes);
+        assert!(
+            template.notes.iter().any(|note| note.contains(expect)),
+            "{}: {:?}",
+            case.sql,
+            template.notes
+        );
     };
     check(Case::new("select id from only orders where tenant = 1", "id"), "FROM ONLY");
-    check(Case::new("select id from orders tablesample system (10) where tenant = 1", "id"), "FROM");
-    check(Case::new("select id from orders where data is json and tenant = 1", "id"), "expression is not analysed");
-    check(Case::new("select id from orders where tenant = 1 /* customers */", "id"), "customers, which the statement");
+    check(
+        Case::new("select id from orders tablesample system (10) where tenant = 1", "id"),
+        "FROM",
+    );
+    check(
+        Case::new("select id from orders where data is json and tenant = 1", "id"),
+        "expression is not analysed",
+    );
+    check(
+        Case::new("select id from orders where tenant = 1 /* customers */", "id"),
+        "customers, which the statement",
+    );
     check(
         Case::new("select o.id from orders o, customers c where tenant = 1", "id")
             .table("orders", |table| table.row_security = true),
         "policies",
     );
     let chain = vec!["label"; 100_000].join(" || ");
-    check(Case::new(&format!("select id from orders where {chain} = 'x' and tenant = 1"), "id"), "too long");
+    check(
+        Case::new(&format!("select id from orders where {chain} = 'x' and tenant = 1"), "id"),
+        "too long",
+    );
     let deep = format!("{}tenant = 1{}", "(".repeat(2000), ")".repeat(2000));
     check(Case::new(&format!("select id from orders where {deep}"), "id"), "too long");
     let deep = format!("{}tenant = 1{}", "(".repeat(200), ")".repeat(200));
@@ -388,8 +494,11 @@ fn what_is_not_understood_reads_whole_tables() {
 #[test]
 fn long_lists_are_analysed() {
     let list = (0..5000).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
-    let template = analysed(&Case::new(&format!("select id from orders where tenant in ({list})"), "id"));
-    assert!(matches!(&window(&template).condition, Condition::In { operands, .. } if operands.len() == 5000));
+    let template =
+        analysed(&Case::new(&format!("select id from orders where tenant in ({list})"), "id"));
+    assert!(
+        matches!(&window(&template).condition, Condition::In { operands, .. } if operands.len() == 5000)
+    );
     let chain = vec!["label"; 1000].join(" || ");
     check_weaker(&format!("{chain} = 'x' and tenant = 1"), "", "tenant = *");
     let chain = (0..500).map(|n| format!("tenant = {n}")).collect::<Vec<_>>().join(" or ");
@@ -412,7 +521,10 @@ fn set_operations_read_each_side_by_its_conditions() {
 #[test]
 fn groups_and_aggregates() {
     check_refresh(
-        &Case::new("select status, count(*) from orders where tenant = 1 group by status", "status count"),
+        &Case::new(
+            "select status, count(*) from orders where tenant = 1 group by status",
+            "status count",
+        ),
         &RowKeys::Appended(1),
         &["orders: tenant = * [id tenant status]"],
     );
@@ -433,12 +545,18 @@ fn groups_and_aggregates() {
         &["orders: true [id total]"],
     );
     check_refresh(
-        &Case::new("select status, tenant, count(*) from orders group by rollup (status, tenant)", "status tenant count"),
+        &Case::new(
+            "select status, tenant, count(*) from orders group by rollup (status, tenant)",
+            "status tenant count",
+        ),
         &RowKeys::Hash,
         &["orders: true [id tenant status]"],
     );
     check_refresh(
-        &Case::new("select id, row_number() over (order by total) as n from orders where tenant = 1", "id n"),
+        &Case::new(
+            "select id, row_number() over (order by total) as n from orders where tenant = 1",
+            "id n",
+        ),
         &RowKeys::Appended(1),
         &["orders: tenant = * [id tenant total]"],
     );
@@ -452,19 +570,28 @@ fn the_sql_of_refreshes() {
          (orders.id)::text AS convoy_key_0 from orders order by total, orders.id limit 5) AS q",
     );
     check_sql(
-        &Case::new("select lower(label) as label, count(*) as n from orders group by label, date_trunc('day', created)", "label n"),
+        &Case::new(
+            "select lower(label) as label, count(*) as n from orders group by label, date_trunc('day', created)",
+            "label n",
+        ),
         "SELECT to_jsonb(q.label)::text, to_jsonb(q.n)::text, q.convoy_key_0, q.convoy_key_1 FROM (select lower(label) \
          as label, count(*) as n, (orders.label)::text AS convoy_key_0, (date_trunc('day', created))::text AS \
          convoy_key_1 from orders group by label, date_trunc('day', created) ORDER BY orders.label, \
          (date_trunc('day', created))) AS q",
     );
     check_sql(
-        &Case::new("select lower(label) as l, count(*) as n from orders group by 1 order by n desc", "l n"),
+        &Case::new(
+            "select lower(label) as l, count(*) as n from orders group by 1 order by n desc",
+            "l n",
+        ),
         "SELECT to_jsonb(q.l)::text, to_jsonb(q.n)::text, q.l::text FROM (select lower(label) as l, count(*) as n \
          from orders group by 1 order by n desc, 1) AS q",
     );
     check_sql(
-        &Case::new("select distinct notes, name from customers limit 3; -- some", "notes:json name"),
+        &Case::new(
+            "select distinct notes, name from customers limit 3; -- some",
+            "notes:json name",
+        ),
         "SELECT to_jsonb(q.notes)::text, to_jsonb(q.name)::text FROM (select distinct notes, name from customers) AS q \
          ORDER BY q.notes::text, q.name limit 3",
     );
@@ -478,7 +605,10 @@ fn the_sql_of_refreshes() {
         "SELECT to_jsonb(q.a)::text FROM ((select total + 1 as a from orders order by 1) limit 3) AS q",
     );
     check_sql(
-        &Case::new("select total + 1 as a from orders order by 1 fetch first 3 rows with ties", "a"),
+        &Case::new(
+            "select total + 1 as a from orders order by 1 fetch first 3 rows with ties",
+            "a",
+        ),
         "SELECT to_jsonb(q.a)::text, q.convoy_key_0 FROM (select total + 1 as a, (orders.id)::text AS convoy_key_0 \
          from orders order by 1 fetch first 3 rows with ties) AS q",
     );
@@ -487,20 +617,34 @@ fn the_sql_of_refreshes() {
         "SELECT to_jsonb(q.a)::text FROM (select total + 1 as a from orders ORDER BY orders.id) AS q",
     );
     let case = Case::new("-- @key a\nselect total + 1 as a from orders", "a");
-    assert!(matches!(&analysed(&case).plan, Plan::Refresh(plan) if plan.keys == RowKeys::Output(vec![0])));
+    assert!(
+        matches!(&analysed(&case).plan, Plan::Refresh(plan) if plan.keys == RowKeys::Output(vec![0]))
+    );
     check_refused(&Case::new("-- @key b\nselect total + 1 as a from orders", "a"), "@key names b");
 }
 
 #[test]
 fn refusals() {
     check_refused(&Case::new("select random() as r", "r"), "random is a volatile function");
-    check_refused(&Case::new("-- @refresh 5s\nselect random() as r", "r"), "random is a volatile function");
-    check_refused(&Case::new("select table_to_xml('x', true, true, '') as x", "x"), "reads tables that can't be seen");
+    check_refused(
+        &Case::new("-- @refresh 5s\nselect random() as r", "r"),
+        "random is a volatile function",
+    );
+    check_refused(
+        &Case::new("select table_to_xml('x', true, true, '') as x", "x"),
+        "reads tables that can't be seen",
+    );
     check_refused(&Case::new("select secret() as s", "s"), "shop.secret");
-    check_refused(&Case::new("select message from logs", "message"), "ALTER TABLE \"shop\".\"logs\" REPLICA IDENTITY FULL");
+    check_refused(
+        &Case::new("select message from logs", "message"),
+        "ALTER TABLE \"shop\".\"logs\" REPLICA IDENTITY FULL",
+    );
     check_refused(&Case::new("select ctid as c from orders", "c"), "ctid is a system column");
     check_refused(&Case::new("select 1", "?column?"), "column 1 of the result has no name");
-    check_refused(&Case::new("select id, id from orders", "id id"), "two columns of the result are called id");
+    check_refused(
+        &Case::new("select id, id from orders", "id id"),
+        "two columns of the result are called id",
+    );
     for (kind, expect) in [
         (TableKind::Unlogged, "unlogged"),
         (TableKind::Temporary, "temporary"),
@@ -519,30 +663,50 @@ fn refusals() {
         let template = analysed(&changed("-- @refresh 5s\nselect id from orders"));
         assert!(template.predicates.is_empty());
     }
-    let template = analysed(&Case::new("-- @refresh 1m\nselect message from logs where message = 'a'", "message"));
+    let template = analysed(&Case::new(
+        "-- @refresh 1m\nselect message from logs where message = 'a'",
+        "message",
+    ));
     assert_eq!(show_predicates(&template), "logs: message = * [message]");
-    let template = analysed(&Case::new("-- @depends customers\nselect secret() as s, id from orders where id = 1", "s id"));
+    let template = analysed(&Case::new(
+        "-- @depends customers\nselect secret() as s, id from orders where id = 1",
+        "s id",
+    ));
     assert_eq!(show_predicates(&template), "customers: true [all]\norders: id = * [id]");
 }
 
 #[test]
 fn clocks_are_noted() {
-    let warns = |sql: &str| analysed(&Case::new(sql, "id")).notes.iter().any(|note| note.contains("with time"));
+    let warns = |sql: &str| {
+        analysed(&Case::new(sql, "id")).notes.iter().any(|note| note.contains("with time"))
+    };
     assert!(warns("select id from orders where created > now()"));
     assert!(warns("select id from orders where created > current_date"));
     assert!(!warns("-- @refresh 5s\nselect id from orders where created > now()"));
     assert!(!warns("select id from orders"));
-    let notes = analysed(&Case::new("select id from orders where label = current_setting('x')", "id")).notes;
+    let notes =
+        analysed(&Case::new("select id from orders where label = current_setting('x')", "id"))
+            .notes;
     assert!(notes.iter().any(|note| note.contains("settings")), "{notes:?}");
 }
 
 #[test]
 fn slots_say_what_they_are_compared_with() {
-    let case = Case::new("select id from orders where tenant = any($2) and label = $1 and status = $3", "id")
-        .params("text _int8 order_status");
+    let case = Case::new(
+        "select id from orders where tenant = any($2) and label = $1 and status = $3",
+        "id",
+    )
+    .params("text _int8 order_status");
     let template = analysed(&case);
-    let slots = template.slots.iter().map(|slot| (slot.param, slot.ty.clone(), slot.elements)).collect::<Vec<_>>();
-    assert_eq!(slots, [(1, PgType::Int8, true), (0, PgType::Text, false), (2, PgType::Enum, false)]);
+    let slots = template
+        .slots
+        .iter()
+        .map(|slot| (slot.param, slot.ty.clone(), slot.elements))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        slots,
+        [(1, PgType::Int8, true), (0, PgType::Text, false), (2, PgType::Enum, false)]
+    );
     assert!(
         matches!(&window(&template).condition, Condition::And(parts) if matches!(parts[1], Condition::Compare { op: CompareOp::Eq, .. }))
     );

@@ -73,7 +73,7 @@ pub(crate) fn window(
         }
         .read(selection),
     };
-    if has_unknown(&condition) {
+    if !condition.is_exact() {
         return not_understood(
             "its WHERE has more than comparisons of columns with values of their own type",
         );
@@ -117,7 +117,7 @@ pub(crate) fn window(
         .into_iter()
         .map(|(field, direction, nulls)| OrderBy { source: position(field), direction, nulls })
         .collect::<Vec<_>>();
-    fields_of(&condition, &mut fields);
+    fields.union_with(&condition.fields());
     for field in fields.iter() {
         let column = table.column(field);
         if column.generated {
@@ -372,33 +372,6 @@ fn count(expr: &Expr, params: &[ParamType]) -> Result<Count, NotUnderstood> {
         _ => {}
     }
     not_understood("its LIMIT or OFFSET is neither a number nor a parameter")
-}
-
-fn has_unknown(condition: &Condition) -> bool {
-    match condition {
-        Condition::Unknown => true,
-        Condition::And(parts) | Condition::Or(parts) => parts.iter().any(has_unknown),
-        Condition::Not(inner) => has_unknown(inner),
-        Condition::Compare { .. }
-        | Condition::In { .. }
-        | Condition::IsNull(_)
-        | Condition::IsNotNull(_) => false,
-    }
-}
-
-/// Adds the fields that a condition looks at.
-fn fields_of(condition: &Condition, fields: &mut FieldSet) {
-    match condition {
-        Condition::Compare { field, .. }
-        | Condition::In { field, .. }
-        | Condition::IsNull(field)
-        | Condition::IsNotNull(field) => fields.insert(*field),
-        Condition::And(parts) | Condition::Or(parts) => {
-            parts.iter().for_each(|part| fields_of(part, fields));
-        }
-        Condition::Not(inner) => fields_of(inner, fields),
-        Condition::Unknown => {}
-    }
 }
 
 /// Returns the SQL that reads the rows, each column in its type's output text.

@@ -1,11 +1,19 @@
-//! placeholder
+//! `convoy bench`: the benchmarks, which are a crate of their own.
+
+use crate::config::postgres_search;
 use crate::error::ServerError;
-/// options
-#[derive(clap::Args, Clone, Debug)]
-pub struct BenchArgs {}
-/// Runs it.
+pub use convoy_bench::BenchArgs;
+
+/// Runs a benchmark.
+///
 /// # Errors
-/// none
-pub async fn run(_args: BenchArgs) -> Result<(), ServerError> {
-    Ok(())
+/// What kept it from being measured.
+pub async fn run(args: BenchArgs) -> Result<(), ServerError> {
+    let search = postgres_search(None);
+    let ran = tokio::task::spawn_blocking(move || convoy_bench::run(args, search)).await;
+    match ran {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(ServerError::Unwell(format!("{error:#}"))),
+        Err(error) => Err(ServerError::Unwell(format!("the benchmark ended: {error}"))),
+    }
 }

@@ -4,5 +4,6 @@ pub mod bench;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
+mod output;
 pub mod query;
 pub mod serve;

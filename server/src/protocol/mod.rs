@@ -16,7 +16,7 @@ pub use frame::{CLOSED_TOKEN, Goodbye, RETRY_MS, comment, goodbye, hello, tempor
 pub use nearest::nearest;
 pub use reference::{Reference, arguments_by_name, read_args, read_params};
 pub use request::{OpeningRequest, SessionRequest, SubscribeRequest};
-pub use update::{Numbers, TransitionWriter, encode_snapshot_value};
+pub use update::{Numbers, TransitionWriter, encode_row, encode_snapshot_value};
 
 /// The version that `hello` names.
 pub const PROTOCOL: u32 = 1;

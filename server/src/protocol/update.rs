@@ -71,8 +71,12 @@ impl<'a> Columns<'a> {
     }
 
     fn push_row(&self, out: &mut String, row: &ResultRow) {
+        self.push_cells(out, &row.cells);
+    }
+
+    fn push_cells(&self, out: &mut String, cells: &[Box<str>]) {
         out.push('{');
-        for (column, cell) in row.cells.iter().enumerate() {
+        for (column, cell) in cells.iter().enumerate() {
             if column > 0 {
                 out.push(',');
             }
@@ -96,6 +100,11 @@ impl<'a> Columns<'a> {
 /// Appends the rows of a result, for a one-shot answer.
 pub fn encode_snapshot_value(out: &mut String, snapshot: &ResultSnapshot, numbers: Numbers) {
     Columns::new(&snapshot.columns, numbers).push_rows(out, &snapshot.rows);
+}
+
+/// Appends one row as a JSON object, its columns in their order.
+pub fn encode_row(out: &mut String, columns: &[OutputColumn], cells: &[Box<str>]) {
+    Columns::new(columns, Numbers::Number).push_cells(out, cells);
 }
 
 fn encode_snapshot(snapshot: &ResultSnapshot, numbers: Numbers) -> Bytes {
