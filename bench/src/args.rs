@@ -1,0 +1,111 @@
+//! The command line of `convoy bench`.
+
+use clap::{Args, Subcommand};
+use std::num::NonZeroU32;
+
+/// Measures Convoy on this machine.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum BenchCommand {
+    /// COMMIT to subscriber, against a bare replication client
+    Latency(LatencyArgs),
+    /// Resident memory a live query, and how long it takes to subscribe
+    Memory(MemoryArgs),
+    /// One of the processes that a benchmark consists of; told what to do on standard input
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Which database is measured.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TargetArgs {
+    /// The database to measure; the schema convoy_bench is made in it and dropped again. Without one, a private
+    /// Postgres is started, with fsync on. DATABASE_URL is not read: a benchmark writes
+    #[arg(long, value_name = "URL", env = "CONVOY_BENCH_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Print the report as JSON
+    #[arg(long, env = "CONVOY_BENCH_JSON")]
+    pub json: bool,
+}
+
+/// How latency is measured.
+#[derive(Args, Clone, Debug)]
+pub struct LatencyArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Commits a second, of one writer; several are measured one after the other
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "100,1000",
+        env = "CONVOY_BENCH_RATES"
+    )]
+    pub rates: Vec<NonZeroU32>,
+    /// Subscribers, each with a query of its own
+    #[arg(long, value_name = "N", default_value = "100", env = "CONVOY_BENCH_SUBSCRIBERS")]
+    pub subscribers: NonZeroU32,
+    /// Interleaved pairs: how often each side is measured
+    #[arg(long, value_name = "N", default_value = "5", env = "CONVOY_BENCH_PAIRS")]
+    pub pairs: NonZeroU32,
+    /// How long each side of a pair is measured, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", env = "CONVOY_BENCH_SECONDS")]
+    pub seconds: NonZeroU32,
+    /// How long the writer writes before that, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "2", env = "CONVOY_BENCH_WARM_UP")]
+    pub warm_up: u32,
+}
+
+/// How memory is measured.
+#[derive(Args, Clone, Debug)]
+pub struct MemoryArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Live queries in all, of one template
+    #[arg(long, value_name = "N", default_value = "10000", env = "CONVOY_BENCH_QUERIES")]
+    pub queries: NonZeroU32,
+    /// Sessions that they are spread over
+    #[arg(long, value_name = "N", default_value = "10", env = "CONVOY_BENCH_SESSIONS")]
+    pub sessions: NonZeroU32,
+    /// How often, each time with a new server
+    #[arg(long, value_name = "N", default_value = "5", env = "CONVOY_BENCH_RUNS")]
+    pub runs: NonZeroU32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    #[test]
+    fn defaults_are_the_documented_workload() {
+        let cli = Cli::try_parse_from(["bench", "latency"]).expect("good");
+        let BenchCommand::Latency(args) = cli.bench.command else { panic!("another command") };
+        assert_eq!(args.rates.iter().map(|rate| rate.get()).collect::<Vec<_>>(), [100, 1000]);
+        assert_eq!((args.subscribers.get(), args.pairs.get()), (100, 5));
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_refused() {
+        assert!(Cli::try_parse_from(["bench", "latency", "--rates", "0"]).is_err());
+    }
+
+    #[test]
+    fn workers_are_not_in_the_help() {
+        let help = Cli::try_parse_from(["bench", "--help"]).err().expect("help").to_string();
+        assert!(help.contains("latency") && !help.contains("worker"), "{help}");
+    }
+}

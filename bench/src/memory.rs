@@ -1,0 +1,299 @@
+//! `convoy bench memory`: what a live query costs, and how long it takes to subscribe many.
+//!
+//! Resident memory of the server, before anybody subscribed and after all first answers are there and it has stopped
+//! changing, through the kernel's eyes: what the allocator keeps for itself counts. Everything that comes with the
+//! queries is charged to them: sessions, connections, the template, the result, the index.
+
+use crate::args::MemoryArgs;
+use crate::http;
+use crate::machine::Machine;
+use crate::process::{self, Memory};
+use crate::progress::Progress;
+use crate::samples::Spread;
+use crate::serve::Serve;
+use crate::sse::{EventReader, Transition, Update};
+use crate::table::{Table, head, number};
+use crate::target::{DatabaseFacts, Target};
+use anyhow::{Context, bail};
+use convoy_postgres::launcher::Search;
+use serde::Serialize;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A query's one row: the key, the owner, and text; 100 bytes as JSON.
+const QUERY: &str = "select id, owner, note from convoy_bench.notes where owner = $1";
+/// Goals: bytes a query, and seconds until all are subscribed.
+const BYTES_MAX: f64 = 8.0 * 1024.0;
+const SECONDS_MAX: f64 = 10.0;
+
+/// How long subscribing may take at all.
+const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(300);
+/// Memory is settled when it has not changed by more than 1 % for this long.
+const SETTLED_FOR: Duration = Duration::from_secs(2);
+/// How long it may take to settle.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    database: DatabaseFacts,
+    queries: u32,
+    sessions: u32,
+    query: &'static str,
+    runs: Vec<Run>,
+    bytes_per_query: Spread,
+    subscribe_seconds: Spread,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Run {
+    before_bytes: u64,
+    after_bytes: u64,
+    /// The most that it was meanwhile.
+    peak_bytes: u64,
+    subscribe_seconds: f64,
+    bytes_per_query: f64,
+}
+
+/// Measures and prints the report.
+pub(crate) async fn run(args: &MemoryArgs, search: Search) -> anyhow::Result<()> {
+    if args.sessions > args.queries {
+        bail!(
+            "--sessions {} is more than --queries {}: a session needs a query",
+            args.sessions,
+            args.queries
+        );
+    }
+    let machine = Machine::look();
+    let progress = Progress::new();
+    let target = Target::open(&args.target, search, &progress).await?;
+    prepare(&target, args.queries.get()).await?;
+    let mut runs = Vec::new();
+    for number in 1..=args.runs.get() {
+        progress.say(&format!("run {number} of {}: {} queries", args.runs, args.queries));
+        target.await_quiet().await?;
+        runs.push(measure(&target, args).await?);
+    }
+    let spread =
+        |figure: fn(&Run) -> f64| Spread::of(runs.iter().map(figure).collect()).context("no runs");
+    let report = Report {
+        machine,
+        database: target.facts.clone(),
+        queries: args.queries.get(),
+        sessions: args.sessions.get(),
+        query: QUERY,
+        bytes_per_query: spread(|run| run.bytes_per_query)?,
+        subscribe_seconds: spread(|run| run.subscribe_seconds)?,
+        runs,
+    };
+    let leftovers = target.leftovers();
+    target.finish().await?;
+    drop(progress);
+    match args.target.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", report.text(leftovers.as_deref())),
+    }
+    Ok(())
+}
+
+async fn prepare(target: &Target, queries: u32) -> anyhow::Result<()> {
+    let sql = format!(
+        "CREATE TABLE convoy_bench.notes (id int8 PRIMARY KEY, owner int4 NOT NULL, note text NOT NULL);
+         INSERT INTO convoy_bench.notes
+           SELECT n, n, repeat('x', 100 - length(row_to_json(bare)::text))
+           FROM generate_series(1, {queries}) n, LATERAL (SELECT n AS id, n AS owner, ''::text AS note) bare;
+         CREATE INDEX ON convoy_bench.notes (owner)"
+    );
+    let client = target.client();
+    client.batch_execute(&sql).await.context("could not make the tables")?;
+    client.batch_execute("VACUUM ANALYZE convoy_bench.notes").await?;
+    Ok(())
+}
+
+async fn measure(target: &Target, args: &MemoryArgs) -> anyhow::Result<Run> {
+    let serve = Serve::start(target.url_text()).await?;
+    let pid = serve.pid()?;
+    let before = settled(pid).await?;
+    let begun = Instant::now();
+    let subscribing = subscribe(serve.address(), args);
+    let streams = tokio::time::timeout(SUBSCRIBE_LIMIT, subscribing).await;
+    let limit = SUBSCRIBE_LIMIT.as_secs();
+    let streams = streams
+        .with_context(|| format!("subscribing took more than {limit} s"))
+        .flatten()
+        .with_context(|| format!("convoy serve said last:\n{}", serve.last_words()))?;
+    let subscribe_seconds = begun.elapsed().as_secs_f64();
+    let after = settled(pid).await?;
+    // The sessions are open until here.
+    drop(streams);
+    serve.stop().await?;
+    let grown = after.resident_bytes as f64 - before.resident_bytes as f64;
+    Ok(Run {
+        before_bytes: before.resident_bytes,
+        after_bytes: after.resident_bytes,
+        peak_bytes: after.peak_bytes,
+        subscribe_seconds,
+        bytes_per_query: grown / f64::from(args.queries.get()),
+    })
+}
+
+/// Opens all sessions at once and waits for every first answer.
+async fn subscribe(address: SocketAddr, args: &MemoryArgs) -> anyhow::Result<Vec<EventReader>> {
+    let mut sessions = tokio::task::JoinSet::new();
+    for owners in shares(args.queries.get(), args.sessions.get()) {
+        sessions.spawn(subscribe_session(address, owners));
+    }
+    let mut streams = Vec::new();
+    while let Some(session) = sessions.join_next().await {
+        streams.push(session??);
+    }
+    Ok(streams)
+}
+
+/// Spreads queries 1 to `queries` evenly.
+fn shares(queries: u32, sessions: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
+    let edge = move |session: u32| {
+        (u64::from(queries) * u64::from(session) / u64::from(sessions)) as u32 + 1
+    };
+    (0..sessions).map(move |session| edge(session)..edge(session + 1))
+}
+
+async fn subscribe_session(
+    address: SocketAddr,
+    owners: std::ops::Range<u32>,
+) -> anyhow::Result<EventReader> {
+    let mut missing = owners.len();
+    let subscribe: Vec<_> = owners
+        .map(|owner| serde_json::json!({"sub": owner.to_string(), "sql": QUERY, "params": [owner]}))
+        .collect();
+    let body = serde_json::json!({ "subscribe": subscribe }).to_string();
+    let mut reader = EventReader::new(http::open_stream(address, "/api/sync", Some(body)).await?);
+    while missing > 0 {
+        let event = reader.next().await?.context("a stream ended before its first answers")?;
+        match event.name.as_str() {
+            "transition" => missing = missing.saturating_sub(answered(&event.data)?),
+            "goodbye" => bail!("the server says goodbye: {}", event.data),
+            _ => {}
+        }
+    }
+    Ok(reader)
+}
+
+/// Counts the first answers in a transition.
+fn answered(data: &str) -> anyhow::Result<usize> {
+    let mut answers = 0;
+    for update in Transition::read(data)?.updates {
+        match update {
+            Update::Snapshot { value } if value.len() == 1 => answers += 1,
+            Update::Snapshot { value } => bail!("a result has {} rows, not one", value.len()),
+            Update::Error { error } => bail!("a subscription failed: {error}"),
+            other => bail!("a snapshot was expected, not {other:?}"),
+        }
+    }
+    Ok(answers)
+}
+
+/// Waits until a process' memory has stopped changing.
+async fn settled(pid: u32) -> anyhow::Result<Memory> {
+    let begun = Instant::now();
+    let (mut since, mut last) = (begun, process::memory(pid)?);
+    while since.elapsed() < SETTLED_FOR && begun.elapsed() < SETTLE_LIMIT {
+        // The kernel has no event for it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = process::memory(pid)?;
+        if now.resident_bytes.abs_diff(last.resident_bytes) > last.resident_bytes / 100 {
+            (since, last) = (Instant::now(), now);
+        }
+    }
+    process::memory(pid)
+}
+
+impl Report {
+    fn text(&self, leftovers: Option<&str>) -> String {
+        let mut lines = self.machine.lines();
+        lines.extend(self.database.lines());
+        let Report { queries, sessions, query, .. } = self;
+        lines.push((
+            "load",
+            format!("{queries} live queries of one template over {sessions} sessions: {query}"),
+        ));
+        lines.push(("", "one row each, 100 bytes as JSON".into()));
+        let mut out = head("convoy bench memory", &lines);
+        out.push('\n');
+        let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
+        let mut table = Table::new([
+            "",
+            "before MiB",
+            "after MiB",
+            "peak MiB",
+            "bytes a query",
+            "subscribed in s",
+        ]);
+        for (index, run) in self.runs.iter().enumerate() {
+            table.row([
+                format!("run {}", index + 1),
+                mib(run.before_bytes),
+                mib(run.after_bytes),
+                mib(run.peak_bytes),
+                number(run.bytes_per_query),
+                format!("{:.2}", run.subscribe_seconds),
+            ]);
+        }
+        let (bytes, seconds) = (self.bytes_per_query.median, self.subscribe_seconds.median);
+        let none = || String::from("");
+        table.row([
+            "median".into(),
+            none(),
+            none(),
+            none(),
+            number(bytes),
+            format!("{seconds:.2}"),
+        ]);
+        out.push_str(&table.render());
+        let verdict = |is_met| if is_met { "met" } else { "missed" };
+        // Writing to a String can't fail.
+        let _ = write!(
+            out,
+            "\ngoal {:.0} KiB a query: {} ({:.1} KiB); goal {SECONDS_MAX:.0} s to subscribe: {} ({seconds:.2} s)\n",
+            BYTES_MAX / 1024.0,
+            verdict(bytes <= BYTES_MAX),
+            bytes / 1024.0,
+            verdict(seconds <= SECONDS_MAX),
+        );
+        if self.machine.is_busy() {
+            let _ = writeln!(out, "the machine was busy: the time is no measure, the memory is");
+        }
+        if let Some(leftovers) = leftovers {
+            let _ = writeln!(out, "{leftovers}");
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_spread_evenly_and_none_is_left_out() {
+        let all: Vec<_> = shares(10_000, 10).collect();
+        assert_eq!((all.first(), all.last()), (Some(&(1..1_001)), Some(&(9_001..10_001))));
+        let uneven: Vec<u32> = shares(10, 3).flatten().collect();
+        assert_eq!(uneven, (1..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn only_first_answers_of_one_row_count() {
+        let snapshot = |rows: &str| {
+            format!(r#"{{"updates":[{{"sub":"1","type":"snapshot","value":[{rows}]}}]}}"#)
+        };
+        assert_eq!(answered(&snapshot(r#"{"id":1}"#)).expect("one row"), 1);
+        assert_eq!(answered(r#"{"updates":[]}"#).expect("a heartbeat"), 0);
+        assert!(answered(&snapshot("")).is_err());
+        assert!(
+            answered(r#"{"updates":[{"sub":"1","type":"error","final":true,"error":{}}]}"#)
+                .is_err()
+        );
+    }
+}
