@@ -71,9 +71,6 @@ impl<D: Database> Engine<D> {
             return;
         }
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if session.is_closed() {
-            return self.close_session(id);
-        }
         if session.stage.is_some() || !session.is_ready() {
             return;
         }

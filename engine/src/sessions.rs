@@ -97,14 +97,9 @@ impl Session {
         }
     }
 
-    /// Returns whether its outbox takes another transition.
+    /// Returns whether its outbox takes another transition. One that nobody reads does not, until it is resumed.
     pub fn is_ready(&self) -> bool {
         self.outbox_state == OutboxState::Ready
-    }
-
-    /// Returns whether nobody reads its outbox any more.
-    pub fn is_closed(&self) -> bool {
-        self.outbox_state == OutboxState::Closed
     }
 
     /// Notes that the outbox has room again.
