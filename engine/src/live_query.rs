@@ -100,7 +100,7 @@ pub(crate) struct LiveQuery {
     pub value_label: Lsn,
     /// When the newest transaction that changed the value committed.
     pub changed_at: Option<PgTimestamp>,
-    /// When the newest transaction that touched it committed.
+    /// When the newest transaction committed that touched it and is not yet in the value.
     pub touched_at: Option<PgTimestamp>,
     /// Reads that it is in and that have not answered.
     pub reads: Vec<ReadId>,
@@ -154,7 +154,8 @@ impl LiveQuery {
         let diff = Diff { columns: self.columns.clone(), ops, digest };
         self.version += 1;
         self.snapshot = None;
-        self.changed_at = self.touched_at;
+        // What no transaction made, as an analysis that failed, has no time.
+        self.changed_at = self.touched_at.take();
         self.history_bytes += diff.text_bytes();
         self.history.push_back(Shared::new(diff));
         while self.history_bytes > history_bytes_min.max(result_bytes) {
@@ -167,7 +168,7 @@ impl LiveQuery {
     pub fn replaced(&mut self) {
         self.version += 1;
         self.snapshot = None;
-        self.changed_at = self.touched_at;
+        self.changed_at = self.touched_at.take();
         self.forget_history();
     }
 
