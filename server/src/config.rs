@@ -21,9 +21,10 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:4500";
 #[command(name = "convoy", version, disable_help_subcommand = true)]
 #[command(after_help = "Every option has a variable, named after it: CONVOY_…, as its help says.")]
 pub struct Cli {
-    /// What to log: error, warn, info, debug, trace, or tracing's directives
-    #[arg(long, global = true, value_name = "FILTER", default_value = "info", env = "CONVOY_LOG")]
-    pub log: String,
+    /// What to log: error, warn, info, debug, trace, or tracing's directives; info, but warn in `demo`, which says itself
+    /// what there is to know
+    #[arg(long, global = true, value_name = "FILTER", env = "CONVOY_LOG")]
+    pub log: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -44,6 +45,17 @@ pub enum Command {
     Doctor(crate::commands::doctor::DoctorArgs),
     /// Runs the benchmarks
     Bench(crate::commands::bench::BenchArgs),
+}
+
+impl Cli {
+    /// Returns what to log.
+    pub fn log_filter(&self) -> &str {
+        match (&self.log, &self.command) {
+            (Some(filter), _) => filter,
+            (None, Command::Demo(_)) => "warn,tokio_postgres=error",
+            (None, _) => "info,tokio_postgres=warn",
+        }
+    }
 }
 
 /// Which database.
@@ -224,7 +236,12 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 pub(crate) fn postgres_search(pg_bin: Option<PathBuf>) -> Search {
     let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    Search { pg_bin, path: std::env::var_os("PATH"), cache_dir: cache.or_else(home), ..Search::default() }
+    Search {
+        pg_bin,
+        path: std::env::var_os("PATH"),
+        cache_dir: cache.or_else(home),
+        ..Search::default()
+    }
 }
 
 /// Returns what the environment says for parameters that the URL leaves open (PostgreSQL manual, 34.15).
