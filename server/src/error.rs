@@ -3,6 +3,7 @@
 use crate::project::ProjectError;
 use convoy_engine::QueryError;
 use convoy_postgres::PostgresError;
+use convoy_postgres::doctor::PreflightError;
 use convoy_postgres::launcher::LaunchError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +28,9 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// The database is not fit.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// There is no stream, and there will be none.
     #[error("no replication: {reason}")]
     Replication {

@@ -11,6 +11,7 @@ use crate::project::NamedQueries;
 use crate::sessions::{Sessions, expiry_interval};
 use crate::shutdown;
 use axum::Router;
+use convoy_postgres::doctor::{PreflightError, preflight};
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase};
 use convoy_replication::{ReplicationConfig, SlotChoice};
 use convoy_types::DatabaseUrl;
@@ -21,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 use tracing::{info, warn};
 
 /// How long a start may go without the database before it counts as failed.
@@ -72,8 +73,14 @@ impl Server {
         let system = |doing: &'static str| move |source| ServerError::System { doing, source };
         let address = listener.local_addr().map_err(system("asking for the address"))?;
 
-        let queue = EventQueue::new(args.refresh_lag);
+        let deadline = tokio::time::Instant::now() + START_MAX;
         let session = args.database.session();
+        match timeout_at(deadline, preflight(&url, &session)).await {
+            Ok(checked) => checked?,
+            Err(_) => return Err(PreflightError::Timeout { limit: START_MAX }.into()),
+        }
+
+        let queue = EventQueue::new(args.refresh_lag);
         let database_options = DatabaseOptions {
             ad_hoc_url,
             session: session.clone(),
@@ -138,7 +145,7 @@ impl Server {
         let replication = tokio::spawn(replication.run());
         let server =
             Server { app, address, tasks, stop_http, stop_replication, http, replication, engine };
-        if let Err(error) = wait_for_start(started).await {
+        if let Err(error) = wait_for_start(started, deadline).await {
             server.stop().await;
             return Err(error);
         }
@@ -199,13 +206,16 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
 }
 
 /// Waits until the stream runs or waits for others, or until it is clear that it won't.
-async fn wait_for_start(mut started: watch::Receiver<Started>) -> Result<(), ServerError> {
+async fn wait_for_start(
+    mut started: watch::Receiver<Started>,
+    deadline: tokio::time::Instant,
+) -> Result<(), ServerError> {
     let is_decided = |state: &Started| match state {
         Started::Streaming | Started::Waiting(_) | Started::Failed(_) => true,
         Started::NotYet | Started::Retrying(_) => false,
     };
     // Where the time runs out, what it was then is the word.
-    let _ = timeout(START_MAX, started.wait_for(is_decided)).await;
+    let _ = timeout_at(deadline, started.wait_for(is_decided)).await;
     let state = started.borrow().clone();
     match state {
         Started::Streaming => Ok(()),

@@ -9,7 +9,8 @@ use crate::protocol::{arguments_by_name, read_args};
 use clap::Args;
 use convoy_engine::analyse::analyse;
 use convoy_engine::{
-    CastId, CastRequest, Database, Event, Plan, Publication, QueryTemplate, Statement, TableFacts, TableKind,
+    CastId, CastRequest, Database, Event, Plan, Publication, QueryTemplate, Statement, TableFacts,
+    TableKind,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, PublishMode};
 use convoy_query_index::{FieldId, SlotId};
@@ -73,7 +74,8 @@ fn statement(args: &ExplainArgs) -> Result<Arc<Statement>, ServerError> {
     let query = args.query.trim();
     if query.contains(char::is_whitespace) {
         if args.args.is_some() {
-            let message = "arguments go with a query's name; SQL is explained for any of its parameters";
+            let message =
+                "arguments go with a query's name; SQL is explained for any of its parameters";
             return Err(ServerError::Misused(message.to_owned()));
         }
         return Ok(Arc::new(Statement::ad_hoc(query)?));
@@ -115,7 +117,9 @@ struct PredicateView {
 
 fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
     let name_of = |table: Option<&Arc<TableFacts>>, field: FieldId| match table {
-        Some(table) if usize::from(field.0) < table.columns.len() => table.column(field).name.clone(),
+        Some(table) if usize::from(field.0) < table.columns.len() => {
+            table.column(field).name.clone()
+        }
         _ => format!("column {}", field.0),
     };
     let slot_name = |slot: SlotId| match template.slots.get(usize::from(slot.0)) {
@@ -130,7 +134,8 @@ fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
             .map(|field| name_of(table, field))
             .collect();
         PredicateView {
-            table: table.map_or_else(|| predicate.relation.0.to_string(), |table| table.qualified_name()),
+            table: table
+                .map_or_else(|| predicate.relation.0.to_string(), |table| table.qualified_name()),
             condition: predicate.condition.describe(&|field| name_of(table, field), &slot_name),
             columns,
         }
@@ -156,19 +161,30 @@ fn publication(table: &TableFacts) -> &'static str {
 
 fn as_text(template: &QueryTemplate) -> String {
     let mut rows: Vec<Vec<(String, Tone)>> = Vec::new();
-    let mut row = |label: &str, text: String| rows.push(vec![(label.to_owned(), Tone::Quiet), (text, Tone::Plain)]);
+    let mut row = |label: &str, text: String| {
+        rows.push(vec![(label.to_owned(), Tone::Quiet), (text, Tone::Plain)])
+    };
     row("plan", plan_word(template).to_owned());
     for (position, column) in template.columns.iter().enumerate() {
-        row(if position == 0 { "columns" } else { "" }, format!("{} {}", column.name, column.type_name));
+        row(
+            if position == 0 { "columns" } else { "" },
+            format!("{} {}", column.name, column.type_name),
+        );
     }
     for (position, table) in template.tables.iter().enumerate() {
-        row(if position == 0 { "tables" } else { "" }, format!("{}: {}", table.qualified_name(), publication(table)));
+        row(
+            if position == 0 { "tables" } else { "" },
+            format!("{}: {}", table.qualified_name(), publication(table)),
+        );
     }
     for (position, predicate) in predicates(template).into_iter().enumerate() {
         let label = if position == 0 { "touched by" } else { "" };
         let mut text = format!("{} where {}", predicate.table, predicate.condition);
         if !predicate.columns.is_empty() {
-            text.push_str(&format!("; an update counts if it changes {}", predicate.columns.join(", ")));
+            text.push_str(&format!(
+                "; an update counts if it changes {}",
+                predicate.columns.join(", ")
+            ));
         }
         row(label, text);
     }
@@ -184,9 +200,7 @@ fn as_text(template: &QueryTemplate) -> String {
 }
 
 fn as_json(template: &QueryTemplate) -> serde_json::Value {
-    let predicate = |predicate: PredicateView| {
-        json!({ "table": predicate.table, "condition": predicate.condition, "columns": predicate.columns })
-    };
+    let predicate = |predicate: PredicateView| json!({ "table": predicate.table, "condition": predicate.condition, "columns": predicate.columns });
     json!({
         "plan": plan_word(template),
         "columns": template.columns.iter().map(|column| json!({ "name": column.name, "type": column.type_name })).collect::<Vec<_>>(),

@@ -14,8 +14,8 @@ use crate::shutdown;
 use axum::Router;
 use clap::{Args, Parser};
 use convoy_engine::{
-    Argument, DiffOp, Event, Outbox, OutboxState, QueryReference, Statement, StatementFacts, Transition, UpdateKind,
-    argument_text,
+    Argument, DiffOp, Event, Outbox, OutboxState, QueryReference, Statement, StatementFacts,
+    Transition, UpdateKind, argument_text,
 };
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase, PublishMode};
 use convoy_types::{PgType, write_json};
@@ -74,7 +74,9 @@ pub(super) fn find(queries: &NamedQueries, name: &str) -> Result<Arc<Statement>,
     queries.get(name).cloned().ok_or_else(|| {
         let hint = match nearest(name, queries.names()) {
             Some(nearest) => format!("did you mean {nearest}?"),
-            None if queries.is_empty() => "the project has none: --project says where it is".to_owned(),
+            None if queries.is_empty() => {
+                "the project has none: --project says where it is".to_owned()
+            }
             None => format!("there are {}", queries.names().collect::<Vec<_>>().join(", ")),
         };
         ServerError::Misused(format!("no query is named {name}: {hint}"))
@@ -85,24 +87,33 @@ fn misused(error: ApiError) -> ServerError {
     ServerError::Misused(error.message)
 }
 
-async fn once(args: &QueryArgs, statement: &Statement, values: &[Option<Argument>]) -> Result<(), ServerError> {
+async fn once(
+    args: &QueryArgs,
+    statement: &Statement,
+    values: &[Option<Argument>],
+) -> Result<(), ServerError> {
     let url = args.database.url()?;
     let options = DatabaseOptions {
         session: args.database.session(),
         publish: PublishMode::Foresee,
         ..DatabaseOptions::new(url.clone())
     };
-    let facts = PostgresDatabase::new(options, Handle::current(), Arc::new(|_| {})).facts(statement).await?;
+    let facts = PostgresDatabase::new(options, Handle::current(), Arc::new(|_| {}))
+        .facts(statement)
+        .await?;
     let pool = Pool::new(url, args.database.session(), 1, Duration::from_secs(10));
     let mut lease = pool.get().await?;
     lease.mark_used();
     let client = lease.client();
     client.batch_execute("BEGIN TRANSACTION READ ONLY").await?;
     client.batch_execute(&prepare_sql(statement, &facts)).await.map_err(say)?;
-    let answer = client.simple_query(&execute_sql(statement, &facts, values)?).await.map_err(say)?;
+    let answer =
+        client.simple_query(&execute_sql(statement, &facts, values)?).await.map_err(say)?;
     let rows: Vec<_> = answer
         .iter()
-        .filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None })
+        .filter_map(
+            |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None },
+        )
         .collect();
     let texts = |row: &tokio_postgres::SimpleQueryRow| -> Vec<Option<String>> {
         (0..facts.columns.len()).map(|column| row.get(column).map(str::to_owned)).collect()
@@ -123,7 +134,10 @@ async fn once(args: &QueryArgs, statement: &Statement, values: &[Option<Argument
     }));
     print(&table(&lines));
     let count = rows.len();
-    print(&format!("{count} {}; --live stays and prints what changes\n", if count == 1 { "row" } else { "rows" }));
+    print(&format!(
+        "{count} {}; --live stays and prints what changes\n",
+        if count == 1 { "row" } else { "rows" }
+    ));
     Ok(())
 }
 
@@ -158,13 +172,15 @@ fn execute_sql(
             },
             // The project's own words, as its file has them.
             None => {
-                let declared = statement.params.get(position).and_then(|param| param.default.clone());
+                let declared =
+                    statement.params.get(position).and_then(|param| param.default.clone());
                 declared.unwrap_or_else(|| "NULL".to_owned())
             }
         };
         arguments.push(argument);
     }
-    let arguments = if arguments.is_empty() { String::new() } else { format!("({})", arguments.join(", ")) };
+    let arguments =
+        if arguments.is_empty() { String::new() } else { format!("({})", arguments.join(", ")) };
     Ok(format!("EXECUTE convoy_query{arguments}"))
 }
 
@@ -209,7 +225,11 @@ impl Outbox for PrintOutbox {
     }
 }
 
-async fn live(args: QueryArgs, statement: Arc<Statement>, values: Vec<Option<Argument>>) -> Result<(), ServerError> {
+async fn live(
+    args: QueryArgs,
+    statement: Arc<Statement>,
+    values: Vec<Option<Argument>>,
+) -> Result<(), ServerError> {
     let system = |doing: &'static str| move |source| ServerError::System { doing, source };
     let stopping = shutdown::listen().map_err(system("listening for signals"))?;
     let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
@@ -274,14 +294,17 @@ fn serve_defaults() -> ServeArgs {
 fn wire_line(transition: &Transition) -> String {
     let mut chunks = Vec::new();
     let (lsn, at) = (transition.lsn, transition.committed_at);
-    let mut writer = TransitionWriter::begin(&mut chunks, Numbers::Number, "0", lsn, at, &transition.reflects);
+    let mut writer =
+        TransitionWriter::begin(&mut chunks, Numbers::Number, "0", lsn, at, &transition.reflects);
     for update in &transition.updates {
         match &update.kind {
             UpdateKind::Snapshot(snapshot) => writer.snapshot(&update.sub, snapshot),
             UpdateKind::Diffs(diffs) => writer.diffs(&update.sub, diffs),
             UpdateKind::Unchanged => writer.unchanged(&update.sub),
             UpdateKind::Stale(lsn) => writer.stale(&update.sub, *lsn),
-            UpdateKind::Error { last, error } => writer.error(&update.sub, *last, &error.clone().into()),
+            UpdateKind::Error { last, error } => {
+                writer.error(&update.sub, *last, &error.clone().into())
+            }
         }
     }
     writer.end();
@@ -294,7 +317,8 @@ fn readable(transition: &Transition) -> String {
     use std::fmt::Write;
     let mut out = String::new();
     for update in &transition.updates {
-        let when = transition.committed_at.map(|at| format!(", committed {at}")).unwrap_or_default();
+        let when =
+            transition.committed_at.map(|at| format!(", committed {at}")).unwrap_or_default();
         match &update.kind {
             UpdateKind::Snapshot(snapshot) => {
                 let rows = &snapshot.value.rows;

@@ -92,7 +92,9 @@ impl OpeningRequest {
             None | Some(Value::Null) => None,
             Some(Value::String(token)) => Some(token),
             Some(_) => {
-                return Err(ApiError::invalid("\"resume\" must be a token: the id of a transition"));
+                return Err(ApiError::invalid(
+                    "\"resume\" must be a token: the id of a transition",
+                ));
             }
         };
         nothing_else(envelope, "subscribe, resume, have")?;

@@ -1,0 +1,8 @@
+//! The server as its clients see it: over HTTP, against a real Postgres.
+
+mod client;
+mod guard;
+mod one_shot;
+mod stream;
+mod support;
+mod sync;

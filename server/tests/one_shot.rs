@@ -1,0 +1,127 @@
+//! Queries that run once, and what is wrong with some.
+
+use crate::client::{ask, get, post};
+use crate::support::Fixture;
+use serde_json::json;
+
+#[tokio::test]
+async fn named_queries_run_once() {
+    let fixture = Fixture::start("one_shot_named", &[]).await;
+    let at = fixture.address;
+    let answer = post(at, "/api/query/orders.byTenant", r#"{"tenant":7}"#).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.json()["value"], json!([{"id": 1, "status": "open", "total": 1.50}]));
+    assert!(answer.body.contains("\"total\":1.50"), "every digit is kept: {}", answer.body);
+    assert!(answer.json()["lsn"].as_str().is_some_and(|lsn| lsn.contains('/')));
+    let answer =
+        post(at, "/api/query/orders.byTenant?numbers=string", r#"{"tenant":"7","status":"paid"}"#)
+            .await;
+    assert_eq!(answer.json()["value"], json!([{"id": "2", "status": "paid", "total": "2"}]));
+    // An empty body is no arguments.
+    let answer = post(at, "/api/query/all", "").await;
+    assert_eq!(answer.json()["value"].as_array().map(Vec::len), Some(3), "{}", answer.body);
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said() {
+    let fixture = Fixture::start("one_shot_wrong", &[]).await;
+    let at = fixture.address;
+    let check =
+        async |method: &str, path: &str, body: &str, status: u16, code: &str, hint: &str| {
+            let answer = ask(at, method, path, &[], body).await;
+            assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.body);
+            assert_eq!(answer.code(), code, "{path} {body}");
+            assert!(answer.body.contains(hint), "{path} {body}: {}", answer.body);
+        };
+    check("POST", "/api/query/orders.byTenant", "{}", 400, "INVALID_ARGS", "tenant").await;
+    check(
+        "POST",
+        "/api/query/orders.byTenant",
+        r#"{"tennant":1}"#,
+        400,
+        "INVALID_ARGS",
+        "\\\"tenant\\\"",
+    )
+    .await;
+    check("POST", "/api/query/orders.byTenant", r#"{"tenant":"x"}"#, 400, "INVALID_ARGS", "").await;
+    check("POST", "/api/query/orders.byTenant", "[", 400, "INVALID_ARGS", "JSON").await;
+    check("POST", "/api/query/orders.bytenant", "{}", 404, "NOT_FOUND", "orders.byTenant").await;
+    check("GET", "/api/query/nothing", "", 404, "NOT_FOUND", "").await;
+    check("POST", "/api/sql", r#"{"sql":"select 1 as a"}"#, 403, "FORBIDDEN", "--allow-sql").await;
+    check("GET", "/nothing/here", "", 404, "NOT_FOUND", "").await;
+    check("POST", "/api/mutation/orders.pay", "{}", 404, "NOT_FOUND", "").await;
+    check("DELETE", "/api/sql", "", 405, "METHOD_NOT_ALLOWED", "").await;
+    check("POST", "/api/sync/0123", "{}", 404, "NOT_FOUND", "").await;
+    let long = format!("{{\"tenant\":\"{}\"}}", "7".repeat(70_000));
+    check(
+        "POST",
+        "/api/query/orders.byTenant",
+        &long,
+        413,
+        "PAYLOAD_TOO_LARGE",
+        "--args-bytes-max",
+    )
+    .await;
+    let longer = " ".repeat((1 << 20) + 1);
+    check("POST", "/api/sync", &longer, 413, "PAYLOAD_TOO_LARGE", "--body-bytes-max").await;
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn ad_hoc_sql_runs_where_it_is_allowed() {
+    let fixture = Fixture::start("one_shot_sql", &["--allow-sql"]).await;
+    let at = fixture.address;
+    let ok = post(
+        at,
+        "/api/sql",
+        r#"{"sql":"select id from orders where tenant = $1 order by id","params":[8]}"#,
+    )
+    .await;
+    assert_eq!(ok.json()["value"], json!([{"id": 3}]), "{}", ok.body);
+    for (sql, hint) in [
+        ("delete from orders", "delete"),
+        ("select pg_sleep(1) as a from orders", "pg_sleep"),
+        ("select nope from orders", "nope"),
+        ("select id, id from orders", "id"),
+        ("select 1 as a; select 2 as b", "several"),
+    ] {
+        let answer = post(at, "/api/sql", &json!({ "sql": sql }).to_string()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (400, "INVALID_ARGS"),
+            "{sql}: {}",
+            answer.body
+        );
+        assert!(answer.body.contains(hint), "{sql}: {}", answer.body);
+    }
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn the_server_tells_of_itself() {
+    let fixture = Fixture::start("one_shot_status", &[]).await;
+    let at = fixture.address;
+    assert_eq!(get(at, "/healthz").await.status, 200);
+    let status = get(at, "/api/status").await.json();
+    assert_eq!(status["replication"]["state"], "streaming", "{status}");
+    assert!(status["lag_bytes"].is_u64() && status["lag_seconds"].is_number(), "{status}");
+    assert_eq!(get(at, "/api/queries").await.json()["queries"], json!([]));
+    assert_eq!(get(at, "/api/queries/77/why").await.status, 404);
+    let metrics = get(at, "/metrics").await.body;
+    assert!(
+        metrics.contains("convoy_replication_lag_bytes") && metrics.ends_with("# EOF\n"),
+        "{metrics}"
+    );
+    let page = get(at, "/").await;
+    assert!(
+        page.headers["content-security-policy"]
+            .to_str()
+            .is_ok_and(|policy| policy.contains("default-src 'none'"))
+    );
+    assert_eq!(
+        get(at, "/assets/status.js").await.headers["content-type"],
+        "text/javascript; charset=utf-8"
+    );
+    fixture.server.stop().await;
+}

@@ -1,0 +1,98 @@
+//! A server of a test's own, on a database of its own.
+
+use axum::Router;
+use clap::Parser;
+use convoy_postgres::testing;
+use convoy_server::app::FrontPage;
+use convoy_server::config::{Cli, Command, ServeArgs};
+use convoy_server::project::NamedQueries;
+use convoy_server::serve::{ServeOptions, Server, bind};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// A server, its database, and a connection to write with.
+pub struct Fixture {
+    pub server: Server,
+    pub address: SocketAddr,
+    pub writer: tokio_postgres::Client,
+    _project: tempfile::TempDir,
+}
+
+/// What the tests' project has.
+const FILES: [(&str, &str); 2] = [
+    (
+        "queries/orders/byTenant.sql",
+        "-- @param tenant int4\n-- @param status text = 'open'\n\
+         select id, status, total from orders where tenant = $1 and status = $2 order by id",
+    ),
+    ("queries/all.sql", "select id, status from orders order by id"),
+];
+
+/// Reads flags as `convoy serve` does.
+pub fn serve_args(flags: &[&str]) -> ServeArgs {
+    let all =
+        ["convoy", "serve", "--listen", "127.0.0.1:0"].into_iter().chain(flags.iter().copied());
+    match Cli::parse_from(all).command {
+        Command::Serve(args) => *args,
+        other => panic!("serve was asked for, not {other:?}"),
+    }
+}
+
+fn write_project(folder: &Path) {
+    for (path, text) in FILES {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        std::fs::write(path, text).expect("a file");
+    }
+}
+
+impl Fixture {
+    /// Starts a server with three orders in its database.
+    pub async fn start(name: &str, flags: &[&str]) -> Fixture {
+        let url = testing::shared().await.database(name).await;
+        let writer = connect(&url).await;
+        writer
+            .batch_execute(
+                "create table orders (id int8 primary key, tenant int4 not null, status text not null, total numeric);
+                 insert into orders values (1, 7, 'open', 1.50), (2, 7, 'paid', 2), (3, 8, 'open', null)",
+            )
+            .await
+            .expect("a table");
+        let project = tempfile::tempdir().expect("a folder");
+        write_project(project.path());
+        let args = serve_args(flags);
+        let listener = bind(args.listen).await.expect("a port");
+        let options = ServeOptions {
+            args,
+            url: url.parse().expect("a URL"),
+            ad_hoc_url: None,
+            queries: NamedQueries::load(project.path()).expect("a project"),
+            front_page: FrontPage::Status,
+            loopback_origins: false,
+            extra: Router::new(),
+        };
+        let server = Server::start(listener, options).await.expect("a server");
+        Fixture { address: server.address(), server, writer, _project: project }
+    }
+
+    /// Writes, and returns a position that includes it.
+    pub async fn write(&self, sql: &str) -> String {
+        self.writer.batch_execute(sql).await.expect("a write");
+        let row = self
+            .writer
+            .query_one("select pg_current_wal_insert_lsn()::text", &[])
+            .await
+            .expect("a position");
+        row.get(0)
+    }
+}
+
+async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a connection");
+    tokio::spawn(async move {
+        // The test's end is the connection's end.
+        let _ = connection.await;
+    });
+    client
+}

@@ -1,0 +1,155 @@
+//! Streams of many subscriptions.
+
+use crate::client::{EventStream, StreamEvent, post};
+use crate::support::Fixture;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Reads transitions until each of these has an update; returns the last update of each.
+async fn updates_of(stream: &mut EventStream, subs: &[&str]) -> BTreeMap<String, Value> {
+    let mut seen = BTreeMap::new();
+    while !subs.iter().all(|sub| seen.contains_key(*sub)) {
+        let StreamEvent { data, .. } = stream.transition().await;
+        for update in data["updates"].as_array().expect("updates") {
+            seen.insert(update["sub"].as_str().expect("a sub").to_owned(), update.clone());
+        }
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_session_subscribes_and_unsubscribes() {
+    let fixture = Fixture::start("sync_session", &["--allow-sql"]).await;
+    let at = fixture.address;
+    let body = json!({"subscribe": [
+        {"sub": "a", "query": "all"},
+        {"sub": "bad", "query": "al"},
+        {"sub": "worse", "sql": "select nope from orders"},
+    ]});
+    let mut stream = EventStream::open(at, "POST", "/api/sync", &[], &body.to_string()).await;
+    let hello = stream.expect("hello").await.data;
+    let path = format!("/api/sync/{}", hello["session"].as_str().expect("a session"));
+    let seen = updates_of(&mut stream, &["a", "bad", "worse"]).await;
+    assert_eq!(seen["a"]["type"], "snapshot");
+    for sub in ["bad", "worse"] {
+        assert_eq!(
+            (&seen[sub]["type"], &seen[sub]["final"]),
+            (&json!("error"), &json!(true)),
+            "{seen:?}"
+        );
+    }
+    assert_eq!(seen["bad"]["error"]["code"], "NOT_FOUND");
+    assert_eq!(seen["worse"]["error"]["code"], "INVALID_ARGS");
+
+    // What is malformed is refused whole.
+    for envelope in [
+        r#"{"subscribe":[{"sub":"b","query":"all"},{"sub":"a","query":"all"}]}"#,
+        r#"{"subscribe":[{"sub":"b","query":"all"},{"query":"all"}]}"#,
+        r#"{"subscribe":[{"sub":"b","query":"all"}],"await":"nowhere"}"#,
+        r#"{"subscribe":[{"sub":"b","query":"all"}],"unsubscribe":7}"#,
+        "[]",
+    ] {
+        let answer = post(at, &path, envelope).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (400, "INVALID_ARGS"),
+            "{envelope}"
+        );
+    }
+    // So `b` is still free, and a digest spares the rest.
+    let digest = &seen["a"]["digest"];
+    let request = json!({"subscribe": [{"sub": "b", "query": "all"}], "have": {"b": digest}});
+    assert_eq!(post(at, &path, &request.to_string()).await.status, 202);
+    assert_eq!(
+        updates_of(&mut stream, &["b"]).await["b"],
+        json!({"sub": "b", "type": "unchanged"})
+    );
+
+    // After the 202 nothing names it.
+    assert_eq!(post(at, &path, r#"{"unsubscribe":["a","never"]}"#).await.status, 202);
+    let lsn = fixture.write("insert into orders values (9, 9, 'open', 9)").await;
+    assert_eq!(post(at, &path, &json!({"await": lsn}).to_string()).await.status, 202);
+    let seen = updates_of(&mut stream, &["b"]).await;
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["b"]);
+    let answer = post(at, &path, r#"{"subscribe":[{"sub":"a","query":"all"}]}"#).await;
+    assert_eq!(answer.code(), "INVALID_ARGS", "a name is used once");
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn an_awaited_position_comes_by_itself() {
+    let fixture = Fixture::start("sync_await", &[]).await;
+    let at = fixture.address;
+    let mut stream = EventStream::open(at, "GET", "/api/sync", &[], "").await;
+    let hello = stream.expect("hello").await.data;
+    let path = format!("/api/sync/{}", hello["session"].as_str().expect("a session"));
+    let lsn = fixture.write("create table unseen (id int4); insert into unseen values (1)").await;
+    assert_eq!(post(at, &path, &json!({"await": lsn}).to_string()).await.status, 202);
+    let number = |lsn: &str| lsn.parse::<convoy_types::Lsn>().expect("an LSN");
+    loop {
+        let transition = stream.expect("transition").await.data;
+        assert_eq!(transition["updates"], json!([]));
+        if number(transition["lsn"].as_str().expect("an LSN")) >= number(&lsn) {
+            break;
+        }
+    }
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn the_newest_stream_wins() {
+    let fixture = Fixture::start("sync_newest", &[]).await;
+    let at = fixture.address;
+    let body = r#"{"subscribe":[{"sub":"a","query":"all"},{"sub":"bad","query":"nothing"}]}"#;
+    let mut older = EventStream::open(at, "POST", "/api/sync", &[], body).await;
+    older.expect("hello").await;
+    let mut token = None;
+    let mut missing = vec!["a", "bad"];
+    while !missing.is_empty() {
+        let event = older.transition().await;
+        // The token of the first of them: what came after it may be lost.
+        token = token.or(event.id);
+        for update in event.data["updates"].as_array().expect("updates") {
+            missing.retain(|sub| update["sub"] != *sub);
+        }
+    }
+    let resume =
+        json!({"resume": token.expect("a token"), "subscribe": [{"sub": "a", "query": "all"}]});
+    let mut newer = EventStream::open(at, "POST", "/api/sync", &[], &resume.to_string()).await;
+    assert_eq!(newer.expect("hello").await.data["resumed"], json!(true));
+    let goodbye = older.next().await.expect("a goodbye");
+    assert_eq!((goodbye.name.as_str(), &goodbye.data["code"]), ("goodbye", &json!("SUPERSEDED")));
+    assert_eq!(goodbye.data["retry_ms"], json!(null));
+    assert_eq!(older.next().await, None);
+    let seen = updates_of(&mut newer, &["a"]).await;
+    assert!(matches!(seen["a"]["type"].as_str(), Some("snapshot" | "unchanged")), "{seen:?}");
+
+    // A token that nobody knows is no fault: a new session.
+    let mut fresh = EventStream::open(at, "POST", "/api/sync", &[], r#"{"resume":"0-1"}"#).await;
+    assert_eq!(fresh.expect("hello").await.data["resumed"], json!(false));
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn limits_hold() {
+    let flags = ["--subscriptions-max", "2", "--sessions-max", "1"];
+    let fixture = Fixture::start("sync_limits", &flags).await;
+    let at = fixture.address;
+    let mut stream = EventStream::open(at, "GET", "/api/sync", &[], "").await;
+    let hello = stream.expect("hello").await.data;
+    let path = format!("/api/sync/{}", hello["session"].as_str().expect("a session"));
+    let subscribe = |subs: &[&str]| {
+        let entries: Vec<_> = subs.iter().map(|sub| json!({"sub": sub, "query": "all"})).collect();
+        json!({ "subscribe": entries }).to_string()
+    };
+    let answer = post(at, &path, &subscribe(&["a", "b", "c"])).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "LIMIT_EXCEEDED"));
+    assert_eq!(post(at, &path, &subscribe(&["a", "b"])).await.status, 202);
+    // An event source gives up for good on a 429.
+    let mut second = EventStream::open(at, "GET", "/api/sync", &[], "").await;
+    assert_eq!(second.status, 200);
+    let goodbye = second.expect("goodbye").await.data;
+    assert_eq!(goodbye["code"], "LIMIT_EXCEEDED");
+    assert!(goodbye["retry_ms"].is_u64());
+    fixture.server.stop().await;
+}
