@@ -8,6 +8,7 @@ use crate::catalog;
 use crate::collation::Collations;
 use crate::describe;
 use crate::error::PostgresError;
+use crate::lock_script::LockScripts;
 use crate::pool::Pool;
 use crate::publication::{PublishMode, Publisher};
 use crate::read::{self, Read, ReadContext};
@@ -26,8 +27,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Connections for what must never wait behind reads: flushes, probes, the watch, publications.
-const CONTROL_CONNECTIONS: usize = 4;
+/// Connections for what must never wait behind reads: flushes, probes, the watch.
+const CONTROL_CONNECTIONS: usize = 3;
+/// Connections for publishing tables, which may wait long for others' transactions.
+const PUBLISH_CONNECTIONS: usize = 3;
 
 /// Where events go. Must not block for long: it is called on the runtime's threads.
 pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
@@ -113,12 +116,17 @@ impl PostgresDatabase {
             Pool::new(url, session, connections_max, options.connection_wait_max)
         };
         let control = pool(options.url.clone(), CONTROL_CONNECTIONS);
-        let publisher = Publisher::new(control.clone(), options.publish, options.publish_wait_max);
+        let publisher = Publisher::new(
+            pool(options.url.clone(), PUBLISH_CONNECTIONS),
+            options.publish,
+            options.publish_wait_max,
+        );
         let connections_max = options.connections_max.max(1);
         let context = ReadContext {
             main: pool(options.url.clone(), connections_max),
             ad_hoc: options.ad_hoc_url.clone().map(|url| pool(url, connections_max)),
             watched: Watched::default(),
+            lock_scripts: LockScripts::default(),
             helpers_max: options.helpers_max,
             helper_after: options.helper_after,
             export_snapshots: options.export_snapshots,
@@ -351,11 +359,11 @@ impl Shared {
         }
     }
 
-    /// Says that tables are no longer what they were; publishes them anew first, since one that lost its identity
-    /// must not stay where its updates are published (P1).
+    /// Says that tables are no longer what they were.
     fn tell_changed(&self, changed: Vec<RelationId>) {
         if !changed.is_empty() {
             self.publisher.forget(&changed);
+            self.context.lock_scripts.forget();
             tracing::info!(?changed, "tables have changed in the catalog");
             (self.sink)(Event::CatalogChanged(changed));
         }
@@ -385,10 +393,8 @@ impl Shared {
         let shown = watch::fingerprints(lease.client(), &tables).await?;
         let changed = watched.observe(look, &shown);
         if !changed.is_empty() {
-            self.publisher.forget(&changed);
-            let trees = catalog::trees(lease.client(), &changed).await?;
             drop(lease);
-            if let Err(error) = self.publisher.publish(&trees).await {
+            if let Err(error) = self.publisher.adjust(&changed).await {
                 tracing::warn!(%error, "could not bring the publications up to date");
             }
             self.tell_changed(changed);

@@ -14,6 +14,7 @@ pub mod doctor;
 mod error;
 mod functions;
 pub mod launcher;
+mod lock_script;
 mod names;
 mod pool;
 mod publication;

@@ -173,20 +173,46 @@ impl Publisher {
             .collect();
         if self.mode == PublishMode::Add && !wanted.is_empty() {
             let lease = self.pool.get().await.map_err(QueryError::from)?;
-            // A partition is judged with the whole that it is part of.
-            let roots = partition_roots(lease.client(), &wanted).await?;
-            let trees = catalog::trees(lease.client(), &roots).await?;
-            let memberships: BTreeMap<RelationId, Membership> =
-                trees.values().flat_map(memberships).collect();
-            let writers = {
-                let _changing = self.changing.lock().await;
-                self.change(lease.client(), &memberships).await?
-            };
+            let writers = self.bring_up_to_date(lease.client(), &wanted).await?;
             self.wait_for(lease.client(), writers).await?;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(foreseen.iter().map(|(&id, &publication)| (id, publication)));
         Ok(foreseen)
+    }
+
+    /// Brings the publications to what they should be for tables whose catalogue entries have changed, without
+    /// waiting for anybody: whoever describes them again waits.
+    pub(crate) async fn adjust(&self, tables: &[RelationId]) -> Result<(), QueryError> {
+        self.forget(tables);
+        if self.mode == PublishMode::Foresee {
+            return Ok(());
+        }
+        let lease = self.pool.get().await.map_err(QueryError::from)?;
+        let trees = catalog::trees(lease.client(), tables).await?;
+        let wanted: Vec<RelationId> = trees
+            .iter()
+            .filter(|(_, tree)| foreseen(tree) != Publication::None)
+            .map(|(&id, _)| id)
+            .collect();
+        if !wanted.is_empty() {
+            self.bring_up_to_date(lease.client(), &wanted).await?;
+        }
+        Ok(())
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        client: &Client,
+        wanted: &[RelationId],
+    ) -> Result<Vec<Writer>, QueryError> {
+        // A partition is judged with the whole that it is part of.
+        let roots = partition_roots(client, wanted).await?;
+        let _changing = self.changing.lock().await;
+        let trees = catalog::trees(client, &roots).await?;
+        let memberships: BTreeMap<RelationId, Membership> =
+            trees.values().flat_map(memberships).collect();
+        self.change(client, &memberships).await
     }
 
     /// Brings the publications to what they should be, and returns the transactions that must end before what was
@@ -296,14 +322,22 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes our publications where they are missing. They must be there before the slot is (P1).
+    /// Makes our publications where they are missing, with the tables that were published before. They must be there
+    /// before the slot is (P1).
     pub(crate) async fn create(&self) -> Result<(), QueryError> {
         if self.mode == PublishMode::Foresee {
             return Ok(());
         }
-        let lease = self.pool.get().await.map_err(QueryError::from)?;
-        let _changing = self.changing.lock().await;
-        create_publications(lease.client()).await
+        {
+            let lease = self.pool.get().await.map_err(QueryError::from)?;
+            let _changing = self.changing.lock().await;
+            create_publications(lease.client()).await?;
+        }
+        let known: Vec<RelationId> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.keys().copied().collect()
+        };
+        if known.is_empty() { Ok(()) } else { self.adjust(&known).await }
     }
 }
 

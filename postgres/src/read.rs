@@ -5,8 +5,9 @@
 //! is slow, helpers on other connections import its snapshot and take the rest (`worker`).
 
 use crate::error::{PostgresError, query_error};
+use crate::lock_script::{LockScript, LockScripts};
 use crate::pool::{Lease, Pool};
-use crate::watch::{self, Watched};
+use crate::watch::{self, Look, Watched};
 use crate::worker::{Jobs, Worker};
 use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadingRole, Snapshot, TextRow};
 use convoy_query_index::QueryId;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// The statement that takes the snapshot; its parts are evaluated in order, the position after the snapshot.
 const SNAPSHOT_SQL: &str = "\
@@ -27,13 +28,6 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
             ELSE pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END,
        pg_catalog.current_setting('synchronous_standby_names')";
-
-/// The names of tables, asked before the transaction begins.
-const NAMES_SQL: &str = "\
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
-       pg_catalog.has_table_privilege(c.oid, 'SELECT')
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = ANY($1::pg_catalog.oid[]) ORDER BY c.oid";
 
 /// Tables whose files are no longer those that the snapshot shows: somebody truncated or rewrote them since. The
 /// left side is the snapshot's, the right one today's.
@@ -53,6 +47,7 @@ pub(crate) struct ReadContext {
     pub(crate) main: Pool,
     pub(crate) ad_hoc: Option<Pool>,
     pub(crate) watched: Watched,
+    pub(crate) lock_scripts: LockScripts,
     /// Helpers that one read may take beside its own connection.
     pub(crate) helpers_max: usize,
     /// The queue is given this long before a helper is taken.
@@ -70,10 +65,10 @@ pub(crate) struct Read {
     context: Arc<ReadContext>,
     lease: Lease,
     tables: Vec<RelationId>,
-    /// `BEGIN` and `LOCK TABLE`, to be sent again when the snapshot is taken again.
-    begin: String,
-    /// Tables that the role may not lock: it has rights on columns only.
-    unlocked: Vec<u32>,
+    /// Sent again when the snapshot is taken again.
+    script: LockScript,
+    /// Taken before the snapshot, which therefore shows nothing older.
+    look: Look,
     has_snapshot: bool,
     exported: Option<String>,
 }
@@ -85,45 +80,51 @@ impl Read {
         tables: Vec<RelationId>,
     ) -> Result<Read, QueryError> {
         let mut lease = context.main.get().await?;
-        // A connection that died while it was idle: the next one is fresh or tells the reason.
-        let (begin, unlocked) = match lock_script(&lease, &tables).await {
+        let script = match context.lock_scripts.get(lease.client(), &tables).await {
+            // A connection that died while it was idle: the next one is fresh or tells the reason.
             Err(PostgresError::Query(error)) if error.is_closed() => {
                 lease.mark_broken();
                 drop(lease);
                 context.main.close_idle();
                 lease = context.main.get().await?;
-                lock_script(&lease, &tables).await?
+                context.lock_scripts.get(lease.client(), &tables).await?
             }
             other => other?,
         };
+        let look = context.watched.look();
         let mut read =
-            Read { context, lease, tables, begin, unlocked, has_snapshot: false, exported: None };
-        read.begin().await?;
+            Read { context, lease, tables, script, look, has_snapshot: false, exported: None };
+        match read.begin().await {
+            Err(error) if is_out_of_date(&error) => {
+                // Renamed, dropped, or the rights have changed since the names were asked for.
+                let context = read.context.clone();
+                context.lock_scripts.forget();
+                read.rollback().await?;
+                read.script = context.lock_scripts.get(read.lease.client(), &read.tables).await?;
+                read.begin().await.map_err(lock_error)?;
+            }
+            begun => begun.map_err(lock_error)?,
+        }
         Ok(read)
     }
 
-    async fn begin(&mut self) -> Result<(), QueryError> {
+    async fn begin(&mut self) -> Result<(), tokio_postgres::Error> {
         self.lease.mark_used();
-        self.lease.client().batch_execute(&self.begin).await.map_err(|error| {
-            if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
-                let message = format!(
-                    "somebody holds a lock on one of the tables that keeps readers out \
-                     (TRUNCATE, ALTER TABLE, VACUUM FULL …): {}",
-                    query_error(&error, None).message
-                );
-                return QueryError::new(ErrorCode::Timeout, message);
-            }
-            query_error(&error, None)
-        })
+        self.look = self.context.watched.look();
+        self.lease.client().batch_execute(&self.script.sql).await
+    }
+
+    async fn rollback(&mut self) -> Result<(), PostgresError> {
+        self.has_snapshot = false;
+        self.exported = None;
+        Ok(self.lease.client().batch_execute("ROLLBACK").await?)
     }
 
     /// Takes the snapshot; a second time in a new transaction with the same locks.
     pub(crate) async fn take_snapshot(&mut self) -> Result<Snapshot, QueryError> {
         if self.has_snapshot {
-            self.lease.client().batch_execute("ROLLBACK").await.map_err(PostgresError::from)?;
-            self.has_snapshot = false;
-            self.exported = None;
-            self.begin().await?;
+            self.rollback().await?;
+            self.begin().await.map_err(lock_error)?;
         }
         let mut snapshot = snapshot(&mut self.lease).await?;
         self.has_snapshot = true;
@@ -141,7 +142,6 @@ impl Read {
         queries: Vec<QueryRead>,
         answer: &(dyn Fn(Answer) + Send + Sync),
     ) -> Vec<RelationId> {
-        let look = self.context.watched.look();
         let (main, ad_hoc): (Vec<_>, Vec<_>) = queries
             .into_iter()
             .partition(|query| query.role == ReadingRole::Server || self.context.ad_hoc.is_none());
@@ -150,9 +150,9 @@ impl Read {
             held_back.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
         };
         let to: &(dyn Fn(Answer) + Send + Sync) =
-            if self.unlocked.is_empty() { answer } else { &hold_back };
+            if self.script.unlocked.is_empty() { answer } else { &hold_back };
         self.answer_all(main, ad_hoc, to).await;
-        if !self.unlocked.is_empty() {
+        if !self.script.unlocked.is_empty() {
             let rewritten = self.rewritten().await;
             for (query, result) in held_back.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 match &rewritten {
@@ -163,7 +163,7 @@ impl Read {
         }
         // At this very snapshot: what these results don't fit is found out with them, not a second later.
         match watch::fingerprints(self.lease.client(), &self.tables).await {
-            Ok(shown) => self.context.watched.observe(look, &shown),
+            Ok(shown) => self.context.watched.observe(self.look, &shown),
             Err(error) => {
                 tracing::debug!(error = %error.chain(), "could not look at the catalog inside a read");
                 Vec::new()
@@ -209,7 +209,7 @@ impl Read {
     /// Returns the error for results that a truncated or rewritten table may have spoilt.
     async fn rewritten(&self) -> Option<QueryError> {
         let parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
-            &[(&self.unlocked, Type::OID_ARRAY)];
+            &[(&self.script.unlocked, Type::OID_ARRAY)];
         match self.lease.client().query_typed(REWRITTEN_SQL, parameters).await {
             Ok(rows) if rows.is_empty() => None,
             Ok(rows) => {
@@ -322,32 +322,27 @@ pub(crate) async fn snapshot(lease: &mut Lease) -> Result<Snapshot, QueryError> 
     })
 }
 
-/// Returns what begins the transaction and locks the tables, and the tables that can't be locked.
-async fn lock_script(
-    lease: &Lease,
-    tables: &[RelationId],
-) -> Result<(String, Vec<u32>), PostgresError> {
-    let oids: Vec<u32> = tables.iter().map(|id| id.0).collect();
-    let mut names = Vec::new();
-    let mut unlocked = Vec::new();
-    if !oids.is_empty() {
-        for row in lease.client().query_typed(NAMES_SQL, &[(&oids, Type::OID_ARRAY)]).await? {
-            let (namespace, name): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
-            match (row.try_get(3)?, row.try_get(4)?) {
-                (false, _) => {}
-                (true, false) => unlocked.push(row.try_get(0)?),
-                (true, true) => names.push(format!(
-                    "{}.{}",
-                    convoy_engine::quote_identifier(namespace),
-                    convoy_engine::quote_identifier(name)
-                )),
-            }
-        }
+fn is_out_of_date(error: &tokio_postgres::Error) -> bool {
+    matches!(
+        error.code(),
+        Some(
+            &SqlState::UNDEFINED_TABLE
+                | &SqlState::INVALID_SCHEMA_NAME
+                | &SqlState::INSUFFICIENT_PRIVILEGE
+                | &SqlState::WRONG_OBJECT_TYPE
+        )
+    )
+}
+
+fn lock_error(error: tokio_postgres::Error) -> QueryError {
+    let told = query_error(&error, None);
+    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return told;
     }
-    // LOCK TABLE goes down to partitions and children by itself, and asks for rights on the parent alone.
-    let script = match names.is_empty() {
-        true => BEGIN.to_owned(),
-        false => format!("{BEGIN}; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")),
-    };
-    Ok((script, unlocked))
+    let message = format!(
+        "somebody holds a lock on one of the tables that keeps readers out (TRUNCATE, ALTER TABLE, \
+         VACUUM FULL …): {}",
+        told.message
+    );
+    QueryError::new(ErrorCode::Timeout, message)
 }

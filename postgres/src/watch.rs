@@ -52,6 +52,9 @@ pub(crate) async fn fingerprints(
     client: &Client,
     tables: &[RelationId],
 ) -> Result<Vec<(RelationId, Fingerprint)>, PostgresError> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
     let oids: Vec<u32> = tables.iter().map(|id| id.0).collect();
     let mut found = HashMap::new();
     for row in client.query_typed(FINGERPRINTS_SQL, &[(&oids, Type::OID_ARRAY)]).await? {
@@ -79,13 +82,10 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the tables that are watched; what was seen of others is forgotten.
+    /// Sets the tables that are watched. What was seen of others stays: one may have been described already and be
+    /// watched next, and what happened to it in between must be noticed.
     pub(crate) fn set(&self, tables: Vec<RelationId>) {
-        let mut state = self.state();
-        state.tables = tables.into_iter().collect();
-        let State { tables, views, seen, .. } = &mut *state;
-        views.retain(|_, with| with.iter().any(|table| tables.contains(table)));
-        seen.retain(|id, _| tables.contains(id) || views.contains_key(id));
+        self.state().tables = tables.into_iter().collect();
     }
 
     /// Says that a statement reads these tables through these views.
@@ -98,8 +98,10 @@ impl Watched {
 
     /// Returns all that is to be looked at.
     pub(crate) fn to_look_at(&self) -> Vec<RelationId> {
-        let state = self.state();
-        state.tables.iter().chain(state.views.keys()).copied().collect()
+        let State { tables, views, .. } = &*self.state();
+        let is_read = |with: &BTreeSet<RelationId>| with.iter().any(|table| tables.contains(table));
+        let views = views.iter().filter(|(_, with)| is_read(with)).map(|(view, _)| view);
+        tables.iter().chain(views).copied().collect()
     }
 
     /// Takes a number before a look at the catalog, so that an older look never passes for news.
@@ -158,6 +160,15 @@ mod tests {
         watched.observe(newer, &[(TABLE, Some(2))]);
         assert!(watched.observe(older, &[(TABLE, Some(1))]).is_empty());
         assert!(watched.observe(watched.look(), &[(TABLE, Some(2))]).is_empty());
+    }
+
+    #[test]
+    fn what_was_described_before_it_is_watched_is_remembered() {
+        let watched = Watched::default();
+        watched.observe(watched.look(), &[(TABLE, Some(1))]);
+        watched.set(vec![RelationId(7)]);
+        watched.set(vec![RelationId(7), TABLE]);
+        assert_eq!(watched.observe(watched.look(), &[(TABLE, Some(2))]), [TABLE]);
     }
 
     #[test]

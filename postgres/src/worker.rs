@@ -12,8 +12,8 @@ use crate::pool::Lease;
 use crate::read::Answer;
 use crate::text_param::TextParam;
 use convoy_engine::{ErrorCode, QueryError, QueryRead, TextRow};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -137,14 +137,26 @@ impl<'a> Worker<'a> {
     /// Runs queries until none waits.
     pub(crate) async fn work(&mut self, jobs: &Jobs<'_>) {
         let Some(limit) = jobs.next_timeout() else { return };
-        // Before the savepoint, so that it outlives the return to it.
+        // The limit before the savepoint, so that it outlives the return to it. Sent, but not waited for: what
+        // follows on the same wire comes after it.
         let begin = format!("{}; SAVEPOINT convoy", set_timeout(limit));
-        if !self.execute(jobs, &begin).await {
-            return;
-        }
+        let client = self.lease.client().clone();
+        let mut begun = Box::pin(async move { client.batch_execute(&begin).await });
+        let mut begun = match (&mut begun).now_or_never() {
+            Some(result) => futures_util::future::ready(result).left_future(),
+            None => begun.right_future(),
+        };
         let mut in_force = limit;
+        let mut is_begun = false;
         while jobs.has_waiting() {
-            match self.batch(jobs, &mut in_force).await {
+            let ended = self.batch(jobs, &mut in_force).await;
+            if !is_begun {
+                is_begun = true;
+                if let Err(error) = (&mut begun).await {
+                    return self.broken(jobs, &error);
+                }
+            }
+            match ended {
                 Batch::Done => {}
                 Batch::Spoilt => {
                     if !self.execute(jobs, "ROLLBACK TO SAVEPOINT convoy").await {
@@ -164,10 +176,14 @@ impl<'a> Worker<'a> {
     async fn execute(&mut self, jobs: &Jobs<'_>, sql: &str) -> bool {
         let result = self.lease.client().batch_execute(sql).await;
         if let Err(error) = &result {
-            self.lease.mark_broken();
-            jobs.state().failure = Some(query_error(error, None));
+            self.broken(jobs, error);
         }
         result.is_ok()
+    }
+
+    fn broken(&mut self, jobs: &Jobs<'_>, error: &tokio_postgres::Error) {
+        self.lease.mark_broken();
+        jobs.state().failure = Some(query_error(error, None));
     }
 
     /// Runs queries with one limit of time until none waits or something failed.
@@ -230,13 +246,13 @@ impl<'a> Worker<'a> {
             jobs.finish(job, Err(told));
             return Batch::Spoilt;
         };
-        let innocent = match db.code() {
+        let innocent = match *db.code() {
             // Others' errors came first.
-            &SqlState::IN_FAILED_SQL_TRANSACTION => true,
+            SqlState::IN_FAILED_SQL_TRANSACTION => true,
             // Our own cancellation met the one behind the one that it was meant for.
-            &SqlState::QUERY_CANCELED => self.cancelled,
+            SqlState::QUERY_CANCELED => self.cancelled,
             // `cached plan must not change result type`: prepare once more (P7).
-            &SqlState::FEATURE_NOT_SUPPORTED => {
+            SqlState::FEATURE_NOT_SUPPORTED => {
                 let known = self.lease.forget(&job.read.sql, &job.read.param_types);
                 known && job.retries == 0
             }
