@@ -24,6 +24,7 @@ mod routes;
 
 // The process.
 pub mod commands;
+mod demo;
 pub mod error;
 pub mod metrics;
 pub mod serve;

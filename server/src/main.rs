@@ -12,7 +12,7 @@ const END_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 fn main() -> ExitCode {
     // Misuse ends here, with status 2.
     let cli = Cli::parse();
-    if let Err(error) = telemetry::start(&cli.log) {
+    if let Err(error) = telemetry::start(cli.log_filter()) {
         eprintln!("convoy: {error}");
         return ExitCode::from(2);
     }

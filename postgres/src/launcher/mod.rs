@@ -241,18 +241,24 @@ impl PrivatePostgres {
         Some(format!("postgres://postgres:{password}@127.0.0.1:{port}/{database}"))
     }
 
-    /// Returns the command that opens `psql` on a database, if there is a `psql`.
+    /// Returns the command that opens `psql` on a database as the superuser, if there is a `psql`.
     pub fn psql_line(&self, database: &str) -> Option<String> {
+        self.psql_line_as("postgres", database)
+    }
+
+    /// Returns the command that opens `psql` on a database as this role, if there is a `psql`.
+    pub fn psql_line_as(&self, role: &str, database: &str) -> Option<String> {
         let psql = self.facts.psql.as_deref()?;
         // Debian's wrapper and PATH find it by name; a path is for one that is not on PATH.
         let in_bin = psql.parent() == Some(self.bin_dir());
         let psql = if in_bin { psql.to_string_lossy() } else { "psql".into() };
         let socket = self.facts.socket.to_string_lossy();
         Some(format!(
-            "{} -h {} -p {} -U postgres {}",
+            "{} -h {} -p {} -U {} {}",
             shell_word(&psql),
             shell_word(&socket),
             self.port(),
+            shell_word(role),
             shell_word(database)
         ))
     }

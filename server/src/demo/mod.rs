@@ -1,0 +1,197 @@
+//! `convoy demo`: a private Postgres, a shop in it that is open for business, and this server in front of it.
+//!
+//! Brings the parts together and takes them apart again. Never looks at a database that it did not start. Leaves the
+//! command line and what is said in the terminal to `commands/demo.rs`.
+
+mod change;
+pub(crate) mod panels;
+mod shop;
+mod subscriber;
+pub(crate) mod terminal;
+pub(crate) mod verify;
+pub(crate) mod writer;
+
+use crate::app::FrontPage;
+use crate::config::{DatabaseArgs, ResultLimits, ServeArgs, postgres_search};
+use crate::error::{ServerError, chain};
+use crate::limits::RequestLimits;
+use crate::project::NamedQueries;
+use crate::serve::{ServeOptions, Server, bind};
+use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Reporter};
+use convoy_postgres::{SessionOptions, connect};
+use convoy_types::DatabaseUrl;
+use panels::Recipes;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use terminal::StatusLine;
+use tokio::net::TcpListener;
+use tracing::warn;
+
+/// Ports that are tried, beginning with the one that was asked for.
+const PORTS_MAX: u16 = 100;
+
+/// What the demo is to be like.
+#[derive(Clone, Debug)]
+pub(crate) struct DemoOptions {
+    /// Where to listen, or at the next free port.
+    pub listen: SocketAddr,
+    /// Commits a second.
+    pub rate: u32,
+    /// The folder of the Postgres programs, where they are not to be searched for.
+    pub pg_bin: Option<PathBuf>,
+    /// How its user calls this program.
+    pub program: String,
+}
+
+/// A running demo, but for its writer.
+pub(crate) struct Demo {
+    /// The server.
+    pub server: Server,
+    /// Where the shop is, and who owns it.
+    pub url: DatabaseUrl,
+    /// Lines to paste.
+    pub recipes: Recipes,
+    /// What Postgres that is.
+    pub version: String,
+    /// How many rows the shop has.
+    pub rows: u64,
+    /// Last, so that it outlives its clients.
+    postgres: PrivatePostgres,
+}
+
+impl Demo {
+    /// Starts everything but the writer. Giving up half way leaves nothing behind.
+    ///
+    /// # Errors
+    /// Where there is no Postgres, no port, or no replication.
+    pub(crate) async fn start(
+        options: DemoOptions,
+        status: Arc<StatusLine>,
+    ) -> Result<Self, ServerError> {
+        if !options.listen.ip().is_loopback() {
+            return Err(ServerError::Misused(format!(
+                "--listen {}: the demo takes any SELECT from whoever reaches it, so it listens on loopback alone; \
+                 for another machine's browser, ssh -L 4500:127.0.0.1:4500",
+                options.listen
+            )));
+        }
+        let listener = bind_next(options.listen).await?;
+        let system = |source| ServerError::System { doing: "asking for the address", source };
+        let address = listener.local_addr().map_err(system)?;
+        let told = status.clone();
+        let launch = LaunchOptions {
+            search: postgres_search(options.pg_bin),
+            temp_dir: std::env::temp_dir(),
+            // What the demo shows is what a commit costs that is safe on disk.
+            fsync: Fsync::On,
+            settings: settings(),
+            progress: Reporter::new(move |step| told.step(&step.to_string())),
+            ..LaunchOptions::default()
+        };
+        let postgres = PrivatePostgres::start(launch).await?;
+        status.step("filling the shop");
+        let url = shop::open(&postgres, options.rate).await?;
+        let rows = shop::rows(&connect(&url, &shop::session("convoy demo")).await?).await?;
+        let origin = format!("http://{address}");
+        let psql = postgres.psql_line_as(shop::OWNER, shop::DATABASE);
+        let recipes = panels::recipes(&origin, psql, &options.program);
+        status.step("starting to follow the log");
+        let server = Server::start(
+            listener,
+            ServeOptions {
+                args: serve_args(address),
+                url: url.clone(),
+                ad_hoc_url: None,
+                queries: NamedQueries::default(),
+                front_page: FrontPage::Demo,
+                loopback_origins: true,
+                extra: panels::route(&recipes).merge(change::route(url.clone())),
+            },
+        )
+        .await?;
+        let version = postgres.version().to_string();
+        Ok(Demo { server, url, recipes, version, rows: rows.try_into().unwrap_or(0), postgres })
+    }
+
+    /// Ends the server, then Postgres, and removes what they left.
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
+        if let Err(error) = self.postgres.stop().await {
+            warn!(error = %chain(&error), "the private Postgres");
+        }
+    }
+}
+
+/// Listens at the address, or at the next port that is free.
+async fn bind_next(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let mut next = address;
+    let mut tried = 1;
+    loop {
+        match bind(next).await {
+            Err(ServerError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse
+                    && tried < PORTS_MAX
+                    && next.port() < u16::MAX =>
+            {
+                next.set_port(next.port() + 1);
+                tried += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// A small server: what a shop of some megabytes needs, in memory and on disk.
+fn settings() -> Vec<(String, String)> {
+    [
+        ("shared_buffers", "64MB"),
+        ("max_wal_size", "256MB"),
+        ("synchronous_commit", "on"),
+        ("log_min_messages", "fatal"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Returns the flags that the demo's server runs with; none are read from the environment.
+fn serve_args(listen: SocketAddr) -> ServeArgs {
+    let session = SessionOptions::default();
+    ServeArgs {
+        database: DatabaseArgs {
+            database_url: None,
+            timezone: session.timezone,
+            sql_role: None,
+            statement_timeout: session.statement_timeout,
+            connections: 12,
+        },
+        listen,
+        project: PathBuf::from("."),
+        // On loopback, about a database that is nobody's.
+        allow_sql: true,
+        allow_host: Vec::new(),
+        allow_origin: Vec::new(),
+        slot: None,
+        max_lag: 1 << 30,
+        refresh_lag: 64 << 20,
+        ready_lag: Duration::from_secs(10),
+        results: ResultLimits::default(),
+        limits: RequestLimits::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn takes_the_next_port_where_one_is_taken() {
+        let first = bind_next("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
+        let taken = first.local_addr().expect("an address");
+        let second =
+            bind_next(taken).await.expect("the next port").local_addr().expect("an address");
+        assert!(second.port() > taken.port() && second.ip() == taken.ip(), "{taken} {second}");
+    }
+}
