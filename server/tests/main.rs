@@ -1,6 +1,7 @@
 //! The server as its clients see it: over HTTP, against a real Postgres.
 
 mod client;
+mod demo;
 mod guard;
 mod one_shot;
 mod stream;
