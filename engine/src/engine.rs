@@ -64,6 +64,9 @@ pub struct Engine<D> {
     pub(crate) now: Instant,
 }
 
+/// Positions that a session may await at a time.
+const AWAITS_MAX: usize = 1024;
+
 /// What has been done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -93,6 +96,8 @@ pub(crate) struct Probe {
     pub in_flight: bool,
     pub due: Instant,
     pub attempts: u32,
+    /// Answers on their way from before the line that there is now: they say nothing of it.
+    pub outdated: u32,
 }
 
 impl<D: Database> Engine<D> {
@@ -120,7 +125,7 @@ impl<D: Database> Engine<D> {
             sessions: Sessions::default(),
             casts: HashMap::new(),
             counters: Counters::default(),
-            probe: Probe { in_flight: false, due: now, attempts: 0 },
+            probe: Probe { in_flight: false, due: now, attempts: 0, outdated: 0 },
             observer: None,
             next_id: 0,
             free_query_ids: Vec::new(),
@@ -167,10 +172,7 @@ impl<D: Database> Engine<D> {
             }
             Event::QueryRead(read, query, outcome) => self.query_read(read, query, outcome),
             Event::ReadFinished(read) => self.read_finished(read),
-            Event::SnapshotProbed(outcome) => {
-                self.snapshot_probed(outcome);
-                self.advance();
-            }
+            Event::SnapshotProbed(outcome) => self.snapshot_probed(outcome),
             Event::CatalogChanged(relations) => self.catalog_changed(&relations),
 
             Event::SessionOpened(id, outbox) => {
@@ -179,7 +181,7 @@ impl<D: Database> Engine<D> {
             }
             Event::SessionResumed(id, outbox) => {
                 if let Some(session) = self.sessions.get_mut(id) {
-                    session.resume(outbox);
+                    session.resume(outbox, now);
                     self.sessions.stir(id);
                 }
             }
@@ -189,6 +191,8 @@ impl<D: Database> Engine<D> {
             Event::Unsubscribe { session, sub } => self.unsubscribe(session, &sub),
             Event::Await(id, lsn) => {
                 if let Some(session) = self.sessions.get_mut(id) {
+                    // The furthest is what counts where somebody awaits without end.
+                    session.awaits.truncate(AWAITS_MAX - 1);
                     session.awaits.push(lsn);
                     self.sessions.awaiting.insert(id);
                     self.sessions.stir(id);
@@ -202,7 +206,10 @@ impl<D: Database> Engine<D> {
             }
             Event::SessionClosed(id) => self.close_session(id),
 
-            Event::Tick => self.tick(),
+            Event::Tick => {
+                self.tick();
+                self.advance();
+            }
         }
     }
 
@@ -223,7 +230,7 @@ impl<D: Database> Engine<D> {
     }
 
     /// Takes every step that the line allows.
-    fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         while let Some(step) = self.line.as_mut().and_then(Line::step) {
             match step {
                 Step::Apply(xid, transaction) => self.apply(xid, transaction),

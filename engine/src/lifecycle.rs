@@ -16,6 +16,7 @@ impl<D: Database> Engine<D> {
         info!("replication streams");
         self.forget_what_is_not_settled();
         self.streaming = true;
+        self.probe.outdated += u32::from(self.probe.in_flight);
         self.probe.in_flight = true;
         self.database.probe_snapshot();
     }
@@ -42,6 +43,10 @@ impl<D: Database> Engine<D> {
     }
 
     pub(crate) fn snapshot_probed(&mut self, outcome: Result<Snapshot, QueryError>) {
+        if self.probe.outdated > 0 {
+            self.probe.outdated -= 1;
+            return;
+        }
         self.probe.in_flight = false;
         let snapshot = match outcome {
             Ok(snapshot) => snapshot,
@@ -53,14 +58,11 @@ impl<D: Database> Engine<D> {
         };
         self.probe.due = self.now + PROBE_INTERVAL;
         if let Some(line) = &mut self.line {
-            let waiting = line.waiting();
             line.see(&snapshot);
-            // With a standby that hangs: after 1, 2, 4 … 512 ms.
-            self.probe.attempts = if line.wants_probe() && waiting > 0 {
-                (self.probe.attempts + 1).min(10)
-            } else {
-                0
-            };
+            self.advance();
+            // What still waits is held by a standby: asked again after 1, 2, 4 … 512 ms.
+            let waits = self.line.as_ref().is_some_and(Line::wants_probe);
+            self.probe.attempts = if waits { (self.probe.attempts + 1).min(10) } else { 0 };
         } else if self.streaming {
             self.line = Some(Line::new(snapshot, self.last_head));
             let now = self.now;

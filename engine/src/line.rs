@@ -56,6 +56,9 @@ pub(crate) struct Line {
     newest: SnapshotMark,
     /// Whether transactions wait until a snapshot shows them, since a synchronous standby may hold them back (P6).
     synchronous_standbys: bool,
+    /// What the snapshot that was asked for must show: every transaction applied before it is heard of that no earlier
+    /// one has shown. None is asked for where there is no list.
+    must_show: Option<Vec<FullXid>>,
     /// Applied transactions that no snapshot has shown yet.
     // Invariant: every applied transaction that `newest` does not show is in here.
     unseen: Vec<FullXid>,
@@ -71,6 +74,7 @@ impl Line {
             received: Lsn::default(),
             newest: snapshot.mark,
             synchronous_standbys: snapshot.synchronous_standbys,
+            must_show: None,
             unseen: Vec::new(),
         }
     }
@@ -120,6 +124,7 @@ impl Line {
     pub fn fence(&mut self, read: ReadId) {
         debug_assert!(matches!(self.gate, Gate::Open), "one snapshot at a time");
         self.gate = Gate::Fenced(read);
+        self.must_show = Some(self.unseen.clone());
     }
 
     /// Returns whether it stands still for a snapshot.
@@ -138,16 +143,19 @@ impl Line {
     pub fn abandon(&mut self, read: ReadId) {
         match &self.gate {
             Gate::Fenced(gated) | Gate::Settling(gated, _) if *gated == read => {
-                self.gate = Gate::Open
+                self.gate = Gate::Open;
             }
             _ => {}
         }
+        self.must_show = None;
     }
 
     /// Hears of a read's snapshot.
     pub fn snapshot_taken(&mut self, read: ReadId, snapshot: Snapshot) -> Accepted {
+        // Not what is unseen by now: a probe may have shown since what this snapshot, which is older, misses.
+        let must_show = self.must_show.take().unwrap_or_default();
         self.see(&snapshot);
-        if self.unseen.is_empty() {
+        if must_show.iter().all(|xid| snapshot.mark.shows(*xid)) {
             self.gate = Gate::Settling(read, snapshot);
             Accepted::Pending
         } else {
@@ -192,6 +200,10 @@ impl Line {
             self.head.0 += 1;
             if !self.newest.shows(xid) {
                 self.unseen.push(xid);
+            }
+            // Only where the fence was lifted: the snapshot that was asked for is still on its way.
+            if let Some(must_show) = &mut self.must_show {
+                must_show.push(xid);
             }
             return Some(Step::Apply(xid, transaction));
         }
@@ -249,6 +261,27 @@ mod tests {
         line.fence(ReadId(1));
         assert_eq!(line.snapshot_taken(ReadId(1), snapshot("11:12:11", 100)), Accepted::Pending);
         assert_eq!(steps(&mut line), ["close 1"]);
+    }
+
+    #[test]
+    fn p6_a_probe_does_not_vouch_for_an_older_snapshot() {
+        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        line.receive(commit(10, 100));
+        assert_eq!(steps(&mut line), ["apply 10"]);
+        line.fence(ReadId(1));
+        line.see(&snapshot("12:12:", 100));
+        assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 100)), Accepted::TooOld);
+    }
+
+    #[test]
+    fn p6_a_lifted_fence_does_not_let_a_snapshot_miss_anything() {
+        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        line.fence(ReadId(1));
+        line.lift_fence(ReadId(1));
+        line.see(&snapshot("12:12:", 100));
+        line.receive(commit(10, 100));
+        assert_eq!(steps(&mut line), ["apply 10"]);
+        assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 100)), Accepted::TooOld);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use convoy_query_index::{SlotValue, TemplateId};
 use convoy_types::{Lsn, PgTimestamp};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Arguments in their types' own output text: equal exactly where the values are the same for Postgres' input.
 pub(crate) type ArgumentTexts = Arc<[Option<Arc<str>>]>;
@@ -102,6 +103,10 @@ pub(crate) struct LiveQuery {
     pub changed_at: Option<PgTimestamp>,
     /// When the newest transaction committed that touched it and is not yet in the value.
     pub touched_at: Option<PgTimestamp>,
+    /// How long its last read took.
+    pub read_took: Duration,
+    /// How many reads in a row broke off.
+    pub broken_reads: u32,
     /// Reads that it is in and that have not answered.
     pub reads: Vec<ReadId>,
     pub subscribers: BTreeSet<(SessionId, Arc<str>)>,
@@ -134,6 +139,8 @@ impl LiveQuery {
             value_label: Lsn::default(),
             changed_at: None,
             touched_at: None,
+            read_took: Duration::ZERO,
+            broken_reads: 0,
             reads: Vec::new(),
             subscribers: BTreeSet::new(),
             why: VecDeque::new(),
@@ -141,6 +148,11 @@ impl LiveQuery {
             history_bytes: 0,
             snapshot: None,
         }
+    }
+
+    /// Returns whether its value at the head is still to come. An error stands until the next read, and holds nobody up.
+    pub fn is_to_come(&self) -> bool {
+        self.knowledge != Knowledge::Known && !matches!(self.value, Value::Failed(_))
     }
 
     /// Notes that the value has become another by these steps. The value itself is set by the caller.

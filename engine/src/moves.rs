@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How often sessions are looked through for heartbeats and unanswered subscriptions.
 const ROUNDS_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long a session's stage waits for results that it could go without: first answers, and what was stale.
+const HOPE: Duration = Duration::from_millis(50);
+
 impl<D: Database> Engine<D> {
     /// Notes that a live query's subscribers may have something to be told.
     pub(crate) fn stir_subscribers(&mut self, id: QueryId) {
@@ -80,7 +83,7 @@ impl<D: Database> Engine<D> {
             let Some(query) = sub.query.and_then(|query| self.queries.get(&query)) else {
                 continue;
             };
-            if !sub.holds() || query.knowledge == Knowledge::Known {
+            if !sub.holds() || !query.is_to_come() {
                 continue;
             }
             let hold = hold(&self.templates, query, self.limits.max_hold);
@@ -108,7 +111,8 @@ impl<D: Database> Engine<D> {
             let Some(query) = sub.query.and_then(|query| self.queries.get_mut(&query)) else {
                 continue;
             };
-            take_news(name, sub, query, &mut updates, &mut committed_at);
+            let standing = Standing::at_head(query, sub, now, self.limits.max_hold);
+            take_news(name, sub, query, standing, &mut updates, &mut committed_at);
         }
         self.sessions.held.remove(&id);
         let Some(session) = self.sessions.get_mut(id) else { return };
@@ -128,7 +132,7 @@ impl<D: Database> Engine<D> {
 
     /// Lets the sessions that see one of these queries, which were just put into a read, take down what is known at the
     /// head, which is where the read's snapshot closed.
-    pub(crate) fn stage_sessions(&mut self, included: &[QueryId]) {
+    pub(crate) fn stage_sessions(&mut self, read: ReadId, included: &[QueryId]) {
         let mut concerned = std::collections::BTreeSet::new();
         for id in included {
             let subscribers = self.queries.get(id).into_iter().flat_map(|query| &query.subscribers);
@@ -140,20 +144,24 @@ impl<D: Database> Engine<D> {
             if session.stage.is_some() || !session.is_ready() {
                 continue;
             }
-            let mut waiting = BTreeMap::new();
+            let (mut waiting, mut hoped) = (BTreeMap::new(), BTreeMap::new());
             let mut is_dirty = false;
-            for (name, sub) in session.subs.iter().filter(|(_, sub)| sub.holds()) {
+            for (name, sub) in &session.subs {
                 let Some((id, query)) = sub.query.and_then(|id| Some((id, self.queries.get(&id)?)))
                 else {
                     continue;
                 };
                 match query.knowledge {
-                    Knowledge::Known => {}
-                    Knowledge::Awaiting(read) => drop(waiting.insert(name.clone(), (id, read))),
-                    Knowledge::Dirty => is_dirty = true,
+                    Knowledge::Awaiting(of) if sub.holds() => {
+                        waiting.insert(name.clone(), (id, of));
+                    }
+                    Knowledge::Awaiting(of) if of == read && query.read_took <= HOPE => {
+                        hoped.insert(name.clone(), (id, of));
+                    }
+                    _ => is_dirty |= sub.holds() && query.is_to_come(),
                 }
             }
-            if is_dirty || waiting.is_empty() {
+            if is_dirty || (waiting.is_empty() && hoped.is_empty()) {
                 continue;
             }
             let mut updates = std::mem::take(&mut session.stale_updates);
@@ -163,11 +171,13 @@ impl<D: Database> Engine<D> {
                     continue;
                 };
                 if query.knowledge == Knowledge::Known {
-                    take_news(name, sub, query, &mut updates, &mut committed_at);
+                    take_news(name, sub, query, Standing::InCut, &mut updates, &mut committed_at);
                 }
             }
             session.held_since.get_or_insert(now);
-            session.stage = Some(Stage { position, label, committed_at, updates, waiting });
+            let hoped_until = now + HOPE;
+            session.stage =
+                Some(Stage { position, label, committed_at, updates, waiting, hoped, hoped_until });
             self.sessions.held.insert(id);
         }
     }
@@ -177,7 +187,7 @@ impl<D: Database> Engine<D> {
         let Some(query) = self.queries.get(&id) else { return Vec::new() };
         let stage = |(session, sub): &(SessionId, Arc<str>)| {
             let stage = self.sessions.get(*session)?.stage.as_ref()?;
-            (stage.waiting.get(sub) == Some(&(id, read))).then_some((stage.position, *session))
+            stage.expects(sub, id, read).then_some((stage.position, *session))
         };
         let mut waiting: Vec<_> = query.subscribers.iter().filter_map(stage).collect();
         waiting.sort_unstable();
@@ -191,9 +201,10 @@ impl<D: Database> Engine<D> {
         let Some(stage) = &mut session.stage else { return };
         let Some(state) = self.queries.get_mut(&query) else { return };
         for (name, sub) in session.subs.iter_mut().filter(|(_, sub)| sub.query == Some(query)) {
-            if stage.waiting.get(name) == Some(&(query, read)) {
-                stage.waiting.remove(name);
-                take_news(name, sub, state, &mut stage.updates, &mut stage.committed_at);
+            if stage.expects(name, query, read) {
+                stage.settle(name);
+                let Stage { updates, committed_at, .. } = stage;
+                take_news(name, sub, state, Standing::InCut, updates, committed_at);
             }
         }
         self.send_stage_if_complete(id);
@@ -211,8 +222,8 @@ impl<D: Database> Engine<D> {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = &mut session.stage else { return };
         for (name, sub) in session.subs.iter_mut().filter(|(_, sub)| sub.query == Some(query)) {
-            if stage.waiting.get(name) == Some(&(query, read)) {
-                stage.waiting.remove(name);
+            if stage.expects(name, query, read) {
+                stage.settle(name);
                 if let Some(kind) = kind.clone() {
                     sub.told = told;
                     stage.updates.push(Update { sub: name.clone(), kind });
@@ -225,7 +236,7 @@ impl<D: Database> Engine<D> {
     fn send_stage_if_complete(&mut self, id: SessionId) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if session.stage.as_ref().is_some_and(|stage| stage.waiting.is_empty()) {
+        if session.stage.as_ref().is_some_and(|stage| stage.is_complete(now)) {
             self.counters.transitions += 1;
             session.send_stage(now);
             self.sessions.held.remove(&id);
@@ -241,7 +252,7 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    fn dissolve_stage(&mut self, id: SessionId) {
+    pub(crate) fn dissolve_stage(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = session.stage.take() else { return };
         for update in stage.updates {
@@ -359,33 +370,58 @@ fn hold(templates: &crate::templates::Templates, query: &LiveQuery, default: Dur
     stated.unwrap_or(default)
 }
 
+/// How a live query's present value stands to the cut that is being written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is the value there.
+    InCut,
+    /// It is an older one.
+    Behind,
+    /// It is an older one, and has been for so long that it is better than nothing.
+    BehindAndLate,
+}
+
+impl Standing {
+    fn at_head(query: &LiveQuery, sub: &Sub, now: Instant, patience: Duration) -> Self {
+        match query.knowledge {
+            Knowledge::Known => Standing::InCut,
+            _ if now >= sub.since + patience => Standing::BehindAndLate,
+            _ => Standing::Behind,
+        }
+    }
+}
+
 /// Writes down what a subscription must be told, and notes that it was.
 fn take_news(
     name: &Arc<str>,
     sub: &mut Sub,
     query: &mut LiveQuery,
+    standing: Standing,
     updates: &mut Vec<Update>,
     committed_at: &mut Option<PgTimestamp>,
 ) {
-    if matches!(query.value, Value::None)
-        || (sub.told == Told::Nothing && query.knowledge != Knowledge::Known)
-    {
+    let is_first = sub.told == Told::Nothing;
+    if matches!(query.value, Value::None) || (is_first && standing == Standing::Behind) {
         return;
     }
-    let news = query.news(sub.told, sub.have.as_deref());
-    let rejoins = sub.stale && query.knowledge == Knowledge::Known;
-    if let Some(kind) = news {
-        if sub.told != Told::Nothing {
-            *committed_at = (*committed_at).max(query.changed_at);
+    let was_stale = sub.stale;
+    sub.stale = standing != Standing::InCut && (was_stale || is_first);
+    match query.news(sub.told, sub.have.as_deref()) {
+        Some(kind) => {
+            if !is_first {
+                *committed_at = (*committed_at).max(query.changed_at);
+            }
+            updates.push(Update { sub: name.clone(), kind });
+            if sub.stale {
+                let as_of = UpdateKind::Stale(query.value_label);
+                updates.push(Update { sub: name.clone(), kind: as_of });
+            }
         }
-        updates.push(Update { sub: name.clone(), kind });
-        if sub.stale && !rejoins {
-            updates.push(Update { sub: name.clone(), kind: UpdateKind::Stale(query.value_label) });
+        None if was_stale && !sub.stale => {
+            updates.push(Update { sub: name.clone(), kind: UpdateKind::Unchanged });
         }
-    } else if rejoins {
-        updates.push(Update { sub: name.clone(), kind: UpdateKind::Unchanged });
+        None => {}
     }
-    sub.stale &= !rejoins;
     sub.have = None;
     sub.told = Told::Version(query.version);
 }

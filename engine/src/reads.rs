@@ -9,7 +9,7 @@ use crate::database::{
 use crate::diff::diff;
 use crate::engine::Engine;
 use crate::line::{Accepted, Line, Position};
-use crate::live_query::{Knowledge, Told, Value, snapshot_of};
+use crate::live_query::{Knowledge, LiveQuery, Told, Value, snapshot_of};
 use crate::result::rows_from_read;
 use crate::template::Plan;
 use crate::update::UpdateKind;
@@ -20,6 +20,9 @@ use convoy_types::{Lsn, RelationId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
+
+/// How often in a row a result may fail to be read as if the database were away; then its subscribers are told.
+const BROKEN_READS_MAX: u32 = 8;
 
 /// How far a read is.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ enum Phase {
     /// Its snapshot waits for the stream; if that takes long, the server is made to flush its WAL.
     Settling { flush_at: Instant },
     /// Its queries run. The snapshot closed here.
-    Running { position: Position, label: Lsn },
+    Running { position: Position, label: Lsn, since: Instant },
 }
 
 #[derive(Debug)]
@@ -205,11 +208,11 @@ impl<D: Database> Engine<D> {
             }
         }
         if let Some(read) = self.reads.by_id.get_mut(&id) {
-            read.phase = Phase::Running { position, label };
+            read.phase = Phase::Running { position, label, since: self.now };
             read.queries = included.iter().copied().collect();
         }
         self.reads.log.begin(position);
-        self.stage_sessions(&included);
+        self.stage_sessions(id, &included);
         self.database.run(id, questions);
     }
 
@@ -239,7 +242,7 @@ impl<D: Database> Engine<D> {
         id: QueryId,
         outcome: Result<Vec<TextRow>, QueryError>,
     ) {
-        let Some(Read { phase: Phase::Running { position, label }, queries, .. }) =
+        let Some(Read { phase: Phase::Running { position, label, since }, queries, .. }) =
             self.reads.by_id.get_mut(&read)
         else {
             return;
@@ -247,12 +250,17 @@ impl<D: Database> Engine<D> {
         if !queries.remove(&id) {
             return;
         }
-        let (position, label) = (*position, *label);
+        let (position, label, took) = (*position, *label, self.now - *since);
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.reads.retain(|there| *there != read);
+        query.read_took = took;
         self.counters.reads += 1;
         let rows = match outcome {
-            Err(error) if error.code == ErrorCode::Unavailable => {
+            Err(error)
+                if error.code == ErrorCode::Unavailable
+                    && query.broken_reads < BROKEN_READS_MAX =>
+            {
+                query.broken_reads += 1;
                 warn!(query = id.0, %error, "a result could not be read: trying again");
                 self.delay_reads();
                 if self
@@ -269,12 +277,16 @@ impl<D: Database> Engine<D> {
         let value = self.value_of(id, rows);
         let Some(query) = self.queries.get_mut(&id) else { return };
         if query.value_read.is_some_and(|newest| newest > read) {
-            return self.deliver_old(read, id, value);
+            return self.deliver_old(read, id, position, value);
         }
+        query.broken_reads = 0;
         query.value_read = Some(read);
         query.value_label = label;
         self.set_value(id, value);
-        self.replay_and_deliver(read, id, position);
+        if self.replay_and_deliver(read, id, position) == Err(Refill) {
+            self.make_dirty(id);
+            self.forget_waiting(read, id);
+        }
         let Some(query) = self.queries.get_mut(&id) else { return };
         if query.knowledge == Knowledge::Awaiting(read) {
             query.knowledge = Knowledge::Known;
@@ -362,38 +374,36 @@ impl<D: Database> Engine<D> {
 
     /// Brings a value that was read at an earlier point of the line to the head, handing it to the stages that wait
     /// for it on the way.
-    fn replay_and_deliver(&mut self, read: ReadId, id: QueryId, read_at: Position) {
+    fn replay_and_deliver(
+        &mut self,
+        read: ReadId,
+        id: QueryId,
+        read_at: Position,
+    ) -> Result<(), Refill> {
         let mut reached = read_at;
         for (position, session) in self.stages_waiting(read, id) {
-            self.replay(id, reached, position);
+            self.replay(id, reached, position)?;
             reached = reached.max(position);
             self.deliver(session, read, id);
         }
         let head = self.head();
-        self.replay(id, reached, head);
+        self.replay(id, reached, head)
     }
 
     /// Takes the changes after one point of the line, up to another, into a window.
-    fn replay(&mut self, id: QueryId, after: Position, up_to: Position) {
-        let Some(template) = self.template_of(id) else { return };
-        let Plan::Window(plan) = &template.plan else { return };
-        if after >= up_to
-            || !self.queries.get(&id).is_some_and(|query| matches!(query.value, Value::Window(_)))
-        {
-            return;
+    fn replay(&mut self, id: QueryId, after: Position, up_to: Position) -> Result<(), Refill> {
+        let Some(template) = self.template_of(id) else { return Ok(()) };
+        let Plan::Window(plan) = &template.plan else { return Ok(()) };
+        let is_window = |query: &LiveQuery| matches!(query.value, Value::Window(_));
+        if after >= up_to || !self.queries.get(&id).is_some_and(is_window) {
+            return Ok(());
         }
-        match self.reads.log.changes_between(after, up_to, plan.table.id) {
-            None => self.make_dirty(id),
-            Some(changes) => {
-                if self.apply_to_window(id, &changes) == Err(Refill) {
-                    self.make_dirty(id);
-                }
-            }
-        }
+        let changes = self.reads.log.changes_between(after, up_to, plan.table.id).ok_or(Refill)?;
+        self.apply_to_window(id, &changes)
     }
 
     /// Hands a read's answer that a newer one has overtaken to the stages that wait for just this one.
-    fn deliver_old(&mut self, read: ReadId, id: QueryId, value: Value) {
+    fn deliver_old(&mut self, read: ReadId, id: QueryId, read_at: Position, value: Value) {
         let Some(query) = self.queries.get(&id) else { return };
         let kind = match &value {
             Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
@@ -401,8 +411,24 @@ impl<D: Database> Engine<D> {
                 value.rows().map(|rows| UpdateKind::Snapshot(snapshot_of(rows, &query.columns)))
             }
         };
-        for (_, session) in self.stages_waiting(read, id) {
-            self.deliver_as(session, read, id, kind.clone(), Told::Reset);
+        for (position, session) in self.stages_waiting(read, id) {
+            if matches!(value, Value::Window(_)) && position > read_at {
+                // It would have to be brought there first.
+                self.dissolve_stage(session);
+            } else {
+                self.deliver_as(session, read, id, kind.clone(), Told::Reset);
+            }
+        }
+    }
+
+    /// Takes a query off the reads that it is in: what they say of it is from before something else changed.
+    pub(crate) fn detach_reads(&mut self, id: QueryId) {
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        for read in std::mem::take(&mut query.reads) {
+            if let Some(read) = self.reads.by_id.get_mut(&read) {
+                read.queries.remove(&id);
+            }
+            self.forget_waiting(read, id);
         }
     }
 

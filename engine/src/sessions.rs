@@ -46,6 +46,29 @@ pub(crate) struct Stage {
     pub updates: Vec<Update>,
     /// The subscriptions that are still missing, each with the read that will answer.
     pub waiting: BTreeMap<Arc<str>, (QueryId, ReadId)>,
+    /// Subscriptions without an answer yet, or stale, that this read answers: they come along if they are in before the
+    /// others, or before `hoped_until`. Else a result that changes faster than it is read would never get in.
+    pub hoped: BTreeMap<Arc<str>, (QueryId, ReadId)>,
+    pub hoped_until: Instant,
+}
+
+impl Stage {
+    /// Returns whether this answer belongs in it.
+    pub fn expects(&self, sub: &Arc<str>, query: QueryId, read: ReadId) -> bool {
+        let awaited = Some(&(query, read));
+        self.waiting.get(sub) == awaited || self.hoped.get(sub) == awaited
+    }
+
+    /// Takes a subscription off what it waits for.
+    pub fn settle(&mut self, sub: &Arc<str>) {
+        self.waiting.remove(sub);
+        self.hoped.remove(sub);
+    }
+
+    /// Returns whether it can be sent.
+    pub fn is_complete(&self, now: Instant) -> bool {
+        self.waiting.is_empty() && (self.hoped.is_empty() || now >= self.hoped_until)
+    }
 }
 
 /// A session's state.
@@ -85,7 +108,7 @@ impl Session {
     }
 
     /// Takes a new connection: whatever was told before may be lost, so everything is told anew.
-    pub fn resume(&mut self, outbox: Box<dyn Outbox>) {
+    pub fn resume(&mut self, outbox: Box<dyn Outbox>, now: Instant) {
         self.outbox = outbox;
         self.outbox_state = OutboxState::Ready;
         self.stage = None;
@@ -94,6 +117,7 @@ impl Session {
         for sub in self.subs.values_mut() {
             sub.told = Told::Nothing;
             sub.stale = false;
+            sub.since = now;
         }
     }
 

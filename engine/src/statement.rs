@@ -227,6 +227,16 @@ fn param(text: &str) -> Result<ParamDeclaration, String> {
     Ok(ParamDeclaration { name: name.to_owned(), type_name: ty.to_owned(), default, nullable })
 }
 
+/// The words that a statement of another kind begins with (PostgreSQL manual, VI.I "SQL Commands").
+#[rustfmt::skip]
+const OTHER_COMMANDS: &[&str] = &[
+    "ABORT", "ALTER", "ANALYZE", "BEGIN", "CALL", "CHECKPOINT", "CLOSE", "CLUSTER", "COMMENT", "COMMIT", "COPY",
+    "CREATE", "DEALLOCATE", "DECLARE", "DELETE", "DISCARD", "DO", "DROP", "END", "EXECUTE", "EXPLAIN", "FETCH",
+    "GRANT", "IMPORT", "INSERT", "LISTEN", "LOAD", "LOCK", "MERGE", "MOVE", "NOTIFY", "PREPARE", "REASSIGN",
+    "REFRESH", "REINDEX", "RELEASE", "RESET", "REVOKE", "ROLLBACK", "SAVEPOINT", "SECURITY", "SET", "SHOW", "START",
+    "TRUNCATE", "UNLISTEN", "UPDATE", "VACUUM",
+];
+
 /// Refuses several statements, statements that write, and those that lock rows.
 fn check_reads_only(text: &str, lexed: &Lexed) -> Result<(), QueryError> {
     let tokens = significant(&lexed.tokens);
@@ -236,7 +246,8 @@ fn check_reads_only(text: &str, lexed: &Lexed) -> Result<(), QueryError> {
     let Some(first) = tokens.iter().position(|token| !token.is_symbol(b'(')) else {
         return Err(invalid("there is no statement: give one SELECT"));
     };
-    if !is_any(first, &["SELECT", "WITH", "VALUES", "TABLE"]) {
+    // A word that is no command is a mistake that Postgres has better words for, with the position.
+    if is_any(first, OTHER_COMMANDS) {
         let word =
             text[tokens[first].start..tokens[first].end].chars().take(40).collect::<String>();
         return Err(invalid(format!(
@@ -370,6 +381,7 @@ mod tests {
             "select a as into, t.for from t",
             "select ';' as a",
             "select (update) from t",
+            "selec 1",
         ] {
             assert!(Statement::ad_hoc(text).is_ok(), "{text}");
         }

@@ -61,7 +61,15 @@ impl<D: Database> Engine<D> {
             }
             _ => entry.applicants.push(applicant),
         }
-        if is_new {
+        self.describe_if_nobody_does(id, is_new);
+    }
+
+    /// Asks the database about a statement that is not current and that nobody asks about.
+    fn describe_if_nobody_does(&mut self, id: TemplateId, is_new: bool) {
+        let is_left = |entry: &crate::templates::TemplateEntry| {
+            !entry.is_current && matches!(entry.progress, Progress::Idle)
+        };
+        if is_new || self.templates.get(id).is_some_and(is_left) {
             self.describe(id);
         }
     }
@@ -301,11 +309,13 @@ impl<D: Database> Engine<D> {
         if let Some(entry) = self.templates.get_mut(id) {
             entry.queries.insert(query);
         }
+        self.describe_if_nobody_does(id, false);
         Ok(query)
     }
 
     /// Puts a live query on a new analysis of its statement.
     fn renew(&mut self, id: QueryId, template: &Arc<QueryTemplate>) {
+        self.detach_reads(id);
         let Some(query) = self.queries.get_mut(&id) else { return };
         let renewed = slots(template, &query.args)
             .and_then(|slots| Ok((slots, bounds(template, &query.args)?)));
@@ -331,6 +341,7 @@ impl<D: Database> Engine<D> {
 
     /// Puts an error in place of a live query's value.
     pub(crate) fn fail(&mut self, id: QueryId, error: &QueryError) {
+        self.detach_reads(id);
         self.release_membership(id);
         let Some(query) = self.queries.get_mut(&id) else { return };
         let is_news = !matches!(&query.value, Value::Failed(before) if before == error);
@@ -347,9 +358,10 @@ impl<D: Database> Engine<D> {
         let Some(state) = self.sessions.get_mut(session) else { return };
         let Some(gone) = state.subs.remove(sub) else { return };
         if let Some(stage) = &mut state.stage {
-            stage.waiting.remove(sub);
+            stage.settle(sub);
             stage.updates.retain(|update| update.sub != *sub);
         }
+        state.stale_updates.retain(|update| update.sub != *sub);
         self.sessions.stir(session);
         if let Some(query) = gone.query {
             self.leave(query, session, sub);
@@ -408,7 +420,10 @@ impl<D: Database> Engine<D> {
         let changed: BTreeSet<_> = relations.iter().collect();
         for id in self.templates.ids() {
             let Some(entry) = self.templates.get(id) else { continue };
-            if entry.watched.iter().any(|relation| changed.contains(relation)) {
+            // What is being described may have been looked at before the change.
+            let is_asked =
+                matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..));
+            if is_asked || entry.watched.iter().any(|relation| changed.contains(relation)) {
                 info!(
                     statement = entry.statement.name.as_deref().unwrap_or("ad hoc"),
                     "the catalogue changed: analysing again"
@@ -431,6 +446,7 @@ impl<D: Database> Engine<D> {
             self.describe(id);
         }
         for query in queries {
+            self.detach_reads(query);
             self.make_dirty(query);
         }
     }
@@ -448,7 +464,10 @@ impl<D: Database> Engine<D> {
     }
 
     fn set_tables(&mut self) {
-        let templates = self.templates.iter().filter_map(|(_, entry)| entry.template.as_ref());
+        // Where a table is known in two ways, the newer one counts: what is not current is being looked at again.
+        let mut entries: Vec<_> = self.templates.iter().map(|(_, entry)| entry).collect();
+        entries.sort_by_key(|entry| !entry.is_current);
+        let templates = entries.into_iter().filter_map(|entry| entry.template.as_ref());
         let tables: Vec<_> =
             templates.flat_map(|template| template.tables.iter().cloned()).collect();
         self.tables.set(tables.into_iter());

@@ -313,6 +313,11 @@ impl<D: Database> Engine<D> {
             }
         }
         let ops = applied?;
+        let (rows, bytes) = (window.visible().rows().len(), window.visible().text_bytes());
+        if rows > self.limits.result_rows_max || bytes > self.limits.result_bytes_max {
+            // Reading it again says so in the same words as for any other result, and ends when it has shrunk.
+            return Err(Refill);
+        }
         if !ops.is_empty() {
             self.counters.diffs += 1;
         }

@@ -1,0 +1,4 @@
+//! The engine as a whole, without a server: a simulated database drives it through its public interface.
+
+mod simulation;
+mod world;

@@ -1,0 +1,462 @@
+//! Seeded schedules: whatever the interleaving of commits, visibility, stream, answers and readers, each session is at
+//! each transition exactly where its position says, and in the end where the database is.
+
+use crate::world::{Panel, Question, Questions, World};
+use convoy_engine::{
+    Argument, DiffOp, Engine, Event, Limits, Observer, Outbox, OutboxState, Position,
+    QueryReference, SessionId, Snapshot, Statement, Transition, UpdateKind,
+};
+use convoy_types::{FullXid, Lsn, Transaction};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The transactions in the order in which the engine applied them, by the end of their commit records.
+#[derive(Clone, Default)]
+struct Applied(Arc<Mutex<Vec<Lsn>>>);
+
+impl Observer for Applied {
+    fn applied(&mut self, position: Position, _: FullXid, transaction: &Transaction) {
+        let mut applied = self.0.lock().expect("no panic under it");
+        applied.push(transaction.end_lsn);
+        assert_eq!(position.0, applied.len() as u64);
+    }
+
+    fn closed(&mut self, _: Position, _: &Snapshot) {}
+}
+
+#[derive(Clone, Default)]
+struct Inbox {
+    transitions: Arc<Mutex<Vec<Transition>>>,
+    room: usize,
+}
+
+impl Outbox for Inbox {
+    fn send(&mut self, transition: Transition) -> OutboxState {
+        let mut transitions = self.transitions.lock().expect("no panic under it");
+        transitions.push(transition);
+        if transitions.len() >= self.room { OutboxState::Full } else { OutboxState::Ready }
+    }
+}
+
+/// A client that believes what it is told.
+struct Client {
+    id: SessionId,
+    inbox: Inbox,
+    subs: HashMap<Arc<str>, (Panel, i32)>,
+    results: BTreeMap<Arc<str>, Vec<(String, Vec<String>)>>,
+    stale: BTreeMap<Arc<str>, bool>,
+    lsn: Lsn,
+    next_sub: u32,
+}
+
+impl Client {
+    fn apply(&mut self, name: &Arc<str>, kind: &UpdateKind) {
+        match kind {
+            UpdateKind::Snapshot(snapshot) => {
+                let cells = |cells: &[Box<str>]| cells.iter().map(ToString::to_string).collect();
+                let rows =
+                    snapshot.value.rows.iter().map(|row| (row.key.to_string(), cells(&row.cells)));
+                self.results.insert(name.clone(), rows.collect());
+                self.stale.insert(name.clone(), false);
+            }
+            UpdateKind::Diffs(diffs) => {
+                let rows = self.results.get_mut(name).expect("a diff follows a snapshot");
+                for op in diffs.iter().flat_map(|diff| &diff.value.ops) {
+                    apply_op(rows, op);
+                }
+                self.stale.insert(name.clone(), false);
+            }
+            UpdateKind::Unchanged => drop(self.stale.insert(name.clone(), false)),
+            UpdateKind::Stale(_) => drop(self.stale.insert(name.clone(), true)),
+            UpdateKind::Error { error, .. } => panic!("{name}: {error}"),
+        }
+    }
+}
+
+fn apply_op(rows: &mut Vec<(String, Vec<String>)>, op: &DiffOp) {
+    let find = |rows: &[(String, Vec<String>)], key: &str| {
+        rows.iter().position(|(there, _)| there == key).expect("a step names a row that is there")
+    };
+    match op {
+        DiffOp::Remove { key } => drop(rows.remove(find(rows, key))),
+        DiffOp::Insert { row, at } => {
+            assert!(rows.iter().all(|(key, _)| **key != *row.key), "no key stands twice");
+            rows.insert(
+                *at,
+                (row.key.to_string(), row.cells.iter().map(ToString::to_string).collect()),
+            );
+        }
+        DiffOp::Update { key, set } => {
+            let at = find(rows, key);
+            for (column, value) in set {
+                rows[at].1[*column] = value.to_string();
+            }
+        }
+        DiffOp::Move { key, at } => {
+            let row = rows.remove(find(rows, key));
+            rows.insert(*at, row);
+        }
+    }
+}
+
+struct Schedule {
+    seed: u64,
+    random: SmallRng,
+    world: World,
+    engine: Engine<Questions>,
+    questions: Questions,
+    applied: Applied,
+    clients: Vec<Client>,
+    now: Instant,
+    /// What each read's snapshot shows.
+    shown: HashMap<u64, Vec<bool>>,
+    /// Answers on their way.
+    answers: Vec<Event>,
+    stale_seen: usize,
+    transitions_seen: usize,
+}
+
+impl Schedule {
+    fn new(seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let world = World::new(&mut random);
+        let questions = Questions::default();
+        let limits = Limits {
+            max_hold: Duration::from_millis(50),
+            history_bytes_min: if random.random_bool(0.3) { 64 } else { 16 << 10 },
+            write_log_bytes_max: if random.random_bool(0.2) { 600 } else { 1 << 20 },
+            reads_max: random.random_range(1..5),
+            ..Limits::default()
+        };
+        let now = Instant::now();
+        let applied = Applied::default();
+        let mut engine = Engine::new(limits, questions.clone(), now);
+        engine.observe(Box::new(applied.clone()));
+        engine.handle(now, Event::ReplicationStarted);
+        Schedule {
+            seed,
+            random,
+            world,
+            engine,
+            questions,
+            applied,
+            clients: Vec::new(),
+            now,
+            shown: HashMap::new(),
+            answers: Vec::new(),
+            stale_seen: 0,
+            transitions_seen: 0,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.engine.handle(self.now, event);
+        if self.random.random_bool(0.7) {
+            self.engine.flush(self.now);
+        }
+    }
+
+    /// Answers a question, or puts its answers on their way.
+    fn answer(&mut self) {
+        let Some(question) = self.questions.take(&mut self.random) else { return };
+        let event = match question {
+            Question::Describe(id, panel) => {
+                Event::Described(id, Box::new(Ok(self.world.facts(panel))))
+            }
+            Question::Cast(id, values) => {
+                let text = |value: convoy_engine::CastRequest| match value.value {
+                    convoy_engine::CastValue::Text(text)
+                    | convoy_engine::CastValue::Expression(text) => Ok(Some(text)),
+                };
+                Event::Cast(id, values.into_iter().map(text).collect())
+            }
+            Question::OpenRead(id) => Event::ReadOpened(id, Ok(())),
+            Question::TakeSnapshot(id) => {
+                let (snapshot, shown) = self.world.snapshot();
+                self.shown.insert(id.0, shown);
+                // What happens between the snapshot and hearing of it is the point.
+                return self.answers.push(Event::SnapshotTaken(id, Ok(snapshot)));
+            }
+            Question::Probe => {
+                let (snapshot, _) = self.world.snapshot();
+                return self.answers.push(Event::SnapshotProbed(Ok(snapshot)));
+            }
+            Question::Run(id, queries) => {
+                let shown = self.shown.remove(&id.0).expect("a snapshot was taken");
+                for query in queries {
+                    let rows = self.world.read(self.seed, &shown, &query);
+                    self.answers.push(Event::QueryRead(id, query.query, Ok(rows)));
+                }
+                return self.answers.push(Event::ReadFinished(id));
+            }
+        };
+        self.handle(event);
+    }
+
+    /// Lets one of the answers on their way arrive. Those of one read keep their order.
+    fn arrive(&mut self) {
+        let len = self.answers.len();
+        if len == 0 {
+            return;
+        }
+        let read_of = |event: &Event| match event {
+            Event::QueryRead(read, ..) | Event::ReadFinished(read) => Some(*read),
+            _ => None,
+        };
+        let mut at = self.random.random_range(0..len);
+        if let Some(read) = read_of(&self.answers[at]) {
+            at = self.answers.iter().position(|event| read_of(event) == Some(read)).unwrap_or(at);
+        }
+        let event = self.answers.remove(at);
+        self.handle(event);
+    }
+
+    fn open_session(&mut self) {
+        let id = SessionId(self.clients.len() as u64);
+        let inbox = Inbox { room: self.random.random_range(1..4), ..Inbox::default() };
+        self.clients.push(Client {
+            id,
+            inbox: inbox.clone(),
+            subs: HashMap::new(),
+            results: BTreeMap::new(),
+            stale: BTreeMap::new(),
+            lsn: Lsn(0),
+            next_sub: 0,
+        });
+        self.handle(Event::SessionOpened(id, Box::new(inbox)));
+    }
+
+    fn subscribe(&mut self) {
+        if self.clients.is_empty() {
+            return;
+        }
+        let at = self.random.random_range(0..self.clients.len());
+        let panel = Panel::ALL[self.random.random_range(0..4)];
+        let grp = self.random.random_range(0..3);
+        let client = &mut self.clients[at];
+        let sub: Arc<str> = client.next_sub.to_string().into();
+        client.next_sub += 1;
+        client.subs.insert(sub.clone(), (panel, grp));
+        let statement = Arc::new(Statement::ad_hoc(panel.sql()).expect("a statement"));
+        let args = if panel.has_parameter() {
+            vec![Some(Argument::Number(grp.to_string()))]
+        } else {
+            Vec::new()
+        };
+        let event = Event::Subscribe {
+            session: client.id,
+            sub,
+            query: QueryReference { statement, args },
+            have: None,
+        };
+        self.handle(event);
+    }
+
+    fn unsubscribe(&mut self) {
+        if self.clients.is_empty() {
+            return;
+        }
+        let at = self.random.random_range(0..self.clients.len());
+        let client = &mut self.clients[at];
+        let Some(sub) = client.subs.keys().min().cloned() else { return };
+        client.subs.remove(&sub);
+        let event = Event::Unsubscribe { session: client.id, sub };
+        self.handle(event);
+    }
+
+    /// A client reads what it was sent, and each transition is held against the world.
+    fn read(&mut self, at: usize) {
+        let transitions = std::mem::take(
+            &mut *self.clients[at].inbox.transitions.lock().expect("no panic under it"),
+        );
+        let had_any = !transitions.is_empty();
+        for transition in transitions {
+            self.transitions_seen += 1;
+            self.check(at, &transition);
+        }
+        if had_any {
+            let id = self.clients[at].id;
+            self.handle(Event::OutboxDrained(id));
+        }
+    }
+
+    fn check(&mut self, at: usize, transition: &Transition) {
+        let seed = self.seed;
+        let client = &mut self.clients[at];
+        for update in &transition.updates {
+            client.apply(&update.sub, &update.kind);
+        }
+        assert!(transition.lsn >= client.lsn, "seed {seed}: lsn went back");
+        client.lsn = transition.lsn;
+        let applied = self.applied.0.lock().expect("no panic under it");
+        let in_cut = &applied[..usize::try_from(transition.position.0).expect("small")];
+        for commit in &self.world.commits {
+            let is_in = in_cut.contains(&commit.end_lsn);
+            assert!(
+                is_in || commit.end_lsn > transition.lsn,
+                "seed {seed}: the label promises what is not in"
+            );
+        }
+        let items = self.world.items_after(seed, |_, commit| in_cut.contains(&commit.end_lsn));
+        for (sub, rows) in &client.results {
+            if client.stale.get(sub) == Some(&true) {
+                self.stale_seen += 1;
+                continue;
+            }
+            let Some((panel, grp)) = client.subs.get(sub) else { continue };
+            let expected = json(panel.answer(&items, *grp));
+            let shown: Vec<_> = rows.iter().map(|(_, cells)| cells.clone()).collect();
+            assert_eq!(
+                shown, expected,
+                "seed {seed}: {panel:?} of {grp} at {:?}",
+                transition.position
+            );
+        }
+    }
+
+    fn step(&mut self) {
+        self.now += Duration::from_micros(self.random.random_range(0..3_000));
+        match self.random.random_range(0..100) {
+            0..16 => self.world.commit(&mut self.random),
+            16..36 => self.world.show(&mut self.random),
+            36..52 => {
+                if let Some(transaction) = self.world.stream() {
+                    self.handle(Event::Committed(transaction));
+                }
+            }
+            52..55 => {
+                let (lsn, is_all) = self.world.streamed();
+                if is_all {
+                    self.handle(Event::Progress(lsn));
+                }
+            }
+            55..70 => self.answer(),
+            70..84 => self.arrive(),
+            84..86 => {
+                if self.clients.len() < 4 {
+                    self.open_session();
+                }
+            }
+            86..90 => self.subscribe(),
+            90..91 => self.unsubscribe(),
+            91..98 => {
+                if !self.clients.is_empty() {
+                    let at = self.random.random_range(0..self.clients.len());
+                    self.read(at);
+                }
+            }
+            _ => self.tick(),
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Some(deadline) = self.engine.next_deadline() {
+            self.now = self.now.max(deadline.min(self.now + Duration::from_millis(40)));
+        }
+        self.engine.handle(self.now, Event::Tick);
+        self.engine.flush(self.now);
+    }
+
+    /// Everything arrives; then every client has what the database has.
+    fn settle(&mut self) {
+        // What is quiet may still have been told to flush only in the next turn.
+        let mut quiet_turns = 0;
+        for _ in 0..5_000 {
+            while !self.world.is_all_visible() {
+                self.world.show(&mut self.random);
+            }
+            while let Some(transaction) = self.world.stream() {
+                self.handle(Event::Committed(transaction));
+            }
+            self.handle(Event::Progress(self.world.streamed().0));
+            self.answer();
+            self.arrive();
+            self.tick();
+            for at in 0..self.clients.len() {
+                self.read(at);
+            }
+            let is_quiet = self.questions.is_empty() && self.answers.is_empty();
+            let is_settled =
+                is_quiet && self.engine.status().dirty_queries == 0 && self.is_answered();
+            quiet_turns = if is_settled { quiet_turns + 1 } else { 0 };
+            if quiet_turns > 10 {
+                break;
+            }
+        }
+        let items = self.world.items_after(self.seed, |_, _| true);
+        for client in &self.clients {
+            for (sub, (panel, grp)) in &client.subs {
+                let rows = client
+                    .results
+                    .get(sub)
+                    .unwrap_or_else(|| panic!("seed {}: no answer for {sub}", self.seed));
+                let shown: Vec<_> = rows.iter().map(|(_, cells)| cells.clone()).collect();
+                assert_eq!(
+                    shown,
+                    json(panel.answer(&items, *grp)),
+                    "seed {}: {panel:?} in the end",
+                    self.seed
+                );
+                assert_ne!(
+                    client.stale.get(sub),
+                    Some(&true),
+                    "seed {}: {sub} stays stale",
+                    self.seed
+                );
+            }
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        let is_fresh = |client: &Client, sub: &Arc<str>| client.stale.get(sub) == Some(&false);
+        self.clients.iter().all(|client| {
+            client.subs.keys().all(|sub| client.results.contains_key(sub) && is_fresh(client, sub))
+                && client.inbox.transitions.lock().expect("no panic under it").is_empty()
+        })
+    }
+}
+
+fn json(rows: Vec<Vec<Option<String>>>) -> Vec<Vec<String>> {
+    let cell = |cell: Option<String>| cell.unwrap_or_else(|| "null".to_owned());
+    rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect()
+}
+
+fn run(seed: u64) -> (usize, usize) {
+    let mut schedule = Schedule::new(seed);
+    for _ in 0..600 {
+        schedule.step();
+    }
+    schedule.settle();
+    (schedule.transitions_seen, schedule.stale_seen)
+}
+
+/// `CONVOY_SEED=n` runs one schedule, `CONVOY_SCHEDULES=n` that many.
+#[test]
+fn every_transition_is_a_cut() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("CONVOY_SEED") {
+        run(seed);
+        return;
+    }
+    let (mut transitions, mut stale) = (0, 0);
+    for seed in 0..number("CONVOY_SCHEDULES").unwrap_or(1_000) {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        match outcome {
+            Ok(seen) => {
+                transitions += seen.0;
+                stale += seen.1;
+            }
+            Err(panic) => {
+                eprintln!("replay with CONVOY_SEED={seed} cargo test -p convoy-engine --test main");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    assert!(
+        transitions > 0 && stale > 0,
+        "{transitions} transitions, {stale} stale results: too tame"
+    );
+}
