@@ -278,9 +278,7 @@ impl Publisher {
         let youngest = recent.iter().map(|&(_, age)| age).min();
         if let Some(age) = youngest.filter(|&age| age < i64::from(i32::MAX) && age >= 0) {
             let before = |writer: &Writer| writer.xid_age > 0 && writer.xid_age + RECENT_XIDS > age;
-            if age < RECENT_XIDS * 1000 {
-                waited_for.extend(writers(client, &all).await?.into_iter().filter(before));
-            }
+            waited_for.extend(writers(client, &all).await?.into_iter().filter(before));
         }
         Ok(waited_for)
     }
