@@ -79,7 +79,8 @@ impl StreamQueue {
         }
         state.items.push_back((item, bytes));
         state.bytes += bytes;
-        state.is_full = state.items.len() >= self.items_max || state.bytes >= self.bytes_max;
+        // Once the engine was told that it is full, it waits to hear of room.
+        state.is_full |= state.items.len() >= self.items_max || state.bytes >= self.bytes_max;
         let (waker, is_full) = (state.waker.take(), state.is_full);
         drop(state);
         if let Some(waker) = waker {
