@@ -16,10 +16,12 @@ use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase};
 use convoy_replication::{ReplicationConfig, SlotChoice};
 use convoy_types::DatabaseUrl;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
@@ -274,27 +276,18 @@ async fn sample_rates(app: App) {
     }
 }
 
-/// Reads the project again whenever SIGHUP comes; what is not in order leaves it as it was.
-///
-/// # Errors
-/// Where the system lets nobody listen for the signal.
-pub fn reload_on_hang_up(
-    app: App,
-    project: std::path::PathBuf,
-) -> Result<tokio::task::JoinHandle<()>, ServerError> {
-    let source_error = |source| ServerError::System { doing: "listening for SIGHUP", source };
-    let mut hang_ups = shutdown::hang_ups().map_err(source_error)?;
-    Ok(tokio::spawn(async move {
-        while hang_ups.recv().await.is_some() {
-            let folder = project.clone();
-            match tokio::task::spawn_blocking(move || NamedQueries::load(&folder)).await {
-                Ok(Ok(queries)) => {
-                    info!(queries = queries.len(), "the project was read again");
-                    app.replace_queries(queries);
-                }
-                Ok(Err(error)) => warn!(error = %chain(&error), "the project stays as it was"),
-                Err(error) => warn!(%error, "the project stays as it was"),
+/// Reads the project again whenever SIGHUP comes; what is not in order leaves it as it was. Never ends.
+pub async fn reload_on_hang_up(mut hang_ups: Signal, app: App, project: PathBuf) {
+    while hang_ups.recv().await.is_some() {
+        let folder = project.clone();
+        match tokio::task::spawn_blocking(move || NamedQueries::load(&folder)).await {
+            Ok(Ok(queries)) => {
+                info!(queries = queries.len(), "the project was read again");
+                app.replace_queries(queries);
             }
+            Ok(Err(error)) => warn!(error = %chain(&error), "the project stays as it was"),
+            Err(error) => warn!(%error, "the project stays as it was"),
         }
-    }))
+    }
+    std::future::pending::<()>().await;
 }

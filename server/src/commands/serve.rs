@@ -16,6 +16,8 @@ use tracing::info;
 pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
     let source_error = |source| ServerError::System { doing: "listening for signals", source };
     let stopping = shutdown::listen().map_err(source_error)?;
+    // From the start: until somebody listens, SIGHUP ends the process.
+    let hang_ups = shutdown::hang_ups().map_err(source_error)?;
     let queries = NamedQueries::load(&args.project)?;
     let url = args.database.url()?;
     let ad_hoc_url = args.database.ad_hoc_url(&url)?;
@@ -35,13 +37,13 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
         server = Server::start(listener, options) => server?,
         () = shutdown::begun(stopping.clone()) => return Ok(()),
     };
-    let reload = reload_on_hang_up(server.app().clone(), project)?;
+    let reload = reload_on_hang_up(hang_ups, server.app().clone(), project);
     info!("listening on http://{}", server.address());
     let outcome = tokio::select! {
         () = shutdown::begun(stopping) => Ok(()),
         failure = server.failed() => Err(failure),
+        () = reload => Ok(()),
     };
-    reload.abort();
     server.stop().await;
     info!("stopped");
     outcome

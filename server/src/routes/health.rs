@@ -6,16 +6,19 @@ use crate::reply::{Refusal, json};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The longest that the engine may leave a question unanswered: what takes it longer is a fault.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Answers as long as the engine's thread does.
 pub(super) async fn alive(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
-    match app.queue.ask(|_| ()).await {
-        Some(()) => Ok(json("{\"status\":\"ok\"}")),
-        None => {
-            Err(Refusal::new(ApiError::new(Code::Internal, "the engine has stopped"), &headers))
-        }
-    }
+    let problem = match tokio::time::timeout(ANSWER_MAX, app.queue.ask(|_| ())).await {
+        Ok(Some(())) => return Ok(json("{\"status\":\"ok\"}")),
+        Ok(None) => "the engine has stopped",
+        Err(_) => "the engine does not answer",
+    };
+    Err(Refusal::new(ApiError::new(Code::Internal, problem), &headers))
 }
 
 /// Answers 200 once the stream runs and has caught up, and from then on while it runs.

@@ -30,7 +30,8 @@ pub(super) async fn post(
         let id = session.id();
         let ended = app.sessions.unsubscribe(&session, &unsubscribe);
         events.extend(ended.into_iter().map(|sub| Event::Unsubscribe { session: id, sub }));
-        events.extend(awaited.map(|lsn| Event::Await(id, lsn)));
+        // An insert position may name bytes that no record fills: the stream never gets there (P5).
+        events.extend(awaited.map(|lsn| Event::Await(id, lsn.before_bare_page_header())));
         app.queue.push_request(room, events);
         Ok(reply::json_with_status(StatusCode::ACCEPTED, "{}"))
     };
