@@ -39,7 +39,7 @@ pub struct LatencyArgs {
     /// Which database.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Commits a second, of one writer; several are measured one after the other
+    /// Commits a second; several rates are measured one after the other
     #[arg(
         long,
         value_name = "N,…",
@@ -48,6 +48,10 @@ pub struct LatencyArgs {
         env = "CONVOY_BENCH_RATES"
     )]
     pub rates: Vec<NonZeroU32>,
+    /// Connections of the writer, which take turns: so a disk that needs longer than from one commit to the next does
+    /// not slow the writer down
+    #[arg(long, value_name = "N", default_value = "8", env = "CONVOY_BENCH_CONNECTIONS")]
+    pub connections: NonZeroU32,
     /// Subscribers, each with a query of its own
     #[arg(long, value_name = "N", default_value = "100", env = "CONVOY_BENCH_SUBSCRIBERS")]
     pub subscribers: NonZeroU32,

@@ -75,6 +75,15 @@ impl Trace {
         self.written.iter().zip(arrived).map(|(commit, at)| at.since(from(commit))).collect()
     }
 
+    /// Returns at what rate transactions really began; `None` of fewer than two.
+    pub(super) fn commits_per_second(&self) -> Option<f64> {
+        let begun = |commit: &WrittenCommit| commit.begun;
+        let first = self.written.iter().map(begun).min()?;
+        let last = self.written.iter().map(begun).max()?;
+        let nanos = last.since(first);
+        (nanos > 0).then(|| (self.written.len() - 1) as f64 * 1e9 / nanos as f64)
+    }
+
     /// Returns the latencies between two moments of the writer's.
     pub(super) fn between(
         &self,

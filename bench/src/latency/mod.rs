@@ -93,6 +93,7 @@ pub(crate) async fn run(args: &LatencyArgs, search: Search) -> anyhow::Result<()
     }
 
     let workload = Workload {
+        connections: args.connections.get(),
         subscribers: args.subscribers.get(),
         pairs: args.pairs.get(),
         seconds: args.seconds.get(),
@@ -192,6 +193,7 @@ impl Bench<'_> {
             statement: STATEMENT.to_owned(),
             commits,
             interval_ns: 1_000_000_000 / u64::from(rate.get()),
+            connections: self.args.connections.get() as usize,
             tenants: i64::from(self.args.subscribers.get()),
             rows_per_tenant: ROWS_PER_TENANT,
         }

@@ -11,6 +11,8 @@ use std::fmt::Write;
 /// Goals, for incremental plans: the ratio of the p50s, and what is added to COMMIT's return.
 const RATIO_MAX: f64 = 1.5;
 const ADDED_US_MAX: f64 = 300.0;
+/// The share of the rate that the writer has to hold, or the figures are those of another load.
+const RATE_SHARE_MIN: f64 = 0.98;
 
 /// Everything that is reported.
 #[derive(Debug, Serialize)]
@@ -24,6 +26,7 @@ pub(super) struct Report {
 /// What was run.
 #[derive(Debug, Serialize)]
 pub(super) struct Workload {
+    pub(super) connections: u32,
     pub(super) subscribers: u32,
     pub(super) pairs: u32,
     pub(super) seconds: u32,
@@ -58,6 +61,8 @@ pub(super) struct Comparison {
     due_to_begun: Summary,
     /// p50 of `sent_to_subscriber` ÷ p50 of `sent_to_bare`, pair by pair.
     ratio: Spread,
+    /// What the writer managed: the slowest of all phases.
+    commits_per_second: f64,
     cpu_us_per_commit: Spread,
     diffs: usize,
     snapshots: usize,
@@ -77,6 +82,7 @@ impl Comparison {
         let ratio = convoy.iter().zip(bare).map(|(convoy, bare)| {
             p50_ratio(&sent_to(Side::Subscriber)(convoy), &sent_to(Side::Bare)(bare)).ok()
         });
+        let rates = bare.iter().chain(convoy).map(Trace::commits_per_second);
         Some(Comparison {
             sent_to_bare: all(bare, &sent_to(Side::Bare))?,
             sent_to_subscriber: all(convoy, &sent_to(Side::Subscriber))?,
@@ -91,6 +97,7 @@ impl Comparison {
                 trace.between(|commit| commit.due, |commit| commit.begun)
             })?,
             ratio: Spread::of(ratio.collect::<Option<_>>()?)?,
+            commits_per_second: rates.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::min)?,
             cpu_us_per_commit: Spread::of(
                 convoy.iter().filter_map(|trace| trace.cpu_us_per_commit).collect(),
             )?,
@@ -154,11 +161,13 @@ impl Comparison {
         );
         let _ = writeln!(
             out,
-            "  Convoy's CPU       {} µs a commit    updates: {} diffs, {} snapshots, {} stale",
+            "  Convoy's CPU       {} µs a commit    updates: {} diffs, {} snapshots, {} stale    \
+             writer: {} commits/s",
             number(self.cpu_us_per_commit.median),
             count(self.diffs),
             count(self.snapshots),
-            count(self.stale)
+            count(self.stale),
+            number(self.commits_per_second)
         );
         out
     }
@@ -167,12 +176,13 @@ impl Comparison {
 impl Report {
     /// Returns the report for a terminal. `leftovers` is what stays in the database.
     pub(super) fn text(&self, leftovers: Option<&str>) -> String {
-        let Workload { subscribers, pairs, seconds, warm_up_seconds, .. } = &self.workload;
+        let Workload { connections, subscribers, pairs, seconds, warm_up_seconds, .. } =
+            &self.workload;
         let mut lines = self.machine.lines();
         lines.extend(self.database.lines());
         lines.push((
             "load",
-            "one writer, open loop, one row updated a commit, synchronous_commit on".into(),
+            format!("open loop, one row updated a commit, synchronous_commit on, {connections} connections in turn"),
         ));
         lines.push((
             "",
@@ -220,17 +230,27 @@ impl Report {
                 }
             }
         }
-        match missed.as_slice() {
+        let mut lines = vec![match missed.as_slice() {
             [] => "goals met at every rate, apart and together".to_owned(),
-            _ if self.machine.is_busy() => {
-                let load = self.machine.load.unwrap_or_default();
-                format!(
-                    "goals missed: {}; the machine was busy (load {load:.1}): run it again on a quiet one",
-                    missed.join(", ")
-                )
-            }
             _ => format!("goals missed: {}", missed.join(", ")),
+        }];
+        for rate in &self.rates {
+            let held = rate.apart.commits_per_second.min(rate.together.commits_per_second);
+            let wanted = rate.commits_per_second;
+            if held < f64::from(wanted) * RATE_SHARE_MIN {
+                lines.push(format!(
+                    "the writer managed {} of {wanted} commits/s: give it more --connections, or a quieter machine",
+                    number(held)
+                ));
+            }
         }
+        if self.machine.is_busy() {
+            let load = self.machine.load.unwrap_or_default();
+            lines.push(format!(
+                "the machine was busy (load {load:.1}): run it again on a quiet one before you believe any of it"
+            ));
+        }
+        lines.join("\n")
     }
 }
 
@@ -241,15 +261,17 @@ mod tests {
     use crate::worker::{Received, Tally, Written, WrittenCommit};
 
     fn trace(after_us: i64) -> Trace {
-        let commit = WrittenCommit {
-            due: Stamp(0),
-            begun: Stamp(1_000),
-            sent: Stamp(100_000),
-            returned: Stamp(400_000),
+        let at = |n: i64, us: i64| Stamp(n * 10_000_000 + us * 1_000);
+        let commit = |n| WrittenCommit {
+            due: at(n, 0),
+            begun: at(n, 1),
+            sent: at(n, 100),
+            returned: at(n, 400),
         };
-        let written = Written { commits: vec![commit; 10] };
+        let written = Written { commits: (0..10).map(commit).collect() };
         let tally = Tally { diffs: 10, ..Tally::default() };
-        let received = Received { at: vec![Some(Stamp(100_000 + after_us * 1_000)); 10], tally };
+        let received =
+            Received { at: (0..10).map(|n| Some(at(n, 100 + after_us))).collect(), tally };
         Trace::new(written, Some(received.clone()), Some(received), 0, Some(50.0))
             .expect("complete")
     }
@@ -267,6 +289,7 @@ mod tests {
         let database =
             DatabaseFacts { version: "15.18".into(), is_private: true, settings: [].into() };
         let workload = Workload {
+            connections: 8,
             subscribers: 100,
             pairs: 1,
             seconds: 1,
@@ -297,6 +320,14 @@ mod tests {
         let end = "goals missed: ratio 1.60 at 100/s apart, added 340 µs at 100/s apart, \
                    ratio 1.60 at 100/s together, added 340 µs at 100/s together\nleft\n";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn a_writer_that_did_not_hold_the_rate_is_told_on() {
+        let mut report = report(400, 600);
+        report.rates[0].commits_per_second = 200;
+        let text = report.text(None);
+        assert!(text.contains("the writer managed 100 of 200 commits/s"), "{text}");
     }
 
     #[test]

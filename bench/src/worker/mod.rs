@@ -55,6 +55,8 @@ pub(crate) struct WriteJob {
     pub(crate) commits: Commits,
     /// Nanoseconds from one commit to the next, whatever the last one took.
     pub(crate) interval_ns: u64,
+    /// Connections that take turns; at least one.
+    pub(crate) connections: usize,
     /// Tenants that are written in turn.
     pub(crate) tenants: i64,
     /// Rows a tenant; their ids follow one another.

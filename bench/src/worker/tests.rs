@@ -12,6 +12,7 @@ fn job(database_url: &str, commits: Commits) -> WriteJob {
         statement: "UPDATE orders SET seq = {seq} WHERE id = {id}".to_owned(),
         commits,
         interval_ns: 1_000_000,
+        connections: 3,
         tenants: 10,
         rows_per_tenant: 10,
     }
@@ -118,11 +119,12 @@ async fn the_bare_client_receives_what_the_writer_commits() {
 }
 
 #[tokio::test]
-async fn a_worker_ends_with_the_benchmark() {
+async fn the_writer_ends_with_the_benchmark() {
     let server = testing::shared().await;
     let database_url = server.database("bench_end").await;
     let mut writer = Local::start(Job::Write(job(&database_url, Commits { first: 1, count: 1 })));
     assert_eq!(writer.answer().await, "ready");
+    // Nobody will say go any more.
     drop(writer.pipe);
     let error = writer.work.await.expect("no panic").expect_err("nobody said go").to_string();
     assert_eq!(error, "the benchmark has ended");
