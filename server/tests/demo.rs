@@ -11,7 +11,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Returns a demo that has nothing of our environment to go by, and `temp` for its temporary files.
 fn demo(temp: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
-    command.arg("demo").args(flags).env("TMPDIR", temp).env("DATABASE_URL", "postgres://nobody@192.0.2.1/none");
+    command
+        .arg("demo")
+        .args(flags)
+        .env("TMPDIR", temp)
+        .env("DATABASE_URL", "postgres://nobody@192.0.2.1/none");
     if let Some(folder) = std::env::var_os(convoy_postgres::testing::PG_BIN_VARIABLE) {
         command.env("CONVOY_PG_BIN", folder);
     }
@@ -23,7 +27,8 @@ fn demo(temp: &Path, flags: &[&str]) -> Command {
 fn open_folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::Builder::new().prefix("convoy-demo").tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("rights");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("rights");
     folder
 }
 
@@ -34,13 +39,15 @@ fn words(output: &Output) -> (String, String) {
 
 /// Says what is left in the folder of temporary files, and which processes name it.
 fn traces(temp: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(temp).expect("the folder").map(|entry| entry.expect("an entry").path());
+    let files =
+        std::fs::read_dir(temp).expect("the folder").map(|entry| entry.expect("an entry").path());
     let name = temp.to_string_lossy().into_owned();
     let names_it = |process: &Path| {
         let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(&name)
     };
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let processes =
+        std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
     files.chain(processes.filter(|process| names_it(process))).collect()
 }
 
@@ -78,8 +85,13 @@ fn two_at_once_end_with_panels_that_agree() {
     let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"));
     assert_eq!((&report["agrees"], number("torn")), (&true.into(), 0), "{report}");
     assert!(number("commits") >= 20 && number("transitions") >= 5, "{report}");
-    assert!(report["panels"].as_array().is_some_and(|panels| panels.iter().all(|panel| panel["agrees"] == true)), "{report}");
-    assert_eq!(traces(temp.path()), [PathBuf::new(); 0]);
+    assert!(
+        report["panels"]
+            .as_array()
+            .is_some_and(|panels| panels.iter().all(|panel| panel["agrees"] == true)),
+        "{report}"
+    );
+    assert_eq!(traces(temp.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -102,7 +114,8 @@ fn ctrl_c_leaves_no_process_and_no_folder() {
         assert_eq!(words(&output).0.trim(), "UPDATE 1", "{:?}", words(&output));
     }
     assert!(!traces(temp.path()).is_empty(), "a demo that runs can be told from one that does not");
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    let interrupted =
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
     assert!(interrupted.success());
     let status = ended(&mut child);
     let mut complaints = String::new();
@@ -110,7 +123,7 @@ fn ctrl_c_leaves_no_process_and_no_folder() {
     let goodbye: Vec<String> = lines.map_while(Result::ok).collect();
     assert!(status.success(), "{complaints}");
     assert!(goodbye.iter().any(|line| line.contains("Stopped after")), "{goodbye:?}");
-    assert_eq!(traces(temp.path()), [PathBuf::new(); 0]);
+    assert_eq!(traces(temp.path()), Vec::<PathBuf>::new());
 }
 
 #[test]

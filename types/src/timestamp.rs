@@ -81,7 +81,13 @@ mod tests {
             let timestamp = PgTimestamp::from_unix_micros(micros);
             assert_eq!(PgTimestamp::from_iso_8601(&timestamp.to_string()), Some(timestamp));
         }
-        for wrong in ["", "2024-02-29", "2024-02-29T12:34:56", "2024-02-30T12:34:56Z", "2024-02-29 12:34:56+00"] {
+        for wrong in [
+            "",
+            "2024-02-29",
+            "2024-02-29T12:34:56",
+            "2024-02-30T12:34:56Z",
+            "2024-02-29 12:34:56+00",
+        ] {
             assert_eq!(PgTimestamp::from_iso_8601(wrong), None, "{wrong}");
         }
     }

@@ -1,6 +1,7 @@
 //! `convoy demo`: everything with nothing set up. What is said and how it ends; `demo/` has what happens.
 
 use crate::config::LISTEN_DEFAULT;
+use crate::demo::shop::RATE_DEFAULT;
 use crate::demo::terminal::{StatusLine, aligned, clock, decimal, duration, print};
 use crate::demo::verify::{self, Report, Verdict};
 use crate::demo::writer::{RATE_MAX, Tally, Writer};
@@ -26,7 +27,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "ADDR", default_value = LISTEN_DEFAULT, env = "CONVOY_LISTEN")]
     pub listen: SocketAddr,
     /// Commits a second that the demo makes itself; 0 leaves all of them to you
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=i64::from(RATE_MAX)), env = "CONVOY_RATE")]
+    #[arg(long, value_name = "N", default_value_t = RATE_DEFAULT, value_parser = clap::value_parser!(u32).range(0..=i64::from(RATE_MAX)), env = "CONVOY_RATE")]
     pub rate: u32,
     /// Runs for so long (10s, 2m) without a browser, then compares every panel with its SELECT; fails if one differs
     #[arg(long = "for", value_name = "TIME", value_parser = time, env = "CONVOY_FOR")]

@@ -5,7 +5,7 @@
 
 mod change;
 pub(crate) mod panels;
-mod shop;
+pub(crate) mod shop;
 mod subscriber;
 pub(crate) mod terminal;
 pub(crate) mod verify;

@@ -7,7 +7,7 @@ use crate::error::ServerError;
 use convoy_postgres::launcher::{Locale, PrivatePostgres};
 use convoy_postgres::{Connection, SessionOptions, connect};
 use convoy_types::DatabaseUrl;
-use std::time::Duration;
+use std::f64::consts::TAU;
 
 /// The database's name.
 pub(crate) const DATABASE: &str = "shop";
@@ -19,16 +19,16 @@ pub(crate) const CUSTOMERS: i64 = 40_000;
 pub(crate) const PRODUCTS: i64 = 1_000;
 /// The lines that an order has at most.
 pub(crate) const LINES_MAX: i64 = 5;
-/// Of what is written, this share is new orders, on the average over [`TIDE`].
+/// Commits a second unless asked for otherwise.
+pub(crate) const RATE_DEFAULT: u32 = 20;
+/// Of what is written, this share is new orders, on the average over [`TIDES`].
 pub(crate) const ORDER_SHARE: f64 = 0.30;
-/// Business comes and goes in waves this long …
-pub(crate) const TIDE: Duration = Duration::from_secs(480);
-/// … and this high, about the average.
-pub(crate) const TIDE_HEIGHT: f64 = 0.35;
+/// Business comes and goes in waves: their length in seconds, and their height about the average.
+const TIDES: [(u32, f64); 2] = [(480, 0.20), (1130, 0.16)];
 
 /// How far back the orders go, in minutes; the dashboard shows thirty.
 const PAST_MINUTES: u32 = 40;
-/// Bounds of the past's orders a second, so that the shop has some 100,000 rows whatever the rate.
+/// Bounds of the past's orders a second, so that the shop has some 100,000 rows at about the default rate.
 const ORDERS_PER_SECOND: std::ops::RangeInclusive<f64> = 1.0..=10.0;
 
 /// Columns as the issue of the shop has them; what is not needed to fill them comes after they are filled.
@@ -158,8 +158,10 @@ fn read_url(text: &str) -> Result<DatabaseUrl, ServerError> {
 }
 
 async fn fill(connection: &Connection, rate: u32) -> Result<(), ServerError> {
-    let orders_per_second =
-        (f64::from(rate) * ORDER_SHARE).clamp(*ORDERS_PER_SECOND.start(), *ORDERS_PER_SECOND.end());
+    // Where nobody writes from now on, the past is as at the default rate.
+    let past_rate = if rate == 0 { RATE_DEFAULT } else { rate };
+    let orders_per_second = (f64::from(past_rate) * ORDER_SHARE)
+        .clamp(*ORDERS_PER_SECOND.start(), *ORDERS_PER_SECOND.end());
     let client = connection.client();
     client.batch_execute("BEGIN").await?;
     client.batch_execute(TABLES).await?;
@@ -171,6 +173,18 @@ async fn fill(connection: &Connection, rate: u32) -> Result<(), ServerError> {
     // Also marks all pages as visible to all, which spares readers a second look.
     client.batch_execute("VACUUM (ANALYZE) customers, products, orders, order_lines").await?;
     Ok(())
+}
+
+/// Returns how business is at this time, in seconds, against the average.
+pub(crate) fn tide(seconds: f64) -> f64 {
+    let wave = |(length, height)| height * (seconds / f64::from(length) * TAU).sin();
+    1.0 + TIDES.into_iter().map(wave).sum::<f64>()
+}
+
+/// The same as an expression.
+fn tide_sql(seconds: &str) -> String {
+    let wave = |(length, height)| format!(" + {height} * sin({seconds} / {length} * 2 * pi())");
+    format!("(1{})", TIDES.map(wave).concat())
 }
 
 fn customers() -> String {
@@ -192,16 +206,18 @@ fn customers() -> String {
     )
 }
 
-/// A few of those that sell best are low already.
+/// A few are low already. The dice are thrown before they are sorted by: Postgres takes a `random()` that is sorted by
+/// and another one in the same list for one and the same.
 fn products() -> String {
     format!(
         "INSERT INTO products (name, category, price, stock, reorder_level)
          SELECT style || ' ' || noun, category,
                 (floor(4 + a * a * (dearest - 4)) + (ARRAY[0.00, 0.50, 0.90, 0.95])[1 + floor(b * 4)::int])::numeric(10,2),
-                CASE WHEN place % 5 = 0 AND place <= 60 THEN floor(c * 9)::int ELSE 30 + floor(c * 220)::int END,
-                8 + floor(b * 12)::int
+                CASE WHEN c < 0.015 THEN 1 + floor(d * 9)::int ELSE 20 + floor(d * 230)::int END,
+                5 + floor(b * 6)::int * 2
          FROM (
-             SELECT *, random() AS a, random() AS b, random() AS c, row_number() OVER (ORDER BY random()) AS place
+             SELECT style, noun, category, dearest,
+                    random() AS a, random() AS b, random() AS c, random() AS d, random() AS place
              FROM (VALUES {GOODS}) AS goods (category, nouns, dearest),
                   unnest(nouns) AS noun, unnest({STYLES}) AS style
          ) AS shelf
@@ -211,7 +227,7 @@ fn products() -> String {
 
 /// Orders are numbered in the order in which they were placed, and those placed longer ago are further on their way.
 fn orders(orders_per_second: f64) -> String {
-    let (tide, lines_max) = (TIDE.as_secs(), LINES_MAX);
+    let tide = tide_sql("extract(epoch FROM second)::float8");
     format!(
         "CREATE TEMP TABLE draft ON COMMIT DROP AS
          SELECT row_number() OVER (ORDER BY placed_at) AS id, placed_at,
@@ -220,8 +236,7 @@ fn orders(orders_per_second: f64) -> String {
              SELECT second + random() * interval '1 second' AS placed_at
              FROM generate_series(now() - interval '{PAST_MINUTES} minutes', now() - interval '1 second', '1 second')
                       AS second,
-                  generate_series(1, floor(random() + {orders_per_second} *
-                      (1 + {TIDE_HEIGHT} * sin(2 * pi() * extract(epoch FROM second)::float8 / {tide})))::int)
+                  generate_series(1, floor(random() + {orders_per_second} * (0.3 + 1.4 * random()) * {tide})::int)
          ) AS moments;
 
          -- The order's number keeps the dice from being thrown once for all orders.
@@ -231,7 +246,7 @@ fn orders(orders_per_second: f64) -> String {
              SELECT draft.id AS order_id, line,
                     1 + floor(power(random(), 2) * {PRODUCTS})::bigint AS product_id,
                     1 + floor(power(random(), 2) * 3)::int AS quantity
-             FROM draft, generate_series(1, 1 + floor(random() * {lines_max} + 0 * draft.id)::int) AS line
+             FROM draft, generate_series(1, 1 + floor(random() * {LINES_MAX} + 0 * draft.id)::int) AS line
          ) AS wishes
          JOIN products ON products.id = product_id;
 
@@ -271,7 +286,8 @@ mod tests {
         let holds = [
             "SELECT count(DISTINCT region) = 5 FROM customers",
             "SELECT count(*) = 1000 AND count(DISTINCT name) = 1000 FROM products",
-            "SELECT count(*) BETWEEN 5 AND 40 FROM products WHERE stock < 10",
+            "SELECT count(*) BETWEEN 5 AND 40 AND count(DISTINCT stock) > 2 FROM products WHERE stock < 10",
+            "SELECT count(DISTINCT reorder_level) = 6 AND count(DISTINCT price) > 100 FROM products",
             "SELECT max(placed_at) > now() - interval '1 minute' AND max(placed_at) <= now() FROM orders",
             "SELECT count(DISTINCT date_trunc('minute', placed_at)) > 30 FROM orders",
             "SELECT bool_and(total = lines) FROM orders JOIN (SELECT order_id, sum(quantity * unit_price) AS lines \

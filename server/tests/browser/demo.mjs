@@ -97,7 +97,7 @@ for (const [width, dark] of [[390, false], [390, true], [1_600, false], [1_600, 
     const page = await browser.open(demo.url, { width, height: width < 600 ? 844 : 1_000, dark });
     await page.until("all panels have results", ready);
     await page.until("latencies are shown", `document.querySelector('[data-panel="latency"]').dataset.state === "ready"`);
-    const [inside, outside] = await page.evaluate(`[document.documentElement.scrollWidth, innerWidth]`);
+    const [inside, outside] = await page.evaluate(`[document.documentElement.scrollWidth, document.documentElement.clientWidth]`);
     assert.ok(inside <= outside, `${inside} px are wider than ${outside} px`);
     assert.equal(await page.evaluate(`document.documentElement.dataset.theme`), dark ? "dark" : "light");
     if (pictures) await new Promise((resolve) => setTimeout(resolve, 6_000)); // For a histogram with a shape.
