@@ -75,6 +75,11 @@ impl Connection {
         Ok(statement)
     }
 
+    /// Returns whether [`Connection::prepared`] answers at once.
+    pub fn is_prepared(&self, sql: &Arc<str>, param_types: &Arc<[u32]>) -> bool {
+        self.statements.contains_key(&(sql.clone(), param_types.clone()))
+    }
+
     /// Forgets a prepared statement whose plan is out of date; returns whether it was known.
     pub fn forget(&mut self, sql: &Arc<str>, param_types: &Arc<[u32]>) -> bool {
         self.statements.remove(&(sql.clone(), param_types.clone())).is_some()

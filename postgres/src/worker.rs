@@ -12,8 +12,8 @@ use crate::pool::Lease;
 use crate::read::Answer;
 use crate::text_param::TextParam;
 use convoy_engine::{ErrorCode, QueryError, QueryRead, TextRow};
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -141,21 +141,19 @@ impl<'a> Worker<'a> {
         // follows on the same wire comes after it.
         let begin = format!("{}; SAVEPOINT convoy", set_timeout(limit));
         let client = self.lease.client().clone();
-        let mut begun = Box::pin(async move { client.batch_execute(&begin).await });
-        let mut begun = match (&mut begun).now_or_never() {
-            Some(result) => futures_util::future::ready(result).left_future(),
-            None => begun.right_future(),
-        };
+        let mut begun = Some(Box::pin(async move { client.batch_execute(&begin).await }));
         let mut in_force = limit;
-        let mut is_begun = false;
         while jobs.has_waiting() {
-            let ended = self.batch(jobs, &mut in_force).await;
-            if !is_begun {
-                is_begun = true;
-                if let Err(error) = (&mut begun).await {
-                    return self.broken(jobs, &error);
-                }
-            }
+            let batch = self.batch(jobs, &mut in_force);
+            let ended = match begun.take() {
+                // Both at once: what comes for the one has to be taken before anything comes for the other. The one
+                // that is asked first sends first.
+                Some(begun) => match futures_util::future::join(begun, batch).await {
+                    (Ok(()), ended) => ended,
+                    (Err(error), _) => return self.broken(jobs, &error),
+                },
+                None => batch.await,
+            };
             match ended {
                 Batch::Done => {}
                 Batch::Spoilt => {
@@ -206,6 +204,13 @@ impl<'a> Worker<'a> {
                         outcome = self.failed(jobs, job, &error);
                         continue;
                     }
+                }
+                let (sql, param_types) = (&job.read.sql, &job.read.param_types);
+                if false && !running.is_empty() && !self.lease.is_prepared(sql, param_types) {
+                    // The connection takes nothing more in while rows of a statement on its way wait to be taken,
+                    // which nobody does here: the answer would never come.
+                    jobs.put_first(job);
+                    break;
                 }
                 match self.lease.prepared(&job.read.sql, &job.read.param_types).await {
                     Ok(statement) => {

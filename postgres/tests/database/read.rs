@@ -88,6 +88,27 @@ async fn p3_without_the_right_to_lock_files_are_compared() {
     assert!(error.message.contains("truncated"), "{error}");
 }
 
+/// What is on its way on a connection must be taken before the answer to anything sent after it comes.
+#[tokio::test]
+async fn statements_are_prepared_beside_large_results() {
+    let mut harness =
+        Harness::with("beside", "create table t (id int primary key)", |mut options| {
+            options.helpers_max = 0;
+            options
+        })
+        .await;
+    let table = harness.oid("t").await;
+    // Quick ones first, so that several are put on their way at a time.
+    let rows = |n| if n < 16 { 1 } else { 900 };
+    let sql = |n| format!("select repeat('x', 1000) || {n} from generate_series(1, {})", rows(n));
+    let queries: Vec<QueryRead> = (0..40).map(|n| query(n, &sql(n))).collect();
+    let answers = tokio::time::timeout(Duration::from_secs(30), harness.read(vec![table], queries));
+    let answers = answers.await.expect("answers");
+    for (number, answer) in &answers {
+        assert_eq!(answer.as_ref().expect("rows").len(), rows(*number));
+    }
+}
+
 #[tokio::test]
 async fn an_error_stays_alone() {
     let mut harness =
