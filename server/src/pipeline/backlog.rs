@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn transactions_are_bounded_too() {
         let mut backlog = Backlog { transactions_max: 1, ..Backlog::new(1000) };
-        let mut waiting = vec![transaction(&[], 0), transaction(&[], 0)];
+        let mut waiting = [transaction(&[], 0), transaction(&[], 0)];
         waiting.iter().for_each(|event| backlog.count(event));
         assert_eq!(backlog.collapse_if_needed(waiting.iter_mut()), Pushed::Overrun);
     }
