@@ -149,6 +149,7 @@ fn settings() -> Vec<(String, String)> {
     [
         ("shared_buffers", "64MB"),
         ("max_wal_size", "256MB"),
+        ("max_slot_wal_keep_size", "1GB"),
         ("synchronous_commit", "on"),
         ("log_min_messages", "fatal"),
     ]

@@ -26,12 +26,14 @@ pub(crate) const ORDER_SHARE: f64 = 0.30;
 /// Business comes and goes in waves: their length in seconds, and their height about the average.
 const TIDES: [(u32, f64); 2] = [(480, 0.20), (1130, 0.16)];
 
-/// How far back the orders go, in minutes; the dashboard shows thirty.
-const PAST_MINUTES: u32 = 40;
-/// Bounds of the past's orders a second, so that the shop has some 100,000 rows at about the default rate.
+/// How far back the orders go, in minutes, at least; the dashboard shows thirty.
+const PAST_MINUTES_MIN: f64 = 40.0;
+/// Orders that the past has at least: with their lines, that makes some 100,000 rows whatever the rate.
+const PAST_ORDERS_MIN: f64 = 14_400.0;
+/// Bounds of the past's orders a second.
 const ORDERS_PER_SECOND: std::ops::RangeInclusive<f64> = 1.0..=10.0;
 
-/// Columns as the issue of the shop has them; what is not needed to fill them comes after they are filled.
+/// The tables; what is not needed to fill them comes after they are filled.
 const TABLES: &str = "
     CREATE TABLE customers (
         id bigint GENERATED ALWAYS AS IDENTITY,
@@ -227,6 +229,7 @@ fn products() -> String {
 
 /// Orders are numbered in the order in which they were placed, and those placed longer ago are further on their way.
 fn orders(orders_per_second: f64) -> String {
+    let minutes = (PAST_ORDERS_MIN / orders_per_second / 60.0).max(PAST_MINUTES_MIN).ceil();
     let tide = tide_sql("extract(epoch FROM second)::float8");
     format!(
         "CREATE TEMP TABLE draft ON COMMIT DROP AS
@@ -234,7 +237,7 @@ fn orders(orders_per_second: f64) -> String {
                 1 + floor(random() * {CUSTOMERS})::bigint AS customer_id, random() AS fate
          FROM (
              SELECT second + random() * interval '1 second' AS placed_at
-             FROM generate_series(now() - interval '{PAST_MINUTES} minutes', now() - interval '1 second', '1 second')
+             FROM generate_series(now() - interval '{minutes} minutes', now() - interval '1 second', '1 second')
                       AS second,
                   generate_series(1, floor(random() + {orders_per_second} * (0.3 + 1.4 * random()) * {tide})::int)
          ) AS moments;
