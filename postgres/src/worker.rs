@@ -206,7 +206,7 @@ impl<'a> Worker<'a> {
                     }
                 }
                 let (sql, param_types) = (&job.read.sql, &job.read.param_types);
-                if false && !running.is_empty() && !self.lease.is_prepared(sql, param_types) {
+                if !running.is_empty() && !self.lease.is_prepared(sql, param_types) {
                     // The connection takes nothing more in while rows of a statement on its way wait to be taken,
                     // which nobody does here: the answer would never come.
                     jobs.put_first(job);
