@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often sessions are looked through for heartbeats and unanswered subscriptions.
+/// How often sessions are looked through for heartbeats and unanswered subscriptions, at least.
 const ROUNDS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a session's stage waits for results that it could go without: first answers, and what was stale.
@@ -68,7 +68,13 @@ impl<D: Database> Engine<D> {
         }
     }
 
+    /// Half a heartbeat where that is less: one is sent a round early rather than late.
+    fn rounds_interval(&self) -> Duration {
+        ROUNDS_INTERVAL.min(self.limits.heartbeat / 2)
+    }
+
     fn move_session(&mut self, id: SessionId, label: Lsn) {
+        let rounds = self.rounds_interval();
         let (now, head) = (self.now, self.head());
         if self.line.is_none() {
             return;
@@ -117,8 +123,8 @@ impl<D: Database> Engine<D> {
         self.sessions.held.remove(&id);
         let Some(session) = self.sessions.get_mut(id) else { return };
         let has_reached = session.awaits.iter().any(|lsn| *lsn <= label);
-        let is_due = now + ROUNDS_INTERVAL >= session.told_at + self.limits.heartbeat
-            && label > session.label;
+        let is_due =
+            now + rounds >= session.told_at + self.limits.heartbeat && label > session.label;
         if updates.is_empty() && !has_reached && !is_due {
             session.position = head;
             return;
@@ -289,11 +295,10 @@ impl<D: Database> Engine<D> {
         if now < self.rounds_due {
             return;
         }
-        self.rounds_due = now + ROUNDS_INTERVAL;
-        let idle = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| now + ROUNDS_INTERVAL >= session.told_at + heartbeat);
+        let rounds = self.rounds_interval();
+        self.rounds_due = now + rounds;
+        let idle =
+            self.sessions.iter().filter(|(_, session)| now + rounds >= session.told_at + heartbeat);
         let idle: Vec<_> = idle.map(|(id, _)| id).collect();
         for id in idle {
             self.sessions.stir(id);
