@@ -91,8 +91,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(error) = source {
         let cause = error.to_string();
-        // Some errors repeat their source.
-        if !text.ends_with(&cause) {
+        // Some errors say what their source says.
+        if !text.contains(&cause) {
             text.push_str(": ");
             text.push_str(&cause);
         }

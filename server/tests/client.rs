@@ -100,7 +100,6 @@ pub struct EventStream {
     pub headers: HeaderMap,
     body: Incoming,
     text: String,
-    pub comments: usize,
 }
 
 impl EventStream {
@@ -114,13 +113,7 @@ impl EventStream {
         let mut all = vec![("accept", "text/event-stream")];
         all.extend_from_slice(headers);
         let (parts, body) = send(address, method, path, &all, body).await.into_parts();
-        EventStream {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-            text: String::new(),
-            comments: 0,
-        }
+        EventStream { status: parts.status, headers: parts.headers, body, text: String::new() }
     }
 
     /// The next event; none at the stream's end.
@@ -129,10 +122,10 @@ impl EventStream {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
                 self.text = rest;
-                match read_event(&block) {
-                    Some(event) => return Some(event),
-                    None => self.comments += 1,
+                if let Some(event) = read_event(&block) {
+                    return Some(event);
                 }
+                // A comment.
                 continue;
             }
             let frame = timeout(PATIENCE, self.body.frame()).await.expect("an event in time")?;

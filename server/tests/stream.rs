@@ -1,8 +1,11 @@
 //! Streams of one query.
 
-use crate::client::{EventStream, ask};
+use crate::client::{EventStream, StreamEvent, ask, get};
 use crate::support::Fixture;
 use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_stream_says_hello_then_everything_then_changes() {
@@ -108,5 +111,75 @@ async fn an_event_source_goes_on_where_it_was() {
     // Who was told not to come back and does is told once more, in the one way that it understands.
     let closed = ask(at, "GET", "/api/query/all", &[("last-event-id", "closed")], "").await;
     assert_eq!(closed.status, 204);
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn who_reads_nothing_is_let_go() {
+    let fixture = Fixture::start("stream_slow", &["--send-timeout", "0.3", "--allow-sql"]).await;
+    let at = fixture.address;
+    // More than the sockets' buffers hold.
+    let wide = "create table wide (id int4 primary key, words text);
+                insert into wide select n, repeat('x', 1000) from generate_series(1, 12000) n";
+    fixture.write(wide).await;
+    let mut peer = TcpStream::connect(at).await.expect("a connection");
+    let request =
+        "GET /api/sql?sql=select%20id,words%20from%20wide HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    peer.write_all(request.as_bytes()).await.expect("a request");
+    let streams =
+        async || get(at, "/api/status").await.json()["streams"].as_u64().expect("a count");
+    let patience = Instant::now() + Duration::from_secs(30);
+    while streams().await == 0 {
+        assert!(Instant::now() < patience, "the stream never began");
+    }
+    while streams().await > 0 {
+        assert!(Instant::now() < patience, "the stream was never given up");
+    }
+    drop(peer);
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_quiet_stream_hears_that_it_is_up_to_date() {
+    let fixture = Fixture::start("stream_heartbeat", &["--heartbeat", "0.2"]).await;
+    let mut stream = EventStream::open(fixture.address, "GET", "/api/sync", &[], "").await;
+    assert_eq!(stream.expect("hello").await.data["heartbeat_ms"], json!(200));
+    let number = |event: &StreamEvent| -> convoy_types::Lsn {
+        event.data["lsn"].as_str().expect("an LSN").parse().expect("an LSN")
+    };
+    let mut last = None;
+    for _ in 0..3 {
+        // Nobody subscribes to it; while nothing at all is written, comments take the place.
+        let written =
+            fixture.write("update orders set total = total + 1").await.parse().expect("an LSN");
+        loop {
+            let event = stream.expect("transition").await;
+            assert_eq!(event.data["updates"], json!([]));
+            assert_ne!(event.id, last, "tokens move on");
+            last = event.id.clone();
+            if number(&event) >= written {
+                break;
+            }
+        }
+    }
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_when_nobody_comes_back() {
+    let fixture = Fixture::start("stream_ttl", &["--session-ttl", "0.1"]).await;
+    let at = fixture.address;
+    let mut stream = EventStream::open(at, "GET", "/api/query/all", &[], "").await;
+    stream.expect("hello").await;
+    let token = stream.transition().await.id.expect("a token");
+    drop(stream);
+    let patience = Instant::now() + Duration::from_secs(30);
+    while get(at, "/api/status").await.json()["sessions"] != 0 {
+        assert!(Instant::now() < patience, "the session was never forgotten");
+    }
+    let resume = [("last-event-id", token.as_str())];
+    let mut stream = EventStream::open(at, "GET", "/api/query/all", &resume, "").await;
+    assert_eq!(stream.expect("hello").await.data["resumed"], json!(false));
+    assert_eq!(stream.transition().await.data["updates"][0]["type"], "snapshot");
     fixture.server.stop().await;
 }
