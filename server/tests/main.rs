@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod guard;
 mod one_shot;
+mod oracle;
 mod stream;
 mod support;
 mod sync;

@@ -1,0 +1,233 @@
+//! The comparison: what each session showed at each point of the line, against the model with just those transactions
+//! in effect, and against Postgres at the snapshots that were sampled.
+
+use super::asked::{Answer, Asked, difference};
+use super::dice::Dice;
+use super::journal::Model;
+use super::live::LineEntry;
+use super::queries::Query;
+use super::samples::Samples;
+use super::subscribers::{Content, Shown, Step, Subscriber};
+use convoy_types::{FullXid, Lsn};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+/// How many comparisons with the model a seed pays for.
+const COMPARISONS: usize = 6_000;
+
+/// What was compared.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Compared {
+    pub transitions: usize,
+    pub positions: usize,
+    pub with_model: usize,
+    pub with_snapshots: usize,
+    pub snapshots: usize,
+}
+
+/// Returns the number of the query that a subscription is of: `q7`, or `q7.2` for a second time.
+pub fn query_of(sub: &str) -> usize {
+    let number = sub.trim_start_matches('q').split('.').next().unwrap_or_default();
+    number.parse().expect("subscriptions are called so")
+}
+
+/// Compares everything, and returns what was wrong.
+pub async fn verify(
+    model: &mut Model,
+    queries: &[Query],
+    line: &[LineEntry],
+    subscribers: &[Subscriber],
+    samples: &Samples,
+    dice: &mut Dice,
+) -> (Compared, Vec<String>) {
+    let mut compared = Compared::default();
+    let mut problems = labels(line, subscribers);
+    let samples = samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut steps: BTreeMap<u64, Vec<(&'static str, Step)>> = BTreeMap::new();
+    // Before a table's first rows are read, not all that was written to it was in the stream.
+    let mut answered_at: BTreeMap<usize, u64> = BTreeMap::new();
+    let (mut changed, mut all) = (0, 0);
+    for subscriber in subscribers {
+        for step in subscriber.steps() {
+            compared.transitions += 1;
+            changed += step.changed.len();
+            all += step.shown.len();
+            for sub in step
+                .shown
+                .iter()
+                .filter(|(_, shown)| matches!(shown, Shown::Value(_)))
+                .map(|(sub, _)| sub)
+            {
+                let first = answered_at.entry(query_of(sub)).or_insert(step.position);
+                *first = (*first).min(step.position);
+            }
+            steps.entry(step.position).or_default().push((subscriber.name, step));
+        }
+    }
+    let percent = |part: usize, whole: usize| {
+        u32::try_from((part * 100 / whole.max(1)).min(100)).unwrap_or(100)
+    };
+    let (of_changed, of_all) =
+        (percent(COMPARISONS * 2 / 3, changed), percent(COMPARISONS / 3, all).max(1));
+    let mut asked = Vec::new();
+    for query in queries {
+        asked.push(Asked::prepare(model.client(), query).await);
+    }
+    compared.snapshots = samples.len();
+    for (position, xids) in states(line, model.journaled()) {
+        model.apply(xids).await;
+        let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
+        if let Some(sample) = samples.get(&position) {
+            for (&number, at_snapshot) in sample {
+                if answered_at.get(&number).is_none_or(|first| *first > position) {
+                    continue;
+                }
+                // What is compared is the model itself, and the engine's word for what the snapshot shows.
+                let of_model = ask(model, &asked, &mut answers, number).await;
+                if !alike(&queries[number], of_model, at_snapshot) {
+                    problems.push(format!(
+                        "model and snapshot differ at position {position} in {}: {of_model:?} and {at_snapshot:?}",
+                        queries[number].expected
+                    ));
+                }
+            }
+        }
+        let Some(steps) = steps.get(&position) else { continue };
+        compared.positions += 1;
+        for (session, step) in steps {
+            for (sub, shown) in step.shown.iter() {
+                let number = query_of(sub);
+                let Shown::Value(content) = shown else { continue };
+                let mut wrong = |against: &str, answer: &Answer| {
+                    if let Some(difference) = difference(&queries[number], content, answer) {
+                        let query = &queries[number];
+                        let is_change = step.changed.contains(sub);
+                        problems.push(format!(
+                            "{session}.{sub} ({}) at position {position}, {} (told just then: {is_change}), against \
+                             {against}: {difference}\n    {}\n    {:?}",
+                            query.kind, step.lsn, query.sql, query.args
+                        ));
+                    }
+                };
+                if queries[number].on_interval {
+                    continue;
+                }
+                if let Some(answer) = samples.get(&position).and_then(|sample| sample.get(&number))
+                {
+                    compared.with_snapshots += 1;
+                    wrong("its snapshot", answer);
+                }
+                let chance = if step.changed.contains(sub) { of_changed } else { of_all };
+                if dice.percent(chance) {
+                    compared.with_model += 1;
+                    let answer = ask(model, &asked, &mut answers, number).await;
+                    wrong("the model", answer);
+                }
+            }
+            if problems.len() > 20 {
+                return (compared, problems);
+            }
+        }
+    }
+    let rest: Vec<u64> = model.journaled().iter().copied().collect();
+    model.apply(rest).await;
+    (compared, problems)
+}
+
+async fn ask<'a>(
+    model: &Model,
+    asked: &[Asked],
+    answers: &'a mut BTreeMap<usize, Answer>,
+    number: usize,
+) -> &'a Answer {
+    match answers.entry(number) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => {
+            unknown.insert(asked[number].ask(model.client()).await.expect("the model's answer"))
+        }
+    }
+}
+
+fn alike(query: &Query, left: &Answer, right: &Answer) -> bool {
+    let row = |row: &Vec<String>| Arc::new((String::new(), row.clone()));
+    let content = Content {
+        columns: left.names.iter().map(|name| (name.clone(), String::new())).collect(),
+        rows: left.rows.iter().map(row).collect(),
+    };
+    difference(query, &content, right).is_none()
+}
+
+/// Returns, for each position, the transactions that come to be in effect there. Positions after a new stream began hold
+/// what the stream brought, and what the first closed snapshot shows besides.
+fn states(line: &[LineEntry], journaled: &BTreeSet<u64>) -> Vec<(u64, Vec<u64>)> {
+    let streamed: BTreeSet<u64> = line
+        .iter()
+        .filter_map(
+            |entry| if let LineEntry::Applied { xid, .. } = entry { Some(*xid) } else { None },
+        )
+        .collect();
+    let streams: Vec<&[LineEntry]> = line
+        .split(|entry| matches!(entry, LineEntry::Started))
+        .filter(|stream| !stream.is_empty())
+        .collect();
+    let is_one = streams.len() == 1;
+    let mut states = Vec::new();
+    let mut last = 0;
+    for stream in streams {
+        let close = stream.iter().position(|entry| matches!(entry, LineEntry::Closed { .. }));
+        let Some(close) = close else { continue };
+        let LineEntry::Closed { mark } = &stream[close] else { continue };
+        let before: BTreeSet<u64> = stream
+            .iter()
+            .filter_map(
+                |entry| if let LineEntry::Applied { xid, .. } = entry { Some(*xid) } else { None },
+            )
+            .collect();
+        // Never streamed: written to tables that were not published then, so before anything was read of them.
+        let is_at_start = |xid: &u64| {
+            !before.contains(xid)
+                && if is_one { !streamed.contains(xid) } else { mark.shows(FullXid(*xid)) }
+        };
+        states.push((last, journaled.iter().copied().filter(is_at_start).collect()));
+        for entry in stream {
+            if let LineEntry::Applied { position, xid, .. } = entry {
+                last = *position;
+                states.push((last, vec![*xid]));
+            }
+        }
+    }
+    states
+}
+
+/// Checks what `lsn` promises: whatever commits at or before it is in.
+fn labels(line: &[LineEntry], subscribers: &[Subscriber]) -> Vec<String> {
+    let mut ends: Vec<(Lsn, u64)> = line
+        .iter()
+        .filter_map(|entry| match entry {
+            LineEntry::Applied { position, end_lsn, .. } => Some((*end_lsn, *position)),
+            _ => None,
+        })
+        .collect();
+    ends.sort_unstable();
+    let mut highest = 0;
+    for (_, position) in &mut ends {
+        highest = highest.max(*position);
+        *position = highest;
+    }
+    let mut problems = Vec::new();
+    for subscriber in subscribers {
+        for step in subscriber.steps() {
+            let count = ends.partition_point(|(end, _)| *end <= step.lsn);
+            let must = count.checked_sub(1).map_or(0, |last| ends[last].1);
+            if must > step.position {
+                problems.push(format!(
+                    "{}: lsn {} at position {} promises what stands at {must}",
+                    subscriber.name, step.lsn, step.position
+                ));
+            }
+        }
+    }
+    problems.truncate(5);
+    problems
+}
