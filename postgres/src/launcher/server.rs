@@ -328,14 +328,13 @@ fn initdb(
         if password.is_some() {
             command.arg("--pwfile").arg(&password_file);
         }
-        process::bind_to_this_thread(&mut command, account, Signal::Kill);
+        process::bind_to_this_thread(&mut command, account, Signal::Int);
         let mut child = command.spawn().map_err(LaunchError::io("start initdb"))?;
         let waited = process::wait(&mut child, INITDB_LIMIT, cancelled, || ());
         match waited.map_err(LaunchError::io("wait for initdb"))? {
             Waited::Ended(status) => Ok(status),
             unfinished => {
-                process::send(child.id(), Signal::Kill);
-                let _ = child.wait();
+                end_initdb(&mut child);
                 Err(match unfinished {
                     Waited::Cancelled => LaunchError::Cancelled,
                     _ => LaunchError::Timeout {
@@ -359,6 +358,16 @@ fn initdb(
     match status.success() {
         true => Ok(locale),
         false => Err(LaunchError::Initdb { status, output: folder::tail(&folder.log()) }),
+    }
+}
+
+/// Ends `initdb` in order: on SIGINT it lets the server of the step under way end, which frees its shared memory and
+/// writes nothing more into the folder, and then ends too. Killed, it would leave that server behind.
+fn end_initdb(child: &mut Child) {
+    process::send(child.id(), Signal::Int);
+    if !matches!(process::wait(child, STOP_LIMIT, &|| false, || ()), Ok(Waited::Ended(_))) {
+        process::send(child.id(), Signal::Kill);
+        let _ = child.wait();
     }
 }
 
