@@ -51,6 +51,12 @@ fn traces(temp: &Path) -> Vec<PathBuf> {
     files.chain(processes.filter(|process| names_it(process))).collect()
 }
 
+/// Does what Ctrl-C does.
+fn interrupt(child: &Child) {
+    let done = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(done.success());
+}
+
 /// Waits for the end of a process, but not for ever.
 fn ended(child: &mut Child) -> std::process::ExitStatus {
     let started = Instant::now();
@@ -114,9 +120,7 @@ fn ctrl_c_leaves_no_process_and_no_folder() {
         assert_eq!(words(&output).0.trim(), "UPDATE 1", "{:?}", words(&output));
     }
     assert!(!traces(temp.path()).is_empty(), "a demo that runs can be told from one that does not");
-    let interrupted =
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
-    assert!(interrupted.success());
+    interrupt(&child);
     let status = ended(&mut child);
     let mut complaints = String::new();
     child.stderr.take().expect("its errors").read_to_string(&mut complaints).expect("text");
@@ -124,6 +128,20 @@ fn ctrl_c_leaves_no_process_and_no_folder() {
     assert!(status.success(), "{complaints}");
     assert!(goodbye.iter().any(|line| line.contains("Stopped after")), "{goodbye:?}");
     assert_eq!(traces(temp.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn ctrl_c_while_it_starts_leaves_nothing_either() {
+    let temp = open_folder();
+    let mut child = demo(temp.path(), &["--listen", "127.0.0.1:0"]).spawn().expect("a demo");
+    let stderr = BufReader::new(child.stderr.take().expect("its errors"));
+    let mut lines = stderr.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("preparing Postgres")), "it prepares one");
+    interrupt(&child);
+    let complaints: Vec<String> = lines.collect();
+    assert!(ended(&mut child).success(), "{complaints:?}");
+    assert_eq!(complaints.iter().filter(|line| line.contains("WARN")).count(), 0, "{complaints:?}");
+    assert_eq!(traces(temp.path()), [PathBuf::new(); 0]);
 }
 
 #[test]
