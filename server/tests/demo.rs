@@ -23,10 +23,11 @@ fn demo(temp: &Path, flags: &[&str]) -> Command {
     command
 }
 
-/// Returns a folder that also the account may enter that Postgres runs as when we are root.
+/// Returns a folder that also the account may enter that Postgres runs as when we are root. Its name is short, because a
+/// socket's path is.
 fn open_folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::Builder::new().prefix("convoy-demo").tempdir().expect("a folder");
+    let folder = tempfile::Builder::new().prefix("demo").tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
         .expect("rights");
     folder
@@ -141,7 +142,7 @@ fn ctrl_c_while_it_starts_leaves_nothing_either() {
     let complaints: Vec<String> = lines.collect();
     assert!(ended(&mut child).success(), "{complaints:?}");
     assert_eq!(complaints.iter().filter(|line| line.contains("WARN")).count(), 0, "{complaints:?}");
-    assert_eq!(traces(temp.path()), [PathBuf::new(); 0]);
+    assert_eq!(traces(temp.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
