@@ -121,6 +121,8 @@ fn ctrl_c_leaves_no_process_and_no_folder() {
         assert_eq!(words(&output).0.trim(), "UPDATE 1", "{:?}", words(&output));
     }
     assert!(!traces(temp.path()).is_empty(), "a demo that runs can be told from one that does not");
+    // Twice, as timeout(1) does: a hasty end would leave the cleaning to others.
+    interrupt(&child);
     interrupt(&child);
     let status = ended(&mut child);
     let mut complaints = String::new();
