@@ -411,7 +411,12 @@ fn take_news(
     }
     let was_stale = sub.stale;
     sub.stale = standing != Standing::InCut && (was_stale || is_first);
-    match query.news(sub.told, sub.have.as_deref()) {
+    let news = query.news(sub.told, sub.have.as_deref());
+    if was_stale && (news.is_some() || !sub.stale) {
+        // That it fell behind may not have been told yet, and is said anew where it still is so.
+        updates.retain(|update| update.sub != *name);
+    }
+    match news {
         Some(kind) => {
             if !is_first {
                 *committed_at = (*committed_at).max(query.changed_at);

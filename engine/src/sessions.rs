@@ -115,7 +115,10 @@ impl Session {
         self.stale_updates.clear();
         self.held_since = None;
         for sub in self.subs.values_mut() {
-            sub.told = Told::Nothing;
+            // What was told is still shown: until its news are known too, nothing goes out, or it is called stale.
+            if sub.told != Told::Nothing {
+                sub.told = Told::Reset;
+            }
             sub.stale = false;
             sub.since = now;
         }

@@ -4,7 +4,7 @@
 use crate::world::{Panel, Question, Questions, World};
 use convoy_engine::{
     Argument, DiffOp, Engine, Event, Limits, Observer, Outbox, OutboxState, Position,
-    QueryReference, SessionId, Snapshot, Statement, Transition, UpdateKind,
+    QueryReference, SessionId, Snapshot, Statement, Transition, Update, UpdateKind,
 };
 use convoy_types::{FullXid, Lsn, Transaction};
 use rand::rngs::SmallRng;
@@ -283,8 +283,31 @@ impl Schedule {
         }
     }
 
+    /// A client comes back over another connection, with what it has; what was still on the old one may be lost.
+    fn resume(&mut self) {
+        if self.clients.is_empty() {
+            return;
+        }
+        let at = self.random.random_range(0..self.clients.len());
+        if self.random.random_bool(0.5) {
+            self.read(at);
+        }
+        let client = &mut self.clients[at];
+        client.inbox = Inbox { room: client.inbox.room, ..Inbox::default() };
+        let event = Event::SessionResumed(client.id, Box::new(client.inbox.clone()));
+        self.handle(event);
+    }
+
     fn check(&mut self, at: usize, transition: &Transition) {
         let seed = self.seed;
+        for update in &transition.updates {
+            let is_stale = |update: &Update| matches!(update.kind, UpdateKind::Stale(_));
+            let alike = transition
+                .updates
+                .iter()
+                .filter(|other| other.sub == update.sub && is_stale(other) == is_stale(update));
+            assert_eq!(alike.count(), 1, "seed {seed}: {} is named twice", update.sub);
+        }
         let client = &mut self.clients[at];
         for update in &transition.updates {
             client.apply(&update.sub, &update.kind);
@@ -342,12 +365,13 @@ impl Schedule {
             }
             86..90 => self.subscribe(),
             90..91 => self.unsubscribe(),
-            91..98 => {
+            91..97 => {
                 if !self.clients.is_empty() {
                     let at = self.random.random_range(0..self.clients.len());
                     self.read(at);
                 }
             }
+            97..98 => self.resume(),
             _ => self.tick(),
         }
     }
