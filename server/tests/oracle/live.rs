@@ -32,11 +32,17 @@ pub enum LineEntry {
     },
 }
 
+/// How many streams have begun.
+pub type Epoch = Arc<AtomicU64>;
+
 /// The log of the line.
 pub type LineLog = Arc<Mutex<Vec<LineEntry>>>;
 
 /// What is told of a snapshot that closed, while it can still be imported.
-pub type OnClosed = Box<dyn FnMut(u64, &str) + Send>;
+pub type OnClosed = Box<dyn FnMut(Moment, &str) + Send>;
+
+/// A point of the line: which stream it is in, and its position.
+pub type Moment = (u64, u64);
 
 /// What somebody wants to know of the engine.
 type Question = Box<dyn FnOnce(&Engine<PostgresDatabase>) + Send>;
@@ -58,6 +64,7 @@ pub struct Live {
 
 struct Ear {
     line: LineLog,
+    epoch: Epoch,
     on_closed: OnClosed,
 }
 
@@ -71,7 +78,7 @@ impl Observer for Ear {
     fn closed(&mut self, position: Position, snapshot: &Snapshot) {
         push(&self.line, LineEntry::Closed { mark: snapshot.mark.clone() });
         if let Some(name) = &snapshot.exported {
-            (self.on_closed)(position.0, name);
+            (self.on_closed)((self.epoch.load(Ordering::Relaxed), position.0), name);
         }
     }
 }
@@ -82,7 +89,7 @@ fn push(line: &LineLog, entry: LineEntry) {
 
 impl Live {
     /// Starts an engine and waits until it streams.
-    pub async fn start(url: &str, limits: Limits, on_closed: OnClosed) -> Live {
+    pub async fn start(url: &str, limits: Limits, epoch: &Epoch, on_closed: OnClosed) -> Live {
         let url: DatabaseUrl = url.parse().expect("a URL");
         let (messages, inbox) = channel();
         let to_engine = messages.clone();
@@ -92,13 +99,14 @@ impl Live {
         let database = PostgresDatabase::new(options, Handle::current(), sink);
         database.create_publications().await.expect("publications");
         let line = LineLog::default();
-        let ear = Ear { line: line.clone(), on_closed };
+        let ear = Ear { line: line.clone(), epoch: epoch.clone(), on_closed };
+        let epoch = epoch.clone();
         let confirmed = Arc::new(AtomicU64::new(0));
         let (confirm, log) = (confirmed.clone(), line.clone());
         let thread = std::thread::spawn(move || {
             let mut engine = Engine::new(limits, database, Instant::now());
             engine.observe(Box::new(ear));
-            run(&mut engine, &inbox, &confirm, &log);
+            run(&mut engine, &inbox, &confirm, &log, &epoch);
         });
         let (stop, stopping) = watch::channel(false);
         let (started, mut is_started) = watch::channel(false);
@@ -151,6 +159,7 @@ fn run(
     inbox: &Receiver<Message>,
     confirmed: &AtomicU64,
     line: &LineLog,
+    epoch: &Epoch,
 ) {
     loop {
         let now = Instant::now();
@@ -167,6 +176,7 @@ fn run(
                 Some(Message::Event(event)) => {
                     if matches!(event, Event::ReplicationStarted) {
                         push(line, LineEntry::Started);
+                        epoch.fetch_add(1, Ordering::Relaxed);
                     }
                     engine.handle(Instant::now(), event);
                 }

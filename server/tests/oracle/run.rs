@@ -3,7 +3,7 @@
 use super::asked::{Asked, connect, difference};
 use super::dice::Dice;
 use super::journal::{JOURNAL, Model, observe};
-use super::live::Live;
+use super::live::{Epoch, Live};
 use super::queries::{Query, TRANSFERS, queries};
 use super::samples::sampler;
 use super::schema::{ACCOUNTS, TYPES, Table, tables};
@@ -16,7 +16,9 @@ use convoy_postgres::testing;
 use convoy_types::Lsn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio_postgres::Client;
 
 const WRITERS: u64 = 4;
@@ -64,15 +66,23 @@ pub async fn run(seed: u64) -> Vec<String> {
         write_log_bytes_max: *dice.pick(&[2 << 10, 64 << 20]),
         ..Limits::default()
     };
-    let live = Live::start(&url, limits, on_closed).await;
+    let epoch = Epoch::default();
+    let live = Live::start(&url, limits, &epoch, on_closed).await;
 
+    let (go, going) = watch::channel(false);
     let mut writers = tokio::task::JoinSet::new();
     for number in 0..WRITERS {
         let (client, tables) = (connect(&url).await, tables.clone());
-        writers.spawn(write(client, tables, Dice::new(seed, part::WRITER + number), TRANSACTIONS));
+        writers.spawn(write(
+            client,
+            tables,
+            Dice::new(seed, part::WRITER + number),
+            TRANSACTIONS,
+            going.clone(),
+        ));
     }
 
-    let sessions = Sessions::open(&live, &queries);
+    let sessions = Sessions::open(&live, &queries, &epoch);
     sessions.subscribe_early(&mut dice);
     let bustle = tokio::spawn(bustle(
         live.sender(),
@@ -80,6 +90,15 @@ pub async fn run(seed: u64) -> Vec<String> {
         queries.clone(),
         dice.clone(),
     ));
+    let mut problems = Vec::new();
+    if let Err(problem) = sessions.all.until_answered(SETTLE_MAX).await {
+        problems.push(problem);
+    }
+    let answered = started.elapsed();
+    let _ = go.send(true);
+    if seed % 3 == 2 {
+        tokio::spawn(lose_replication(connect(&url).await));
+    }
     // Tables enter the publication while writers are at work.
     let late = (0..queries.len()).filter(|number| queries[*number].late);
     for number in late {
@@ -97,7 +116,7 @@ pub async fn run(seed: u64) -> Vec<String> {
     let _ = bustle.await;
     let written = started.elapsed();
 
-    let mut problems = sessions.settle(&client).await;
+    problems.extend(sessions.settle(&client).await);
     let (status, infos) = live.status().await;
     if !problems.is_empty() {
         problems.push(format!("the engine: {status:?}"));
@@ -134,14 +153,16 @@ pub async fn run(seed: u64) -> Vec<String> {
     println!(
         "seed {seed} ({locale:?}): {} queries, {incremental} of {} incremental, {outcome:?}, {} transitions with {diffs} \
          diffs, {snapshots} snapshots, {stale} stale; {compared:?}; {} reads, {} unchanged, {} taken again; \
-         {:.1} s of writing, {:.1} s to settle, {:.1} s to compare",
+         {} streams; {:.1} s to answer, {:.1} s of writing, {:.1} s to settle, {:.1} s to compare",
         queries.len(),
         infos.len(),
         status.counters.transitions,
         status.counters.reads,
         status.counters.reads_unchanged,
         status.counters.snapshots_retaken,
-        written.as_secs_f32(),
+        epoch.load(Ordering::Relaxed),
+        answered.as_secs_f32(),
+        (written - answered).as_secs_f32(),
         (settled - written).as_secs_f32(),
         (started.elapsed() - settled).as_secs_f32(),
     );
@@ -174,6 +195,13 @@ async fn activity(client: &Client) -> String {
         .unwrap_or_default()
 }
 
+/// Ends the stream in the middle.
+async fn lose_replication(client: Client) {
+    const SQL: &str = "SELECT pg_sleep(1.5); SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        WHERE datname = current_database() AND backend_type = 'walsender'";
+    let _ = client.batch_execute(SQL).await;
+}
+
 async fn set_up(client: &Client, tables: &[Table], dice: &mut Dice) {
     let mut sql = format!("{JOURNAL}\n{TYPES}\n{ACCOUNTS};");
     tables.iter().for_each(|table| sql.push_str(&table.create()));
@@ -193,9 +221,9 @@ struct Sessions<'a> {
 }
 
 impl<'a> Sessions<'a> {
-    fn open(live: &'a Live, queries: &'a [Query]) -> Self {
+    fn open(live: &'a Live, queries: &'a [Query], epoch: &Epoch) -> Self {
         let digests = Arc::new(Digests::default());
-        let subscriber = |name| Subscriber::new(name, digests.clone());
+        let subscriber = |name| Subscriber::new(name, digests.clone(), epoch.clone());
         let sessions = Sessions {
             live,
             queries,

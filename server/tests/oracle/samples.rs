@@ -2,6 +2,7 @@
 //! queries are asked at it.
 
 use super::asked::{Answer, Asked, connect};
+use super::live::{Moment, OnClosed};
 use super::queries::Query;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -10,14 +11,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
-/// Answers by position and query.
-pub type Samples = Arc<Mutex<BTreeMap<u64, BTreeMap<usize, Answer>>>>;
+/// Answers by moment and query.
+pub type Samples = Arc<Mutex<BTreeMap<Moment, BTreeMap<usize, Answer>>>>;
 
 /// How long the engine's thread may stand still for a snapshot to be imported.
 const IMPORT_MAX: Duration = Duration::from_millis(300);
 
 struct Request {
-    position: u64,
+    moment: Moment,
     snapshot: String,
     imported: SyncSender<()>,
 }
@@ -27,11 +28,7 @@ const REWRITTEN: &str = "SELECT EXISTS (SELECT FROM pg_class WHERE relkind = 'r'
     AND relnamespace = 'public'::regnamespace AND pg_relation_filenode(oid) IS DISTINCT FROM relfilenode)";
 
 /// Starts the sampler; returns what is to be called when a snapshot closes, and where the answers will be.
-pub async fn sampler(
-    url: &str,
-    queries: &[Query],
-    locks: String,
-) -> (super::live::OnClosed, Samples) {
+pub async fn sampler(url: &str, queries: &[Query], locks: String) -> (OnClosed, Samples) {
     let client = connect(url).await;
     let mut asked = Vec::new();
     for (number, query) in queries.iter().enumerate().filter(|(_, query)| !query.on_interval) {
@@ -42,19 +39,18 @@ pub async fn sampler(
     let answers = samples.clone();
     tokio::spawn(async move {
         while let Some(request) = inbox.recv().await {
-            let position = request.position;
+            let moment = request.moment;
             // Where somebody waits to TRUNCATE there is none: another time.
             if let Ok(Some(taken)) = sample(&client, &asked, &locks, request).await {
-                answers.lock().unwrap_or_else(PoisonError::into_inner).insert(position, taken);
+                answers.lock().unwrap_or_else(PoisonError::into_inner).insert(moment, taken);
             }
             let _ = client.batch_execute("ROLLBACK").await;
         }
     });
-    let on_closed = Box::new(move |position, snapshot: &str| {
+    let on_closed = Box::new(move |moment, snapshot: &str| {
         let (imported, is_imported) = sync_channel(1);
         // One at a time: while it is busy, snapshots close unseen.
-        if requests.try_send(Request { position, snapshot: snapshot.to_owned(), imported }).is_ok()
-        {
+        if requests.try_send(Request { moment, snapshot: snapshot.to_owned(), imported }).is_ok() {
             let _ = is_imported.recv_timeout(IMPORT_MAX);
         }
     });

@@ -1,10 +1,14 @@
 //! Subscribers: what a client makes of what it is told, by code of its own, with every promise about a single
 //! transition checked on the spot.
 
+use super::live::{Epoch, Moment};
 use convoy_engine::{DiffOp, Outbox, OutboxState, ResultRow, Transition, UpdateKind};
 use convoy_types::Lsn;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// A row: its key and its cells. Shared, since every version of a result is kept.
@@ -32,11 +36,19 @@ pub enum Shown {
 /// What a session showed after one transition.
 #[derive(Clone, Debug)]
 pub struct Step {
+    pub epoch: u64,
     pub position: u64,
     pub lsn: Lsn,
     /// What changed, by subscription.
     pub changed: Vec<Arc<str>>,
     pub shown: Arc<BTreeMap<Arc<str>, Shown>>,
+}
+
+impl Step {
+    /// Returns where the line stood.
+    pub fn moment(&self) -> Moment {
+        (self.epoch, self.position)
+    }
 }
 
 #[derive(Default)]
@@ -86,6 +98,7 @@ pub struct Subscriber {
     pub name: &'static str,
     state: Arc<Mutex<State>>,
     digests: Arc<Digests>,
+    epoch: Epoch,
     moved: Arc<Notify>,
     invariant: Option<Invariant>,
 }
@@ -96,8 +109,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Subscriber {
     /// Returns a client without subscriptions.
-    pub fn new(name: &'static str, digests: Arc<Digests>) -> Subscriber {
-        Subscriber { name, state: Arc::default(), digests, moved: Arc::default(), invariant: None }
+    pub fn new(name: &'static str, digests: Arc<Digests>, epoch: Epoch) -> Subscriber {
+        let (state, moved) = (Arc::default(), Arc::default());
+        Subscriber { name, state, digests, epoch, moved, invariant: None }
     }
 
     /// Adds something that must hold after every transition.
@@ -155,14 +169,31 @@ impl Subscriber {
         (state.diffs, state.snapshots, state.stale)
     }
 
+    /// Waits until every subscription has had an answer.
+    pub async fn until_answered(&self, limit: Duration) -> Result<(), String> {
+        self.until(limit, |_, shown| !shown.values().any(|shown| matches!(shown, Shown::Nothing)))
+            .await
+    }
+
     /// Waits until everything before a position is shown, and nothing is stale or unanswered.
-    pub async fn until_settled(&self, lsn: Lsn, limit: std::time::Duration) -> Result<(), String> {
+    pub async fn until_settled(&self, lsn: Lsn, limit: Duration) -> Result<(), String> {
+        let is_settled = |shown: &Shown| !matches!(shown, Shown::Nothing | Shown::Stale(_));
+        let settled =
+            self.until(limit, |reached, shown| reached >= lsn && shown.values().all(is_settled));
+        settled.await.map_err(|problem| format!("{problem} (wanted: {lsn})"))
+    }
+
+    async fn until(
+        &self,
+        limit: Duration,
+        is_so: impl Fn(Lsn, &BTreeMap<Arc<str>, Shown>) -> bool,
+    ) -> Result<(), String> {
         let waiting = async {
             loop {
-                let moved = self.moved.notified();
+                let mut moved = pin!(self.moved.notified());
+                moved.as_mut().enable();
                 let (reached, shown) = self.now();
-                let is_settled = |shown: &Shown| !matches!(shown, Shown::Nothing | Shown::Stale(_));
-                if reached >= lsn && shown.values().all(is_settled) {
+                if is_so(reached, &shown) {
                     return;
                 }
                 moved.await;
@@ -175,10 +206,7 @@ impl Subscriber {
             let late: Vec<_> = late
                 .map(|(sub, shown)| (sub.to_string(), matches!(shown, Shown::Nothing)))
                 .collect();
-            format!(
-                "{} is at {reached} instead of {lsn}; unanswered (true) or stale: {late:?}",
-                self.name
-            )
+            format!("{} is at {reached}; unanswered (true) or stale: {late:?}", self.name)
         })
     }
 }
@@ -194,7 +222,9 @@ impl Outbox for Line {
     fn send(&mut self, transition: Transition) -> OutboxState {
         let subscriber = &self.subscriber;
         let mut state = lock(&subscriber.state);
-        if let Err(problem) = state.take(&transition, &subscriber.digests) {
+        if let Err(problem) =
+            state.take(&transition, subscriber.epoch.load(Ordering::Relaxed), &subscriber.digests)
+        {
             state.note(format!("{}: {problem}", subscriber.name));
         }
         if let Some(invariant) = subscriber.invariant
@@ -225,7 +255,12 @@ impl State {
         }
     }
 
-    fn take(&mut self, transition: &Transition, digests: &Digests) -> Result<(), String> {
+    fn take(
+        &mut self,
+        transition: &Transition,
+        epoch: u64,
+        digests: &Digests,
+    ) -> Result<(), String> {
         let (lsn, position) = (transition.lsn, transition.position.0);
         if lsn < self.lsn {
             return Err(format!("lsn goes back from {} to {lsn}", self.lsn));
@@ -317,7 +352,7 @@ impl State {
             shown.insert(sub.clone(), after);
         }
         self.shown = Arc::new(shown);
-        self.steps.push(Step { position, lsn, changed, shown: self.shown.clone() });
+        self.steps.push(Step { epoch, position, lsn, changed, shown: self.shown.clone() });
         problem
     }
 }

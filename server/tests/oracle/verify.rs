@@ -4,7 +4,7 @@
 use super::asked::{Answer, Asked, difference};
 use super::dice::Dice;
 use super::journal::Model;
-use super::live::LineEntry;
+use super::live::{LineEntry, Moment};
 use super::queries::Query;
 use super::samples::Samples;
 use super::subscribers::{Content, Shown, Step, Subscriber};
@@ -44,9 +44,9 @@ pub async fn verify(
     let mut compared = Compared::default();
     let mut problems = labels(line, subscribers);
     let samples = samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut steps: BTreeMap<u64, Vec<(&'static str, Step)>> = BTreeMap::new();
+    let mut steps: BTreeMap<Moment, Vec<(&'static str, Step)>> = BTreeMap::new();
     // Before a table's first rows are read, not all that was written to it was in the stream.
-    let mut answered_at: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut answered_at: BTreeMap<usize, Moment> = BTreeMap::new();
     let (mut changed, mut all) = (0, 0);
     for subscriber in subscribers {
         for step in subscriber.steps() {
@@ -59,10 +59,10 @@ pub async fn verify(
                 .filter(|(_, shown)| matches!(shown, Shown::Value(_)))
                 .map(|(sub, _)| sub)
             {
-                let first = answered_at.entry(query_of(sub)).or_insert(step.position);
-                *first = (*first).min(step.position);
+                let first = answered_at.entry(query_of(sub)).or_insert(step.moment());
+                *first = (*first).min(step.moment());
             }
-            steps.entry(step.position).or_default().push((subscriber.name, step));
+            steps.entry(step.moment()).or_default().push((subscriber.name, step));
         }
     }
     let percent = |part: usize, whole: usize| {
@@ -75,12 +75,13 @@ pub async fn verify(
         asked.push(Asked::prepare(model.client(), query).await);
     }
     compared.snapshots = samples.len();
-    for (position, xids) in states(line, model.journaled()) {
+    for (moment, xids) in states(line, model.journaled()) {
+        let (_, position) = moment;
         model.apply(xids).await;
         let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
-        if let Some(sample) = samples.get(&position) {
+        if let Some(sample) = samples.get(&moment) {
             for (&number, at_snapshot) in sample {
-                if answered_at.get(&number).is_none_or(|first| *first > position) {
+                if answered_at.get(&number).is_none_or(|first| *first > moment) {
                     continue;
                 }
                 // What is compared is the model itself, and the engine's word for what the snapshot shows.
@@ -93,7 +94,7 @@ pub async fn verify(
                 }
             }
         }
-        let Some(steps) = steps.get(&position) else { continue };
+        let Some(steps) = steps.get(&moment) else { continue };
         compared.positions += 1;
         for (session, step) in steps {
             for (sub, shown) in step.shown.iter() {
@@ -113,8 +114,7 @@ pub async fn verify(
                 if queries[number].on_interval {
                     continue;
                 }
-                if let Some(answer) = samples.get(&position).and_then(|sample| sample.get(&number))
-                {
+                if let Some(answer) = samples.get(&moment).and_then(|sample| sample.get(&number)) {
                     compared.with_snapshots += 1;
                     wrong("its snapshot", answer);
                 }
@@ -158,42 +158,36 @@ fn alike(query: &Query, left: &Answer, right: &Answer) -> bool {
     difference(query, &content, right).is_none()
 }
 
-/// Returns, for each position, the transactions that come to be in effect there. Positions after a new stream began hold
-/// what the stream brought, and what the first closed snapshot shows besides.
-fn states(line: &[LineEntry], journaled: &BTreeSet<u64>) -> Vec<(u64, Vec<u64>)> {
-    let streamed: BTreeSet<u64> = line
-        .iter()
-        .filter_map(
-            |entry| if let LineEntry::Applied { xid, .. } = entry { Some(*xid) } else { None },
-        )
-        .collect();
-    let streams: Vec<&[LineEntry]> = line
-        .split(|entry| matches!(entry, LineEntry::Started))
-        .filter(|stream| !stream.is_empty())
-        .collect();
-    let is_one = streams.len() == 1;
+/// Returns, for each moment, the transactions that come to be in effect there.
+///
+/// Some are never in a stream, and are in effect from its beginning on: those that committed while there was none, which
+/// its snapshots show; and those that wrote only to tables that were not published then, which is before anything was
+/// read of them.
+fn states(line: &[LineEntry], journaled: &BTreeSet<u64>) -> Vec<(Moment, Vec<u64>)> {
+    let streams: Vec<&[LineEntry]> =
+        line.split(|entry| matches!(entry, LineEntry::Started)).collect();
     let mut states = Vec::new();
     let mut last = 0;
-    for stream in streams {
-        let close = stream.iter().position(|entry| matches!(entry, LineEntry::Closed { .. }));
-        let Some(close) = close else { continue };
-        let LineEntry::Closed { mark } = &stream[close] else { continue };
-        let before: BTreeSet<u64> = stream
-            .iter()
-            .filter_map(
-                |entry| if let LineEntry::Applied { xid, .. } = entry { Some(*xid) } else { None },
-            )
-            .collect();
-        // Never streamed: written to tables that were not published then, so before anything was read of them.
+    for (epoch, stream) in (0..).zip(&streams) {
+        let is_last = epoch + 1 == streams.len() as u64;
+        let mut applied = BTreeSet::new();
+        let mut newest = None;
+        for entry in *stream {
+            match entry {
+                LineEntry::Applied { xid, .. } => drop(applied.insert(*xid)),
+                LineEntry::Closed { mark } => newest = Some(mark),
+                LineEntry::Started => {}
+            }
+        }
         let is_at_start = |xid: &u64| {
-            !before.contains(xid)
-                && if is_one { !streamed.contains(xid) } else { mark.shows(FullXid(*xid)) }
+            let is_shown = newest.is_some_and(|mark| mark.shows(FullXid(*xid)));
+            !applied.contains(xid) && (is_last || is_shown)
         };
-        states.push((last, journaled.iter().copied().filter(is_at_start).collect()));
-        for entry in stream {
+        states.push(((epoch, last), journaled.iter().copied().filter(is_at_start).collect()));
+        for entry in *stream {
             if let LineEntry::Applied { position, xid, .. } = entry {
                 last = *position;
-                states.push((last, vec![*xid]));
+                states.push(((epoch, last), vec![*xid]));
             }
         }
     }

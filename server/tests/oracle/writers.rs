@@ -3,6 +3,7 @@
 use super::dice::Dice;
 use super::schema::{KEYS, Kind, Shape, Table, quoted};
 use super::values::{has_key, key, value};
+use tokio::sync::watch;
 use tokio_postgres::Client;
 
 /// Accounts between which money moves; the sum never changes.
@@ -39,16 +40,23 @@ pub fn seed_rows(tables: &[Table], dice: &mut Dice) -> String {
     sql
 }
 
-/// Writes so many transactions.
+/// Transactions that don't wait for the subscribers' first answers: tables are published among them.
+const BEFORE_ANSWERS: usize = 20;
+
+/// Writes so many transactions, most of them once it may go on.
 pub async fn write(
     client: Client,
     tables: Vec<Table>,
     mut dice: Dice,
     transactions: usize,
+    mut go: watch::Receiver<bool>,
 ) -> Outcome {
     client.batch_execute(SESSION).await.expect("a writer's session");
     let mut outcome = Outcome::default();
     for number in 0..transactions {
+        if number == BEFORE_ANSWERS {
+            go.wait_for(|go| *go).await.expect("the run goes on");
+        }
         // Decided before anything runs: what a transaction does never hangs on how another one went.
         let plan = Plan::new(&tables, &mut dice, number);
         match plan.run(&client).await {
@@ -157,14 +165,14 @@ fn operation(tables: &[Table], dice: &mut Dice) -> String {
     let table = dice.pick(tables).clone();
     let number = dice.below(KEYS);
     let name = table.sql();
-    match dice.below(40) {
+    match dice.below(100) {
         0 => match table.shape {
             Shape::Partitioned if dice.percent(50) => {
                 format!("TRUNCATE {}", quoted(dice.pick::<String>(&table.leaves())))
             }
             _ => format!("TRUNCATE {name}"),
         },
-        1..=10 => {
+        1..=25 => {
             let keep = if table.key_len == 0 { "" } else { " ON CONFLICT DO NOTHING" };
             // A truncated table fills up again.
             let numbers: Vec<usize> = if dice.percent(20) {
@@ -178,7 +186,7 @@ fn operation(tables: &[Table], dice: &mut Dice) -> String {
                 .collect::<Vec<_>>()
                 .join(";")
         }
-        11..=12 if table.key_len > 0 => {
+        26..=31 if table.key_len > 0 => {
             let key: Vec<String> = table.key().iter().map(|column| column.sql()).collect();
             let set = assignments(&table, dice);
             insert(
@@ -188,8 +196,8 @@ fn operation(tables: &[Table], dice: &mut Dice) -> String {
                 dice,
             )
         }
-        13..=16 => format!("DELETE FROM {name} WHERE {}", has_key(&table, number, dice)),
-        17..=18 if table.key_len > 0 => {
+        32..=41 => format!("DELETE FROM {name} WHERE {}", has_key(&table, number, dice)),
+        42..=47 if table.key_len > 0 => {
             let other = dice.below(KEYS);
             let set = table
                 .key()
@@ -203,14 +211,16 @@ fn operation(tables: &[Table], dice: &mut Dice) -> String {
                 has_key(&table, number, dice)
             )
         }
-        19..=20 => {
+        48..=53 => {
             format!(
                 "UPDATE {name} SET {} WHERE n = {}",
                 assignments(&table, dice),
                 dice.between(-3, 9)
             )
         }
-        21 => format!("UPDATE {name} SET n = n + 1 WHERE n BETWEEN 0 AND {}", dice.between(1, 5)),
+        54..=55 => {
+            format!("UPDATE {name} SET n = n + 1 WHERE n BETWEEN 0 AND {}", dice.between(1, 5))
+        }
         _ => format!(
             "UPDATE {name} SET {} WHERE {}",
             assignments(&table, dice),
