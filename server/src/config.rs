@@ -98,7 +98,7 @@ pub struct ServeArgs {
     /// A host beside loopback that requests may name; again for more, or with commas
     #[arg(long, value_name = "HOST", value_delimiter = ',', env = "CONVOY_ALLOW_HOST")]
     pub allow_host: Vec<String>,
-    /// An origin whose pages may call, like https://app.example; again for more, or with commas
+    /// An origin whose pages may call, like `https://app.example`; again for more, or with commas
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "CONVOY_ALLOW_ORIGIN")]
     pub allow_origin: Vec<String>,
     /// Keeps this replication slot through a restart, which then need not wait for open transactions; without it the
