@@ -86,9 +86,9 @@ pub async fn verify(
                 }
                 // What is compared is the model itself, and the engine's word for what the snapshot shows.
                 let of_model = ask(model, &asked, &mut answers, number).await;
-                if !alike(&queries[number], of_model, at_snapshot) {
+                if let Some(difference) = between(&queries[number], of_model, at_snapshot) {
                     problems.push(format!(
-                        "model and snapshot differ at position {position} in {}: {of_model:?} and {at_snapshot:?}",
+                        "the model differs from the snapshot at position {position} in {}: {difference}",
                         queries[number].expected
                     ));
                 }
@@ -149,13 +149,13 @@ async fn ask<'a>(
     }
 }
 
-fn alike(query: &Query, left: &Answer, right: &Answer) -> bool {
+fn between(query: &Query, left: &Answer, right: &Answer) -> Option<String> {
     let row = |row: &Vec<String>| Arc::new((String::new(), row.clone()));
     let content = Content {
         columns: left.names.iter().map(|name| (name.clone(), String::new())).collect(),
         rows: left.rows.iter().map(row).collect(),
     };
-    difference(query, &content, right).is_none()
+    difference(query, &content, right)
 }
 
 /// Returns, for each moment, the transactions that come to be in effect there.
