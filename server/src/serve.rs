@@ -139,8 +139,14 @@ impl Server {
         config.time_zone = args.database.timezone.clone();
         config.slot = args.slot.clone().map_or(SlotChoice::Temporary, SlotChoice::Named);
         let options = ReplicationOptions { config, max_lag_bytes: args.max_lag };
-        let (replication, started) =
-            Replication::new(options, publisher, pool.clone(), queue, lag, replication_stopping);
+        let (replication, started) = Replication::new(
+            options,
+            publisher,
+            pool.clone(),
+            (queue, engine.turns()),
+            lag,
+            replication_stopping,
+        );
         let mut tasks = JoinSet::new();
         tasks.spawn(expire_sessions(sessions, args.limits.session_ttl));
         tasks.spawn(sample_rates(app.clone()));

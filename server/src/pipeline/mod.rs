@@ -12,4 +12,4 @@ pub use backlog::Pushed;
 pub use lag::{Lag, LagView, StreamState};
 pub use queue::{EventQueue, Reservation};
 pub use replication::{Replication, ReplicationOptions, Started};
-pub use runner::{EngineThread, LiveEngine};
+pub use runner::{EngineThread, EngineTurns};

@@ -1,4 +1,4 @@
-//! The event queue: everything that the engine's thread works on, in the order in which it came.
+//! The event queue: everything that the engine works on, in the order in which it came.
 //!
 //! Four kinds of senders, each bounded in its own way and none that blocks: the stream (its rows collapse, P10),
 //! answers of the database (as many as there are questions), requests of clients (by their bytes: a request waits
@@ -15,11 +15,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Of the stream's events, so many and so many bytes of rows are handled where they were received.
+const INLINE_EVENTS_MAX: usize = 8;
+const INLINE_ROW_BYTES_MAX: usize = 64 << 10;
 /// Requests are counted in units of so many bytes.
 const UNIT_BYTES: usize = 1024;
 
-/// A question that the engine's thread answers between two events.
-pub(super) type Question = Box<dyn FnOnce(&dyn LiveEngine) + Send>;
+/// A question that is answered between two events.
+pub(super) type Question = Box<dyn FnOnce(&LiveEngine) + Send>;
 
 /// What waits for the engine.
 pub(super) enum Queued {
@@ -28,13 +31,13 @@ pub(super) enum Queued {
     Request(Vec<Event>, OwnedSemaphorePermit),
     /// Somebody wants to know something of the engine. Bounded by the connections that may ask.
     Ask(Question),
-    /// No more will come.
-    Stop,
 }
 
 struct State {
     queued: VecDeque<Queued>,
     backlog: Backlog,
+    /// When the engine wants a turn though nothing came.
+    deadline: Option<Instant>,
     is_stopped: bool,
 }
 
@@ -56,6 +59,7 @@ impl EventQueue {
             state: Mutex::new(State {
                 queued: VecDeque::new(),
                 backlog: Backlog::new(rows_bytes_max),
+                deadline: None,
                 is_stopped: false,
             }),
             arrived: Condvar::new(),
@@ -70,7 +74,16 @@ impl EventQueue {
     }
 
     fn push(&self, queued: Queued) {
-        self.lock().queued.push_back(queued);
+        let mut state = self.lock();
+        if !state.is_stopped {
+            state.queued.push_back(queued);
+            drop(state);
+            self.wake();
+        }
+    }
+
+    /// Wakes the engine's thread.
+    pub(super) fn wake(&self) {
         self.arrived.notify_one();
     }
 
@@ -99,7 +112,8 @@ impl EventQueue {
         self.push(Queued::Request(events, room.0));
     }
 
-    /// Puts in what the stream brought. Returns whether the engine is so far behind that the stream has to be given up.
+    /// Puts in what the stream brought, and wakes nobody. Returns whether the engine is so far behind that the stream has
+    /// to be given up.
     pub fn push_stream(&self, events: impl IntoIterator<Item = Event>) -> Pushed {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -115,7 +129,6 @@ impl EventQueue {
                 }
             }));
         drop(guard);
-        self.arrived.notify_one();
         pushed
     }
 
@@ -134,7 +147,7 @@ impl EventQueue {
     /// Asks the engine something; none where its thread is gone.
     pub async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&dyn LiveEngine) -> T + Send + 'static,
+        question: impl FnOnce(&LiveEngine) -> T + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.push(Queued::Ask(Box::new(move |engine| {
@@ -144,16 +157,22 @@ impl EventQueue {
         answered.await.ok()
     }
 
-    /// Lets the engine's thread end.
+    /// Lets the engine's thread end. What still waits is dropped, and so is what comes later.
     pub fn stop(&self) {
-        self.push(Queued::Stop);
+        let mut state = self.lock();
+        state.is_stopped = true;
+        state.queued.clear();
+        state.backlog.clear();
+        drop(state);
+        self.wake();
     }
 
-    /// Waits until there is something, or until the deadline; returns at most `max`.
-    pub(super) fn take(&self, deadline: Option<Instant>, max: usize, out: &mut Vec<Queued>) {
+    /// Waits until there is something, or until the deadline. Returns false once the queue is stopped.
+    pub(super) fn wait(&self) -> bool {
         let mut state = self.lock();
         while state.queued.is_empty() && !state.is_stopped {
-            match deadline {
+            // Asked anew each time: somebody else's turn may have changed it.
+            match state.deadline {
                 None => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -165,14 +184,39 @@ impl EventQueue {
                 }
             }
         }
-        let State { queued, backlog, is_stopped } = &mut *state;
+        !state.is_stopped
+    }
+
+    /// Takes out at most `max`, in the order in which they came.
+    pub(super) fn take(&self, max: usize, out: &mut Vec<Queued>) {
+        let State { queued, backlog, .. } = &mut *self.lock();
         let count = queued.len().min(max);
         for queued in queued.drain(..count) {
             if let Queued::Event(event) = &queued {
                 backlog.discount(event);
             }
-            *is_stopped |= matches!(queued, Queued::Stop);
             out.push(queued);
+        }
+    }
+
+    /// Returns whether so little waits that handling it keeps nobody.
+    pub(super) fn is_short(&self) -> bool {
+        let state = self.lock();
+        state.queued.len() <= INLINE_EVENTS_MAX && state.backlog.row_bytes() <= INLINE_ROW_BYTES_MAX
+    }
+
+    /// Sets when the engine wants a turn though nothing comes.
+    pub(super) fn set_deadline(&self, deadline: Option<Instant>) {
+        let mut state = self.lock();
+        let is_sooner = match (state.deadline, deadline) {
+            (Some(before), Some(now)) => now < before,
+            (None, now) => now.is_some(),
+            (Some(_), None) => false,
+        };
+        state.deadline = deadline;
+        drop(state);
+        if is_sooner {
+            self.wake();
         }
     }
 
@@ -203,8 +247,9 @@ mod tests {
         queue.push_control(Event::SessionClosed(SessionId(1)));
         queue.push_control(Event::SessionClosed(SessionId(2)));
         let mut out = Vec::new();
-        queue.take(None, 1, &mut out);
-        queue.take(None, 1, &mut out);
+        assert!(queue.wait());
+        queue.take(1, &mut out);
+        queue.take(1, &mut out);
         let ids: Vec<_> = out
             .iter()
             .map(|queued| match queued {
@@ -213,9 +258,10 @@ mod tests {
             })
             .collect();
         assert_eq!(ids, [1, 2]);
-        out.clear();
-        queue.take(Some(Instant::now()), 1, &mut out);
-        assert!(out.is_empty());
+        queue.set_deadline(Some(Instant::now()));
+        assert!(queue.wait());
+        queue.stop();
+        assert!(!queue.wait());
     }
 
     #[test]
@@ -225,7 +271,7 @@ mod tests {
         queue.push_control(Event::SessionClosed(SessionId(1)));
         queue.push_lost();
         let mut out = Vec::new();
-        queue.take(None, 10, &mut out);
+        queue.take(10, &mut out);
         assert!(matches!(
             out[..],
             [

@@ -1,11 +1,13 @@
 //! The task that fills the queue from the replication stream: connects, streams, tells the server what the engine has
 //! applied, and begins anew when the stream is lost or the engine is too far behind.
 //!
-//! It never waits for the engine, because the server's keepalives have to be answered (P10).
+//! It never waits for the engine, because the server's keepalives have to be answered (P10); a small transaction it lets
+//! the engine handle on the spot.
 
 use super::backlog::Pushed;
 use super::lag::Lag;
 use super::queue::EventQueue;
+use super::runner::EngineTurns;
 use super::slot;
 use crate::error::chain;
 use convoy_engine::{ErrorCode, Event, QueryError};
@@ -99,6 +101,7 @@ pub struct Replication {
     database: Arc<PostgresDatabase>,
     pool: Pool,
     queue: Arc<EventQueue>,
+    turns: Arc<EngineTurns>,
     lag: Arc<Lag>,
     started: watch::Sender<Started>,
     stopping: watch::Receiver<bool>,
@@ -110,12 +113,12 @@ impl Replication {
         options: ReplicationOptions,
         database: Arc<PostgresDatabase>,
         pool: Pool,
-        queue: Arc<EventQueue>,
+        (queue, turns): (Arc<EventQueue>, Arc<EngineTurns>),
         lag: Arc<Lag>,
         stopping: watch::Receiver<bool>,
     ) -> (Self, watch::Receiver<Started>) {
         let (started, receiver) = watch::channel(Started::NotYet);
-        (Replication { options, database, pool, queue, lag, started, stopping }, receiver)
+        (Replication { options, database, pool, queue, turns, lag, started, stopping }, receiver)
     }
 
     /// Streams until the server stops. A temporary slot is gone when this returns.
@@ -206,6 +209,7 @@ impl Replication {
         let slot = stream.slot_name().to_owned();
         self.lag.streaming(&slot, stream.start_lsn());
         self.queue.push_stream([Event::ReplicationStarted]);
+        self.turns.take_inline_or_wake();
         self.started.send_if_modified(|state| {
             let is_news = *state != Started::Streaming;
             *state = Started::Streaming;
@@ -231,6 +235,7 @@ impl Replication {
                         Pushed::Collapsed => info!("the engine is behind: what waits is read again"),
                         Pushed::Overrun => return Err(Loss::Overrun),
                     }
+                    self.turns.take_inline_or_wake();
                 }
                 _ = tick.tick() => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),

@@ -1,108 +1,45 @@
-//! The engine's thread: takes events from the queue, lets the engine publish what they changed, watches its deadlines.
+//! The engine's turns: takes events from the queue, lets the engine publish what they changed, watches its deadlines.
+//!
+//! A thread of the engine's own takes them, but for one case. A lone small transaction that finds the engine idle is
+//! handled by whoever received it, since waking a thread that sleeps, and its waking the sessions' tasks, takes several
+//! times as long as the turn itself (bench/README.md, "Latency").
 
 use super::queue::{EventQueue, Queued};
 use crate::limits::EVENTS_PER_FLUSH_MAX;
-use convoy_engine::{Database, Engine, EngineStatus, Event, Limits, LiveQueryInfo, WhyEntry};
-use convoy_query_index::QueryId;
-use convoy_types::Lsn;
+use convoy_engine::{Engine, Event, Limits};
+use convoy_postgres::PostgresDatabase;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// The engine as its thread uses it, whatever its database is.
-pub trait LiveEngine {
-    /// Takes an event in.
-    fn handle(&mut self, now: Instant, event: Event);
-    /// Publishes what events changed.
-    fn flush(&mut self, now: Instant);
-    /// Returns when it wants to be ticked.
-    fn next_deadline(&self) -> Option<Instant>;
-    /// Returns what replication may confirm.
-    fn confirmed(&self) -> Lsn;
-    /// Returns its state in numbers.
-    fn status(&self) -> EngineStatus;
-    /// Returns the live queries.
-    fn live_queries(&self) -> Vec<LiveQueryInfo>;
-    /// Returns the last changes that touched a live query.
-    fn why(&self, id: QueryId) -> Option<Vec<WhyEntry>>;
-}
+/// The engine on the user's database.
+pub type LiveEngine = Engine<PostgresDatabase>;
 
-impl<D: Database> LiveEngine for Engine<D> {
-    fn handle(&mut self, now: Instant, event: Event) {
-        Engine::handle(self, now, event);
-    }
-
-    fn flush(&mut self, now: Instant) {
-        Engine::flush(self, now);
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        Engine::next_deadline(self)
-    }
-
-    fn confirmed(&self) -> Lsn {
-        Engine::confirmed(self)
-    }
-
-    fn status(&self) -> EngineStatus {
-        Engine::status(self)
-    }
-
-    fn live_queries(&self) -> Vec<LiveQueryInfo> {
-        Engine::live_queries(self)
-    }
-
-    fn why(&self, id: QueryId) -> Option<Vec<WhyEntry>> {
-        Engine::why(self, id)
-    }
-}
-
-/// The running thread.
-pub struct EngineThread {
+/// The engine and the queue that it works on. Whoever has the lock takes a turn, and takes events from the queue only
+/// then: so they are handled in their order.
+pub struct EngineTurns {
+    engine: Mutex<LiveEngine>,
     queue: Arc<EventQueue>,
-    thread: Option<JoinHandle<()>>,
 }
 
-impl EngineThread {
-    /// Starts an engine on a thread of its own.
-    ///
-    /// # Errors
-    /// Where the system gives no thread.
-    pub fn start<D: Database + Send + 'static>(
-        queue: Arc<EventQueue>,
-        limits: Limits,
-        database: D,
-    ) -> io::Result<Self> {
-        let events = queue.clone();
-        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            run(&mut Engine::new(limits, database, Instant::now()), &events);
-        })?;
-        Ok(EngineThread { queue, thread: Some(thread) })
-    }
-
-    /// Returns whether it still runs; it ends by itself only where it panicked.
-    pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-}
-
-impl Drop for EngineThread {
-    fn drop(&mut self) {
-        self.queue.stop();
-        if let Some(thread) = self.thread.take() {
-            // A panic in it has been logged by the hook.
-            let _ = thread.join();
+impl EngineTurns {
+    /// Handles what was just put into the queue without waking the thread, if that is little and the engine is idle;
+    /// else wakes the thread.
+    pub fn take_inline_or_wake(&self) {
+        if self.queue.is_short() {
+            // Where it is poisoned, the thread has ended or ends now.
+            if let Ok(mut engine) = self.engine.try_lock() {
+                return self.turn(&mut engine);
+            }
         }
+        self.queue.wake();
     }
-}
 
-fn run(engine: &mut dyn LiveEngine, queue: &EventQueue) {
-    let mut taken = Vec::new();
-    loop {
-        // Events from before the last flush are all handled: only now may it wait.
-        queue.take(engine.next_deadline(), EVENTS_PER_FLUSH_MAX, &mut taken);
-        for queued in taken.drain(..) {
+    fn turn(&self, engine: &mut LiveEngine) {
+        let mut taken = Vec::new();
+        self.queue.take(EVENTS_PER_FLUSH_MAX, &mut taken);
+        for queued in taken {
             match queued {
                 Queued::Event(event) => engine.handle(Instant::now(), event),
                 Queued::Request(events, room) => {
@@ -112,7 +49,6 @@ fn run(engine: &mut dyn LiveEngine, queue: &EventQueue) {
                     drop(room);
                 }
                 Queued::Ask(question) => question(engine),
-                Queued::Stop => return,
             }
         }
         let now = Instant::now();
@@ -120,6 +56,63 @@ fn run(engine: &mut dyn LiveEngine, queue: &EventQueue) {
             engine.handle(now, Event::Tick);
         }
         engine.flush(Instant::now());
-        queue.set_confirmed(engine.confirmed());
+        self.queue.set_confirmed(engine.confirmed());
+        self.queue.set_deadline(engine.next_deadline());
+    }
+
+    /// Takes turns until the queue is stopped, or the engine has panicked.
+    fn run(&self) {
+        while self.queue.wait() {
+            match self.engine.lock() {
+                Ok(mut engine) => self.turn(&mut engine),
+                Err(_poisoned) => return,
+            }
+        }
+    }
+}
+
+/// The running thread.
+pub struct EngineThread {
+    turns: Arc<EngineTurns>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EngineThread {
+    /// Starts an engine with a thread of its own.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn start(
+        queue: Arc<EventQueue>,
+        limits: Limits,
+        database: PostgresDatabase,
+    ) -> io::Result<Self> {
+        let engine = Mutex::new(Engine::new(limits, database, Instant::now()));
+        let turns = Arc::new(EngineTurns { engine, queue });
+        let of_thread = turns.clone();
+        let thread =
+            std::thread::Builder::new().name("engine".to_owned()).spawn(move || of_thread.run())?;
+        Ok(EngineThread { turns, thread: Some(thread) })
+    }
+
+    /// Returns the turns, for who puts transactions into the queue.
+    pub fn turns(&self) -> Arc<EngineTurns> {
+        self.turns.clone()
+    }
+
+    /// Returns whether it still runs; it ends by itself only where the engine panicked.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+            && !matches!(self.turns.engine.try_lock(), Err(TryLockError::Poisoned(_)))
+    }
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        self.turns.queue.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been logged by the hook.
+            let _ = thread.join();
+        }
     }
 }
