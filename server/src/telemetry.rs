@@ -1,7 +1,9 @@
 //! Logs: to standard error, with colours only on a terminal and never with `NO_COLOR`.
 
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Returns whether standard error may be coloured.
 pub fn is_colourful() -> bool {
@@ -18,13 +20,12 @@ pub fn is_no_color() -> bool {
 /// # Errors
 /// Where the filter is none.
 pub fn start(filter: &str) -> Result<(), String> {
-    let filter: EnvFilter = filter.parse().map_err(|error| format!("--log {filter:?}: {error}"))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter: Targets = filter.parse().map_err(|error| format!("--log {filter:?}: {error}"))?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(is_colourful())
         .with_target(false);
     // A test may have begun to log before.
-    let _ = subscriber.try_init();
+    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
     Ok(())
 }

@@ -56,9 +56,7 @@ fn seeds() -> (RangeInclusive<u64>, String) {
 async fn every_cut_is_what_postgres_says() {
     // What the parts say of themselves, for a seed that fails.
     if let Ok(filter) = std::env::var("CONVOY_ORACLE_LOG") {
-        let subscriber =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
-        let _ = tracing::subscriber::set_global_default(subscriber);
+        convoy_server::telemetry::start(&filter).expect("CONVOY_ORACLE_LOG");
     }
     let (seeds, name) = seeds();
     let started = Instant::now();
