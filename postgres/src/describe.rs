@@ -92,7 +92,8 @@ async fn ask(
     let has_views = trees.values().any(|tree| tree.root.kind == TableKind::View);
     let through = if has_views { ReadThrough::Views } else { ReadThrough::Tables };
     let tables = catalog::table_facts(lease.client(), &trees, collations, through).await?;
-    let functions = functions::functions(lease.client(), &statement.text, &trees).await?;
+    let functions =
+        functions::functions(lease.client(), &statement.text, &param_oids, &trees).await?;
 
     let column_oids: Vec<u32> = described.columns().iter().map(|c| c.type_().oid()).collect();
     let asked: Vec<u32> = column_oids.iter().chain(&param_oids).copied().collect();

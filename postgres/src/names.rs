@@ -1,8 +1,13 @@
-//! The names in a statement's text: which may call a function?
+//! The names in a statement's text: which may call a function, which may be a type that something is cast to?
 //!
 //! A small reader of Postgres' lexical rules (PostgreSQL manual, 4.1): it knows what is a string, a comment or a
 //! quoted identifier, so that nothing in those counts as a call, and no call hides between them. It errs towards
-//! naming too much: the catalog says which of the names are functions.
+//! naming too much: the catalog says which of the names are functions and types.
+
+use std::collections::BTreeSet;
+
+/// Postgres cuts names off here, in bytes (`NAMEDATALEN`, PostgreSQL manual, 4.1.1).
+const NAME_BYTES_MAX: usize = 63;
 
 /// A name that occurs in a statement.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,9 +31,68 @@ pub(crate) enum Usage {
     Plain,
 }
 
-/// Returns the names in an SQL text, without duplicates, in order.
+/// All that is taken from a statement's text.
+#[derive(Debug, Default)]
+pub(crate) struct TextNames {
+    /// What may call a function.
+    pub(crate) names: Vec<Name>,
+    /// Every word, quoted ones too: what a column may be called.
+    pub(crate) words: BTreeSet<String>,
+    /// What stands where something is cast to a type: `::name`, `as name)`, `name '…'`.
+    pub(crate) types: BTreeSet<String>,
+}
+
+/// Returns the names in an SQL text that may call a function, without duplicates, in order.
 pub(crate) fn names(sql: &str) -> Vec<Name> {
-    let tokens = Lexer { rest: sql.chars().collect(), at: 0 }.tokens();
+    called(&tokens(sql))
+}
+
+/// Returns the names in an SQL text with the words and types.
+pub(crate) fn text_names(sql: &str) -> TextNames {
+    let tokens = tokens(sql);
+    let mut found = TextNames { names: called(&tokens), ..TextNames::default() };
+    for (position, token) in tokens.iter().enumerate() {
+        let (Token::Word(name) | Token::Quoted(name)) = token else { continue };
+        found.words.insert(name.clone());
+        if is_cast_to(&tokens, position) {
+            found.types.insert(name.clone());
+        }
+    }
+    found
+}
+
+/// Returns whether the name at this position may be a type that something is cast to.
+fn is_cast_to(tokens: &[Token], position: usize) -> bool {
+    if tokens.get(position + 1) == Some(&Token::Symbol('.')) {
+        // A schema.
+        return false;
+    }
+    let mut first = position;
+    while first >= 2 && tokens[first - 1] == Token::Symbol('.') {
+        first -= 2;
+    }
+    let before = |back: usize| first.checked_sub(back).map(|at| &tokens[at]);
+    if before(1) == Some(&Token::Symbol(':')) && before(2) == Some(&Token::Symbol(':')) {
+        return true;
+    }
+    match tokens.get(position + 1) {
+        Some(Token::Value) => true,
+        Some(Token::Symbol(')' | '(' | '[')) => before(1) == Some(&Token::Word("as".to_owned())),
+        _ => false,
+    }
+}
+
+fn tokens(sql: &str) -> Vec<Token> {
+    let mut tokens = Lexer { rest: sql.chars().collect(), at: 0 }.tokens();
+    for token in &mut tokens {
+        if let Token::Word(name) | Token::Quoted(name) = token {
+            name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+        }
+    }
+    tokens
+}
+
+fn called(tokens: &[Token]) -> Vec<Name> {
     let mut names = Vec::new();
     for (position, token) in tokens.iter().enumerate() {
         let name = match token {
@@ -95,7 +159,8 @@ impl Lexer {
                 'u' | 'U' if self.peek(1) == Some('&') && self.peek(2) == Some('"') => {
                     self.at += 2;
                     let name = self.quoted();
-                    tokens.push(Token::Quoted(unescaped(&name)));
+                    let escape = self.uescape().unwrap_or('\\');
+                    tokens.push(Token::Quoted(unescaped(&name, escape)));
                 }
                 '$' => {
                     match self.dollar_tag() {
@@ -116,7 +181,8 @@ impl Lexer {
                     let start = self.at;
                     self.skip_while(is_word_part);
                     let word: String = self.rest[start..self.at].iter().collect();
-                    tokens.push(Token::Word(word.to_lowercase()));
+                    // Postgres folds ASCII alone where characters have several bytes.
+                    tokens.push(Token::Word(word.to_ascii_lowercase()));
                 }
                 _ => {
                     self.at += 1;
@@ -191,6 +257,37 @@ impl Lexer {
         name
     }
 
+    /// Reads `UESCAPE '!'` behind a `U&"…"` name and returns its character; where there is none, nothing is read.
+    fn uescape(&mut self) -> Option<char> {
+        let start = self.at;
+        self.skip_blank();
+        let word: String = self.rest[self.at..].iter().take("uescape".len()).collect();
+        if word.eq_ignore_ascii_case("uescape") {
+            self.at += word.len();
+            self.skip_blank();
+            if let (Some('\''), Some(escape), Some('\'')) =
+                (self.peek(0), self.peek(1), self.peek(2))
+            {
+                self.at += 3;
+                return Some(escape);
+            }
+        }
+        self.at = start;
+        None
+    }
+
+    /// Skips blanks and comments.
+    fn skip_blank(&mut self) {
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (Some('-'), Some('-')) => self.skip_line(),
+                (Some('/'), Some('*')) => self.skip_block(),
+                (Some(c), _) if c.is_whitespace() => self.at += 1,
+                _ => return,
+            }
+        }
+    }
+
     /// Returns the tag of a dollar quote that begins here, dollars included.
     fn dollar_tag(&self) -> Option<Vec<char>> {
         let mut length = 1;
@@ -229,21 +326,21 @@ fn is_word_part(c: char) -> bool {
     is_word_start(c) || c.is_ascii_digit() || c == '$'
 }
 
-/// Reads the escapes of a `U&"…"` identifier with its usual escape character.
-fn unescaped(name: &str) -> String {
+/// Reads the escapes of a `U&"…"` identifier.
+fn unescaped(name: &str, escape: char) -> String {
     let mut text = String::new();
     let mut rest = name;
-    while let Some(at) = rest.find('\\') {
+    while let Some(at) = rest.find(escape) {
         text.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let digits = match after.chars().next() {
-            Some('\\') => {
-                text.push('\\');
-                rest = &after[1..];
-                continue;
-            }
-            Some('+') => after.get(1..7).map(|digits| (digits, 7)),
-            _ => after.get(..4).map(|digits| (digits, 4)),
+        let after = &rest[at + escape.len_utf8()..];
+        if let Some(behind) = after.strip_prefix(escape) {
+            text.push(escape);
+            rest = behind;
+            continue;
+        }
+        let digits = match after.starts_with('+') {
+            true => after.get(1..7).map(|digits| (digits, 7)),
+            false => after.get(..4).map(|digits| (digits, 4)),
         };
         let read = digits.and_then(|(digits, length)| {
             let number = u32::from_str_radix(digits, 16).ok()?;
@@ -255,7 +352,7 @@ fn unescaped(name: &str) -> String {
                 rest = &after[length..];
             }
             None => {
-                text.push('\\');
+                text.push(escape);
                 rest = after;
             }
         }
@@ -270,12 +367,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn called(sql: &str) -> Vec<String> {
-        let called = |name: &Name| name.usage == Usage::Called;
+        let is_called = |name: &Name| name.usage == Usage::Called;
         let shown = |name: Name| match name.schema {
             Some(schema) => format!("{schema}.{}", name.name),
             None => name.name,
         };
-        names(sql).into_iter().filter(called).map(shown).collect()
+        names(sql).into_iter().filter(is_called).map(shown).collect()
     }
 
     #[test]
@@ -283,6 +380,10 @@ mod tests {
         assert_eq!(called("select Now(), a.f (1), \"Odd\" (2)"), ["Odd", "now", "a.f"]);
         assert_eq!(called("select f /* x */ -- y\n (1)"), ["f"]);
         assert_eq!(called("select U&\"f\\006fo\"(1)"), ["foo"]);
+        assert_eq!(called("select U&\"f!006fo\" /* x */ UESCAPE '!' (1)"), ["foo"]);
+        assert_eq!(called("select U&\"f!!\" uescape\n'!'(1), U&\"g\" (uescape)"), ["f!", "g"]);
+        assert_eq!(called(&format!("select {}(1)", "f".repeat(70))), ["f".repeat(63)]);
+        assert_eq!(called("select \u{c9}F(1)"), ["\u{c9}f"]);
     }
 
     #[test]
@@ -318,6 +419,18 @@ mod tests {
     }
 
     #[test]
+    fn types_stand_where_casts_are() {
+        let types = |sql: &str| text_names(sql).types.into_iter().collect::<Vec<_>>();
+        assert_eq!(types("select a::b, c::s.d[], e::\"F\" from g"), ["F", "b", "d"]);
+        assert_eq!(
+            types("select cast(a as b), cast(c as s.d(3)), CAST(e AS f[])"),
+            ["b", "d", "f"]
+        );
+        assert_eq!(types("select day '2026-01-01', mail = 'x'"), ["day"]);
+        assert_eq!(types("select a as b, c from d as e where f = 1"), [""; 0]);
+    }
+
+    #[test]
     fn attributes_may_be_calls() {
         let attribute =
             Name { schema: Some("t".into()), name: "f".into(), usage: Usage::Attribute };
@@ -329,7 +442,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_ends(text in ".{0,80}") {
-            names(&text);
+            text_names(&text);
         }
 
         #[test]

@@ -68,6 +68,8 @@ impl SessionOptions {
         set("statement_timeout", &milliseconds(self.statement_timeout));
         set("lock_timeout", &milliseconds(self.lock_timeout));
         set("idle_in_transaction_session_timeout", &milliseconds(self.idle_in_transaction_timeout));
+        // Where a string ends decides what of a statement's text is a call (`names.rs`).
+        set("standard_conforming_strings", "on");
         // Compiling costs more than it gains for statements that take milliseconds.
         set("jit", "off");
         options

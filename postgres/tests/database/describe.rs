@@ -112,6 +112,65 @@ async fn p11_functions_of_the_text_of_views_and_of_policies() {
 }
 
 #[tokio::test]
+async fn p12_functions_that_are_called_without_their_names() {
+    let script = "create table t (id int primary key, p text); \
+                  create type pair as (x int); \
+                  create function to_pair(int) returns pair language plpgsql as 'begin return row($1); end'; \
+                  create cast (int as pair) with function to_pair(int); \
+                  create function from_pair(pair) returns int language plpgsql as 'begin return ($1).x; end'; \
+                  create cast (pair as int) with function from_pair(pair) as implicit; \
+                  create table pairs (id int primary key, p pair); \
+                  create function good(int) returns bool language plpgsql as 'begin return true; end'; \
+                  create domain checked as int check (good(value)); create domain twice as checked; \
+                  create function fine(int) returns bool language plpgsql stable as 'begin return true; end'; \
+                  create domain calm as int check (fine(value)); \
+                  create function step(int, int) returns int language plpgsql as 'begin return $1; end'; \
+                  create aggregate steps(int) (sfunc = step, stype = int); \
+                  create function more(t, int default 1) returns int language plpgsql as 'begin return 1; end'; \
+                  create function any_row(anyelement) returns int language plpgsql as 'begin return 1; end'";
+    let mut harness = Harness::new("unnamed_functions", script).await;
+    for (sql, expected) in [
+        // Where there is a pair, it may become an int of itself.
+        ("select (1::pair).x as x", &["from_pair", "to_pair"][..]),
+        ("select cast(id as \"pair\") as p from t", &["from_pair", "to_pair"]),
+        ("select abs(p) as a from pairs", &["from_pair"]),
+        ("select p::int as a from pairs", &["from_pair"]),
+        ("select 1::twice as a", &["good"]),
+        ("select checked '1' as a", &["good"]),
+        ("select $1::checked as a", &["good"]),
+        ("select steps(id) as s from t", &["step"]),
+        ("select t.more from t", &["more"]),
+        ("select (t).any_row from t", &["any_row"]),
+        ("select U&\"!0067ood\" uescape '!' (1) as g", &["good"]),
+        // And nothing that is not called.
+        ("select id::int as i, 'p'::text as p, 1 as checked from t", &[]),
+        ("select id, 1::calm as c from pairs", &[]),
+    ] {
+        let facts = harness.facts(sql).await;
+        let volatile: Vec<&str> = facts
+            .functions
+            .iter()
+            .filter(|function| function.volatile)
+            .map(|function| function.name.as_str())
+            .collect();
+        assert_eq!(volatile, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn p12_no_setting_hides_a_call() {
+    let mut harness = Harness::new("strings", "create table t (id int primary key)").await;
+    let sql = "select current_database()::text";
+    let name: String = harness.admin.query_one(sql, &[]).await.expect("a row").get(0);
+    let off = format!("alter database \"{name}\" set standard_conforming_strings = off");
+    harness.admin.batch_execute(&off).await.expect("a setting");
+    // With that setting the first string would go on to the second quote, and what follows would be a call.
+    let error = harness.describe(&statement(r"select 'a\', ', pg_sleep(0) as a")).await;
+    let error = error.expect_err("an unterminated string");
+    assert!(error.message.contains("unterminated"), "{error}");
+}
+
+#[tokio::test]
 async fn p11_depends_adds_tables() {
     let mut harness = Harness::new("depends", "create table t (id int primary key)").await;
     let with = |depends: &str| {
