@@ -78,6 +78,11 @@ impl Statement {
     }
 
     fn read(name: Option<String>, text: &str, origin: Origin) -> Result<Statement, QueryError> {
+        if text.contains('\0') {
+            return Err(invalid(
+                "the statement holds a zero byte, which no SQL does: leave it out",
+            ));
+        }
         let lexed = lex(text);
         let mut statement = Statement {
             name,
@@ -391,6 +396,7 @@ mod tests {
         };
         check("", "no statement");
         check(";; -- nothing", "no statement");
+        check("select 'a\0' as a", "zero byte");
         check("delete from t", "starts with \"delete\"");
         check("explain select 1", "only a SELECT");
         check("select 1; select 2", "several statements");

@@ -67,6 +67,14 @@ async fn what_is_wrong_is_said() {
     .await;
     let longer = " ".repeat((1 << 20) + 1);
     check("POST", "/api/sync", &longer, 413, "PAYLOAD_TOO_LARGE", "--body-bytes-max").await;
+    // More than the sockets' buffers hold: the answer comes once all is sent.
+    let longest = " ".repeat(24 << 20);
+    check("POST", "/api/sync", &longest, 413, "PAYLOAD_TOO_LARGE", "--body-bytes-max").await;
+    for (method, path) in
+        [("POST", "/api/query/%FF"), ("POST", "/api/sync/%FF"), ("GET", "/api/queries/%FF/why")]
+    {
+        check(method, path, "{}", 400, "INVALID_ARGS", "UTF-8").await;
+    }
     fixture.server.stop().await;
 }
 
@@ -87,6 +95,8 @@ async fn ad_hoc_sql_runs_where_it_is_allowed() {
         ("select nope from orders", "nope"),
         ("select id, id from orders", "id"),
         ("select 1 as a; select 2 as b", "several"),
+        ("select 'a\0' as a", "zero byte"),
+        ("select U&\"!0070g_sleep\" uescape '!' (1) as a", "pg_sleep"),
     ] {
         let answer = post(at, "/api/sql", &json!({ "sql": sql }).to_string()).await;
         assert_eq!(

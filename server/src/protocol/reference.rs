@@ -181,15 +181,18 @@ fn check_value_size(value: &Value, bytes_max: usize) -> Result<(), ApiError> {
     check_size(text_bytes(value), bytes_max)
 }
 
-/// Returns about how many bytes the value took as JSON; never much less.
+/// Returns how many bytes the value took as JSON at least: without blanks and escapes.
 fn text_bytes(value: &Value) -> usize {
+    let list = |bytes: usize, count: usize| 2 + bytes + count.saturating_sub(1);
     match value {
-        Value::Null | Value::Bool(_) => 5,
+        Value::Null | Value::Bool(true) => 4,
+        Value::Bool(false) => 5,
         Value::Number(number) => number.as_str().len(),
         Value::String(text) => text.len() + 2,
-        Value::Array(values) => 2 + values.iter().map(|value| 1 + text_bytes(value)).sum::<usize>(),
+        Value::Array(values) => list(values.iter().map(text_bytes).sum(), values.len()),
         Value::Object(object) => {
-            2 + object.iter().map(|(name, value)| 4 + name.len() + text_bytes(value)).sum::<usize>()
+            let field = |(name, value): (&String, &Value)| 3 + name.len() + text_bytes(value);
+            list(object.iter().map(field).sum(), object.len())
         }
     }
 }
@@ -250,6 +253,20 @@ mod tests {
         check("[1]", "must be a JSON object");
         check("{", "no valid JSON");
         assert_eq!(read_args(&[b' '; 1001], 1000).expect_err("long").code, Code::PayloadTooLarge);
+    }
+
+    #[test]
+    fn sizes_are_those_of_compact_json() {
+        for text in
+            ["null", r#"{"a":[],"bc":{},"d":[true,false,null,-1.50,"ü"]}"#, r#"[[1],{"a":1}]"#]
+        {
+            let value = parse(text.as_bytes(), "it").expect("JSON");
+            assert_eq!(text_bytes(&value), text.len(), "{text}");
+        }
+        let full = format!(r#"{{"a":"{}"}}"#, "x".repeat(92));
+        assert_eq!(full.len(), 100);
+        assert!(read_args(full.as_bytes(), 100).is_ok());
+        assert_eq!(read_args(full.as_bytes(), 99).expect_err("long").code, Code::PayloadTooLarge);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `/api/queries`: the live queries, and the last changes that touched one.
 
+use super::request::PathName;
 use crate::app::App;
 use crate::protocol::{self, ApiError, Code};
 use crate::reply::{Refusal, json};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use convoy_query_index::QueryId;
@@ -19,7 +20,7 @@ pub(super) async fn list(State(app): State<App>, headers: HeaderMap) -> Result<R
 
 pub(super) async fn why(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathName(id): PathName,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let entries = match id.parse() {

@@ -1,19 +1,19 @@
 //! `/api/query/{name}`: a named query, once or as a stream.
 
 use super::open::{answer_once, stream_one};
-use super::request::{UrlParams, read_body, was_told_to_stay_away};
+use super::request::{PathName, UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
 use crate::protocol::{ApiError, Reference, read_args};
 use crate::reply::{Refusal, accepts_event_stream};
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 /// `GET`: a stream, with the arguments in the URL.
 pub(super) async fn stream(
     State(app): State<App>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -31,7 +31,7 @@ pub(super) async fn stream(
 /// `POST`: once, or as a stream where the client accepts one; the body is the arguments.
 pub(super) async fn post(
     State(app): State<App>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
     uri: Uri,
     headers: HeaderMap,
     body: Body,

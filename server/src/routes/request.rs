@@ -2,15 +2,37 @@
 
 use crate::app::App;
 use crate::protocol::{ApiError, CLOSED_TOKEN, Code, Numbers};
+use crate::reply::Refusal;
 use axum::body::{Body, Bytes};
-use axum::extract::Query;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// The longest `?poll=`: what waits longer is no poll.
 const POLL_MAX: Duration = Duration::from_secs(600);
+/// So much of a body that is too large is read all the same, in bytes, and thrown away: a client that is still sending
+/// when the connection closes never sees the answer.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
+
+/// The part of a path that names something.
+pub(super) struct PathName(pub String);
+
+impl FromRequestParts<App> for PathName {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        match Path::<String>::from_request_parts(parts, app).await {
+            Ok(Path(name)) => Ok(PathName(name)),
+            Err(_) => {
+                let error = ApiError::invalid("the path's percent-encoding is no UTF-8");
+                Err(Refusal::new(error, &parts.headers))
+            }
+        }
+    }
+}
 
 /// The parameters in a URL.
 #[derive(Debug, Default)]
@@ -70,9 +92,10 @@ pub(super) fn was_told_to_stay_away(headers: &HeaderMap) -> bool {
 
 /// Reads a request's body.
 pub(super) async fn read_body(app: &App, body: Body) -> Result<Bytes, ApiError> {
-    let bytes_max = app.limits.body_bytes_max;
-    let reading = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(app.limits.body_timeout, reading).await {
+    match tokio::time::timeout(app.limits.body_timeout, collect(body, app.limits.body_bytes_max))
+        .await
+    {
+        Ok(read) => read,
         Err(_) => {
             let message = format!(
                 "the body did not arrive within {:?} (--body-timeout)",
@@ -80,13 +103,30 @@ pub(super) async fn read_body(app: &App, body: Body) -> Result<Bytes, ApiError> 
             );
             Err(ApiError::new(Code::Timeout, message))
         }
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            Code::PayloadTooLarge,
-            format!("the body has more than {bytes_max} bytes (--body-bytes-max)"),
-        )),
-        Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
     }
+}
+
+async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut collected = Vec::new();
+    let mut read_bytes = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::invalid("the body broke off"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        read_bytes = read_bytes.saturating_add(data.len());
+        if read_bytes <= bytes_max {
+            collected.extend_from_slice(&data);
+        } else {
+            collected = Vec::new();
+            if read_bytes - bytes_max > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    }
+    if read_bytes > bytes_max {
+        let message = format!("the body has more than {bytes_max} bytes (--body-bytes-max)");
+        return Err(ApiError::new(Code::PayloadTooLarge, message));
+    }
+    Ok(collected.into())
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
 //! `POST /api/sync/{session}`: changes what a session subscribes to. Answers arrive on its stream.
 
 use super::open::subscribe_events;
-use super::request::read_body;
+use super::request::{PathName, read_body};
 use crate::app::App;
 use crate::protocol::SessionRequest;
 use crate::reply::{self, Refusal};
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use convoy_engine::Event;
 
 pub(super) async fn post(
     State(app): State<App>,
-    Path(session): Path<String>,
+    PathName(session): PathName,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
