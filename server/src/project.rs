@@ -102,7 +102,7 @@ impl NamedQueries {
             else {
                 continue;
             };
-            if name.starts_with(['_', '.']) {
+            if name.starts_with(['_', '.']) || name.contains(".test.") {
                 continue;
             }
             if path.is_dir() {
@@ -114,9 +114,6 @@ impl NamedQueries {
                 continue;
             }
             let Some(stem) = name.strip_suffix(".sql") else { continue };
-            if stem.split('.').any(|part| part == "test") {
-                continue;
-            }
             segments.push(stem.to_owned());
             let loaded = self.load_file(&path, segments);
             segments.pop();
@@ -216,10 +213,11 @@ mod tests {
             ("convoy/queries/_hidden.sql", SQL),
             ("convoy/queries/_folder/x.sql", SQL),
             ("convoy/queries/all.test.sql", "no sql"),
+            ("convoy/queries/test.sql", SQL),
             ("convoy/queries/notes.md", "words"),
             ("queries/other.sql", SQL),
         ];
-        assert_eq!(names(&files), ["all", "orders.byTenant"]);
+        assert_eq!(names(&files), ["all", "orders.byTenant", "test"]);
     }
 
     #[test]
