@@ -134,7 +134,8 @@ pub trait Database {
     /// Reads values by their types' own input functions. Answered by `Event::Cast`.
     fn cast(&mut self, id: CastId, values: Vec<CastRequest>);
 
-    /// Opens a read: a connection, a transaction, locks on the tables. Answered by `Event::ReadOpened`.
+    /// Opens a read: a connection, a transaction, locks on the tables, less those that can't be locked soon. Answered by
+    /// `Event::ReadOpened`.
     fn open_read(&mut self, id: ReadId, tables: Vec<RelationId>);
 
     /// Takes (or takes again, in a new transaction with the same locks) an open read's snapshot. Answered by

@@ -4,6 +4,7 @@ use crate::database::{CastId, DescribeId, Described, QueryError, ReadId, Snapsho
 use crate::session::{Outbox, QueryReference, SessionId};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId, Transaction};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Something happened.
@@ -23,8 +24,8 @@ pub enum Event {
     Described(DescribeId, Box<Described>),
     /// Answers `Database::cast`: a text or null for each value, in order.
     Cast(CastId, Vec<Result<Option<String>, QueryError>>),
-    /// Answers `Database::open_read`.
-    ReadOpened(ReadId, Result<(), QueryError>),
+    /// Answers `Database::open_read`, with the tables that are not part of it, since somebody keeps readers out of them.
+    ReadOpened(ReadId, Result<BTreeSet<RelationId>, QueryError>),
     /// Answers `Database::take_snapshot`.
     SnapshotTaken(ReadId, Result<Snapshot, QueryError>),
     /// Answers one query of `Database::run`.

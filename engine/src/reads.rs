@@ -24,6 +24,9 @@ use tracing::{debug, warn};
 /// How often in a row a result may fail to be read as if the database were away; then its subscribers are told.
 const BROKEN_READS_MAX: u32 = 8;
 
+/// How long to leave a database alone that could not be asked, or a table that could not be locked.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// How far a read is.
 #[derive(Debug)]
 enum Phase {
@@ -55,6 +58,8 @@ pub(crate) struct Reads {
     pub log: WriteLog,
     /// Not before this time, since the database could not be reached.
     pub not_before: Option<Instant>,
+    /// Tables that somebody kept readers out of, and when to try again.
+    kept_out: BTreeMap<RelationId, Instant>,
 }
 
 impl Reads {
@@ -88,6 +93,8 @@ impl Reads {
 impl<D: Database> Engine<D> {
     /// Opens a read if something is dirty and none is on its way.
     pub(crate) fn open_next_read(&mut self) {
+        let now = self.now;
+        self.reads.kept_out.retain(|_, until| *until > now);
         let waits = self.reads.not_before.is_some_and(|until| until > self.now);
         if self.line.is_none()
             || waits
@@ -115,7 +122,14 @@ impl<D: Database> Engine<D> {
     fn may_be_read(&self, id: QueryId) -> bool {
         let Some(query) = self.queries.get(&id) else { return false };
         let is_current = self.templates.get(query.template).is_some_and(|entry| entry.is_current);
-        is_current && query.reads.len() < self.limits.reads_per_query_max
+        is_current && query.reads.len() < self.limits.reads_per_query_max && !self.is_kept_out(id)
+    }
+
+    /// Returns whether somebody kept readers out of one of its tables a moment ago.
+    fn is_kept_out(&self, id: QueryId) -> bool {
+        let kept_out = &self.reads.kept_out;
+        !kept_out.is_empty()
+            && self.locked_tables(id).iter().any(|table| kept_out.contains_key(table))
     }
 
     fn locked_tables(&self, id: QueryId) -> Vec<RelationId> {
@@ -125,11 +139,21 @@ impl<D: Database> Engine<D> {
             .map_or(Vec::new(), |template| template.tables.iter().map(|table| table.id).collect())
     }
 
-    pub(crate) fn read_opened(&mut self, id: ReadId, outcome: Result<(), QueryError>) {
+    pub(crate) fn read_opened(
+        &mut self,
+        id: ReadId,
+        outcome: Result<BTreeSet<RelationId>, QueryError>,
+    ) {
         let now = self.now;
         let Some(read) = self.reads.by_id.get_mut(&id) else { return self.database.close_read(id) };
         match outcome {
-            Ok(()) => {
+            Ok(kept_out) => {
+                if !kept_out.is_empty() {
+                    warn!(read = id.0, tables = ?kept_out, "somebody keeps readers out of tables");
+                    read.tables.retain(|table| !kept_out.contains(table));
+                    let again = kept_out.into_iter().map(|table| (table, now + PAUSE));
+                    self.reads.kept_out.extend(again);
+                }
                 read.phase = Phase::Retaking { at: now, attempts: 0 };
                 self.take_snapshot(id);
             }
@@ -444,8 +468,6 @@ impl<D: Database> Engine<D> {
     }
 
     fn delay_reads(&mut self) {
-        /// How long to leave a database alone that could not be asked.
-        const PAUSE: Duration = Duration::from_millis(250);
         self.reads.not_before = Some(self.now + PAUSE);
     }
 
@@ -499,8 +521,8 @@ impl<D: Database> Engine<D> {
             Phase::Settling { flush_at } => Some(*flush_at),
             _ => None,
         };
-        let waiting =
-            self.reads.not_before.filter(|until| *until > self.now && !self.dirty.is_empty());
-        self.reads.by_id.values().filter_map(phase).chain(waiting).min()
+        let pauses = self.reads.not_before.iter().chain(self.reads.kept_out.values()).copied();
+        let pauses = pauses.filter(|until| *until > self.now && !self.dirty.is_empty());
+        self.reads.by_id.values().filter_map(phase).chain(pauses).min()
     }
 }

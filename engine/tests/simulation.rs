@@ -6,10 +6,10 @@ use convoy_engine::{
     Argument, DiffOp, Engine, Event, Limits, Observer, Outbox, OutboxState, Position,
     QueryReference, SessionId, Snapshot, Statement, Transition, Update, UpdateKind,
 };
-use convoy_types::{FullXid, Lsn, Transaction};
+use convoy_types::{FullXid, Lsn, RelationId, Transaction};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -159,6 +159,11 @@ impl Schedule {
         }
     }
 
+    /// The tables that somebody keeps readers out of just now.
+    fn kept_out(&mut self) -> BTreeSet<RelationId> {
+        self.random.random_bool(0.1).then(|| self.world.table_id()).into_iter().collect()
+    }
+
     /// Answers a question, or puts its answers on their way.
     fn answer(&mut self) {
         let Some(question) = self.questions.take(&mut self.random) else { return };
@@ -173,7 +178,7 @@ impl Schedule {
                 };
                 Event::Cast(id, values.into_iter().map(text).collect())
             }
-            Question::OpenRead(id) => Event::ReadOpened(id, Ok(())),
+            Question::OpenRead(id) => Event::ReadOpened(id, Ok(self.kept_out())),
             Question::TakeSnapshot(id) => {
                 let (snapshot, shown) = self.world.snapshot();
                 self.shown.insert(id.0, shown);

@@ -213,6 +213,10 @@ pub struct World {
 }
 
 impl World {
+    pub fn table_id(&self) -> RelationId {
+        self.relation.id
+    }
+
     pub fn new(random: &mut SmallRng) -> Self {
         let identity =
             if random.random_bool(0.5) { ReplicaIdentity::Full } else { ReplicaIdentity::Default };

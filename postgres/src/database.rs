@@ -8,6 +8,7 @@ use crate::catalog;
 use crate::collation::Collations;
 use crate::describe;
 use crate::error::PostgresError;
+use crate::kept_out::KeptOut;
 use crate::lock_script::LockScripts;
 use crate::pool::Pool;
 use crate::publication::{PublishMode, Publisher};
@@ -127,6 +128,7 @@ impl PostgresDatabase {
             ad_hoc: options.ad_hoc_url.clone().map(|url| pool(url, connections_max)),
             watched: Watched::default(),
             lock_scripts: LockScripts::default(),
+            kept_out: KeptOut::default(),
             helpers_max: options.helpers_max,
             helper_after: options.helper_after,
             export_snapshots: options.export_snapshots,
@@ -336,10 +338,12 @@ impl Shared {
             () = closed(&mut inbox) => return,
         };
         let mut read = match opened {
-            Ok(read) => read,
+            Ok((read, kept_out)) => {
+                (self.sink)(Event::ReadOpened(id, Ok(kept_out)));
+                read
+            }
             Err(error) => return (self.sink)(Event::ReadOpened(id, Err(error))),
         };
-        (self.sink)(Event::ReadOpened(id, Ok(())));
         while let Some(command) = inbox.recv().await {
             match command {
                 ReadCommand::TakeSnapshot => {

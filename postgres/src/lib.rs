@@ -13,6 +13,7 @@ mod describe;
 pub mod doctor;
 mod error;
 mod functions;
+mod kept_out;
 pub mod launcher;
 mod lock_script;
 mod names;

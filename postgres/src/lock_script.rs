@@ -13,6 +13,10 @@ use tokio_postgres::types::Type;
 /// At most so many sets of tables are remembered; past it all are forgotten.
 const SCRIPTS_MAX: usize = 512;
 
+/// How long a read waits for its locks, in milliseconds: longer than a short TRUNCATE takes. Then the tables in question
+/// are left out of it.
+const LOCK_WAIT_MS: u32 = 200;
+
 /// Asked outside the read's transaction: inside, the question itself would take the snapshot.
 const NAMES_SQL: &str = "\
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
@@ -86,7 +90,12 @@ async fn load(client: &Client, tables: &[RelationId]) -> Result<LockScript, Post
     // LOCK TABLE goes down to partitions and children by itself, and asks for rights on the parent alone.
     let sql = match names.is_empty() {
         true => BEGIN.to_owned(),
-        false => format!("{BEGIN}; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")),
+        // The setting is back to the session's own after the locks: only they hold up the reads behind this one.
+        false => format!(
+            "{BEGIN}; SET LOCAL lock_timeout = {LOCK_WAIT_MS}; LOCK TABLE {} IN ACCESS SHARE MODE; \
+             SET LOCAL lock_timeout TO DEFAULT",
+            names.join(", ")
+        ),
     };
     Ok(LockScript { sql, unlocked })
 }

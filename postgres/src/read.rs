@@ -5,6 +5,7 @@
 //! is slow, helpers on other connections import its snapshot and take the rest (`worker`).
 
 use crate::error::{PostgresError, query_error};
+use crate::kept_out::KeptOut;
 use crate::lock_script::{LockScript, LockScripts};
 use crate::pool::{Lease, Pool};
 use crate::watch::{self, Look, Watched};
@@ -14,6 +15,7 @@ use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -48,6 +50,7 @@ pub(crate) struct ReadContext {
     pub(crate) ad_hoc: Option<Pool>,
     pub(crate) watched: Watched,
     pub(crate) lock_scripts: LockScripts,
+    pub(crate) kept_out: KeptOut,
     /// Helpers that one read may take beside its own connection.
     pub(crate) helpers_max: usize,
     /// The queue is given this long before a helper is taken.
@@ -74,20 +77,26 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// Takes a connection, begins and locks.
+    /// Takes a connection, begins and locks. Returns the tables, too, that somebody keeps readers out of: they are not
+    /// part of the read.
     pub(crate) async fn open(
         context: Arc<ReadContext>,
         tables: Vec<RelationId>,
-    ) -> Result<Read, QueryError> {
+    ) -> Result<(Read, BTreeSet<RelationId>), QueryError> {
         let mut lease = context.main.get().await?;
-        let script = match context.lock_scripts.get(lease.client(), &tables).await {
+        let prepare = async |lease: &Lease| {
+            let kept_out = context.kept_out.still(lease.client(), &tables).await?;
+            let script = script(&context, lease, &tables, &kept_out).await?;
+            Ok::<_, PostgresError>((kept_out, script))
+        };
+        let (mut kept_out, script) = match prepare(&lease).await {
             // A connection that died while it was idle: the next one is fresh or tells the reason.
             Err(PostgresError::Query(error)) if error.is_closed() => {
                 lease.mark_broken();
                 drop(lease);
                 context.main.close_idle();
                 lease = context.main.get().await?;
-                context.lock_scripts.get(lease.client(), &tables).await?
+                prepare(&lease).await?
             }
             other => other?,
         };
@@ -97,15 +106,30 @@ impl Read {
         match read.begin().await {
             Err(error) if is_out_of_date(&error) => {
                 // Renamed, dropped, or the rights have changed since the names were asked for.
-                let context = read.context.clone();
-                context.lock_scripts.forget();
+                read.context.lock_scripts.forget();
+                read.begin_without(&kept_out).await?;
+            }
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 read.rollback().await?;
-                read.script = context.lock_scripts.get(read.lease.client(), &read.tables).await?;
-                read.begin().await.map_err(lock_error)?;
+                let learnt = read.context.kept_out.learn(read.lease.client(), &read.tables).await?;
+                // Where it is not a table of ours, it is something that a table needs.
+                if learnt.is_empty() {
+                    return Err(lock_error(error));
+                }
+                kept_out = learnt;
+                read.begin_without(&kept_out).await?;
             }
             begun => begun.map_err(lock_error)?,
         }
-        Ok(read)
+        read.tables.retain(|table| !kept_out.contains(table));
+        Ok((read, kept_out))
+    }
+
+    /// Begins anew, with locks on the other tables.
+    async fn begin_without(&mut self, kept_out: &BTreeSet<RelationId>) -> Result<(), QueryError> {
+        self.rollback().await?;
+        self.script = script(&self.context, &self.lease, &self.tables, kept_out).await?;
+        self.begin().await.map_err(lock_error)
     }
 
     async fn begin(&mut self) -> Result<(), tokio_postgres::Error> {
@@ -226,6 +250,17 @@ impl Read {
         self.lease.canceller().cancel();
         self.lease.mark_broken();
     }
+}
+
+/// Returns what begins a read of these tables without those.
+async fn script(
+    context: &ReadContext,
+    lease: &Lease,
+    tables: &[RelationId],
+    kept_out: &BTreeSet<RelationId>,
+) -> Result<LockScript, PostgresError> {
+    let tables: Vec<_> = tables.iter().copied().filter(|table| !kept_out.contains(table)).collect();
+    context.lock_scripts.get(lease.client(), &tables).await
 }
 
 /// Whether a helper's failure to get a connection or the snapshot is the queries' failure.

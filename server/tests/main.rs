@@ -3,6 +3,7 @@
 mod client;
 mod demo;
 mod guard;
+mod locks;
 mod one_shot;
 mod oracle;
 mod stream;

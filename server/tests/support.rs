@@ -14,6 +14,7 @@ use std::path::Path;
 pub struct Fixture {
     pub server: Server,
     pub address: SocketAddr,
+    pub url: String,
     pub writer: tokio_postgres::Client,
     _project: tempfile::TempDir,
 }
@@ -72,7 +73,7 @@ impl Fixture {
             extra: Router::new(),
         };
         let server = Server::start(listener, options).await.expect("a server");
-        Fixture { address: server.address(), server, writer, _project: project }
+        Fixture { address: server.address(), url, server, writer, _project: project }
     }
 
     /// Writes, and returns a position that includes it.
@@ -87,7 +88,7 @@ impl Fixture {
     }
 }
 
-async fn connect(url: &str) -> tokio_postgres::Client {
+pub async fn connect(url: &str) -> tokio_postgres::Client {
     let (client, connection) =
         tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a connection");
     tokio::spawn(async move {

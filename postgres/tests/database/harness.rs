@@ -7,7 +7,7 @@ use convoy_engine::{
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, testing};
 use convoy_query_index::QueryId;
 use convoy_types::{DatabaseUrl, RelationId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -157,7 +157,10 @@ impl Harness {
         .await
     }
 
-    pub async fn open(&mut self, tables: Vec<RelationId>) -> (ReadId, Result<(), QueryError>) {
+    pub async fn open(
+        &mut self,
+        tables: Vec<RelationId>,
+    ) -> (ReadId, Result<BTreeSet<RelationId>, QueryError>) {
         let asked = self.start_open(tables);
         (asked, self.opened(asked).await)
     }
@@ -168,7 +171,7 @@ impl Harness {
         asked
     }
 
-    pub async fn opened(&mut self, asked: ReadId) -> Result<(), QueryError> {
+    pub async fn opened(&mut self, asked: ReadId) -> Result<BTreeSet<RelationId>, QueryError> {
         self.wait(|event| match event {
             Event::ReadOpened(id, result) if id == asked => Ok(result),
             other => Err(other),

@@ -2,6 +2,7 @@
 
 use super::harness::{Harness, client, query, shown, until};
 use convoy_engine::{Database, ErrorCode, QueryRead};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,29 @@ async fn p3_truncate_waits_for_an_open_read() {
     let answers = harness.run(read, vec![query(1, "select id::text from t")]).await;
     assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["1"]]);
     other.batch_execute("set lock_timeout = '10s'; truncate t").await.expect("the read is over");
+}
+
+#[tokio::test]
+async fn p3_a_table_that_keeps_readers_out_is_left_out() {
+    let sql = "create table t (id int primary key); create table u (id int primary key); \
+               create table p (id int primary key) partition by list (id); \
+               create table p1 partition of p for values in (1); insert into u values (1)";
+    let mut harness = Harness::new("kept_out", sql).await;
+    let tables = [harness.oid("t").await, harness.oid("u").await, harness.oid("p").await];
+    let mut other = client(&harness.url).await;
+    let altering = other.transaction().await.expect("a transaction");
+    altering.batch_execute("lock table t, p1 in access exclusive mode").await.expect("a lock");
+    // The second one asks first, and need not wait.
+    for _ in 0..2 {
+        let (read, opened) = harness.open(tables.to_vec()).await;
+        assert_eq!(opened.expect("an open read"), BTreeSet::from([tables[0], tables[2]]));
+        harness.snapshot(read).await.expect("a snapshot");
+        let answers = harness.run(read, vec![query(1, "select id::text from u")]).await;
+        assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["1"]]);
+    }
+    altering.commit().await.expect("commit");
+    let (_, opened) = harness.open(tables.to_vec()).await;
+    assert_eq!(opened.expect("an open read"), BTreeSet::new());
 }
 
 #[tokio::test]

@@ -1,0 +1,44 @@
+//! Tables that somebody keeps readers out of.
+
+use crate::client::EventStream;
+use crate::support::Fixture;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_locked_table_holds_up_nobody_who_does_not_read_it() {
+    let fixture = Fixture::start("locks", &["--allow-sql"]).await;
+    fixture.write("create table other (id int4 primary key)").await;
+    let open = async |sql: &str| {
+        let path = format!("/api/sql?sql={}", sql.replace(' ', "%20"));
+        let mut stream = EventStream::open(fixture.address, "GET", &path, &[], "").await;
+        stream.expect("hello").await;
+        stream
+    };
+    // Both are read again at every change.
+    let mut locked = open("select count(*) as n from orders").await;
+    let mut free = open("select count(*) as n from other").await;
+    let value = |data: &serde_json::Value| data["updates"][0]["value"].clone();
+    assert_eq!(value(&locked.transition().await.data), json!([{"n": 3}]));
+    assert_eq!(value(&free.transition().await.data), json!([{"n": 0}]));
+
+    fixture.write("begin; delete from orders; lock table orders in access exclusive mode").await;
+    let holder = crate::support::connect(&fixture.url).await;
+    // The first read of `orders` from now on waits, and both results are wanted at once.
+    holder.batch_execute("insert into other values (1)").await.expect("a write");
+    let mut late = open("select max(id) as id from orders").await;
+    for n in 2..5 {
+        holder.batch_execute(&format!("insert into other values ({n})")).await.expect("a write");
+        let ops = loop {
+            let ops = free.transition().await.data["updates"][0]["ops"].clone();
+            if ops[0]["set"]["n"] == json!(n) {
+                break ops;
+            }
+        };
+        assert_eq!(ops[0]["op"], json!("update"));
+    }
+    fixture.write("commit").await;
+    assert_eq!(locked.transition().await.data["updates"][0]["ops"][0]["set"], json!({"n": 0}));
+    assert_eq!(value(&late.transition().await.data), json!([{"id": null}]));
+    drop(holder);
+    fixture.server.stop().await;
+}
