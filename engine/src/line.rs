@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_stays_behind_what_is_held() {
+    fn p6_a_label_stays_behind_what_is_held() {
         let mut line = Line::new(snapshot("10:10:", 0), Position(0));
         line.fence(ReadId(1));
         line.receive(commit(10, 100));

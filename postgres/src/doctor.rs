@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions() {
+    fn p2_old_minor_releases_are_warned_of() {
         let status = |number| version_check(number, "x").status;
         assert_eq!(status(140_020), CheckStatus::Fail);
         assert_eq!(status(150_012), CheckStatus::Warn);

@@ -189,7 +189,7 @@ async fn a_restart_keeps_data_and_address_and_so_does_a_crash() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn databases_sort_as_their_locale_says() -> anyhow::Result<()> {
+async fn p9_databases_sort_as_their_locale_says() -> anyhow::Result<()> {
     let server = testing::shared().await;
     let sql = "SELECT string_agg(v, ' ' ORDER BY v) FROM (VALUES ('B'), ('a'), ('c')) AS t (v)";
     let (c, en) = tokio::join!(

@@ -106,7 +106,7 @@ async fn p9_unchanged_toast_is_not_null_and_a_key_comes_from_the_key() {
 }
 
 #[tokio::test]
-async fn an_index_can_be_the_identity_and_none_shows_inserts_alone() {
+async fn p1_an_index_can_be_the_identity_and_none_shows_inserts_alone() {
     within(async {
         let database = Database::new(
             "identity_index",
@@ -325,7 +325,7 @@ async fn a_transaction_past_its_budget_is_what_it_touched() {
 }
 
 #[tokio::test]
-async fn our_transactional_messages_come_with_their_transaction() {
+async fn p5_our_transactional_messages_come_with_their_transaction() {
     within(async {
         let database = Database::new(
             "messages",
@@ -352,7 +352,7 @@ async fn our_transactional_messages_come_with_their_transaction() {
 }
 
 #[tokio::test]
-async fn every_write_arrives_once_and_in_commit_order() {
+async fn p14_every_write_arrives_once_and_in_commit_order() {
     within(async {
         let database = Database::new(
             "order",

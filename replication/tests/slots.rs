@@ -59,7 +59,7 @@ async fn a_process_that_streams_until_it_is_killed() {
 }
 
 #[tokio::test]
-async fn a_shutdown_leaves_no_slot() {
+async fn p10_a_shutdown_leaves_no_slot() {
     within(async {
         let database = Database::new("shutdown", TABLE).await;
         let mut stream = database.stream().await;
@@ -107,7 +107,7 @@ async fn p10_who_blocks_the_slot_can_be_named() {
 }
 
 #[tokio::test]
-async fn who_gives_up_waiting_leaves_no_walsender() {
+async fn p10_who_gives_up_waiting_leaves_no_walsender() {
     within(async {
         let database = Database::new("given_up", TABLE).await;
         let other = connect(&database.url).await;
@@ -127,7 +127,7 @@ async fn who_gives_up_waiting_leaves_no_walsender() {
 }
 
 #[tokio::test]
-async fn p5_p10_idle_slot_moves_beside_a_busy_database() {
+async fn p10_an_idle_databases_slot_moves_beside_a_busy_one() {
     within(async {
         let idle = Database::new("idle", TABLE).await;
         let busy = Database::new("busy", TABLE).await;
@@ -170,7 +170,7 @@ async fn p5_a_commit_outside_the_publications_is_progress() {
 }
 
 #[tokio::test]
-async fn what_is_not_confirmed_comes_again_from_a_named_slot() {
+async fn p10_what_is_not_confirmed_comes_again_from_a_named_slot() {
     within(async {
         let database = Database::new("named", TABLE).await;
         let config = ReplicationConfig {
@@ -210,7 +210,7 @@ async fn what_is_not_confirmed_comes_again_from_a_named_slot() {
 }
 
 #[tokio::test]
-async fn a_slot_that_cannot_be_had_says_why() {
+async fn p10_a_slot_that_cannot_be_had_says_why() {
     within(async {
         let database = Database::new("refused", TABLE).await;
         let elsewhere = Database::new("elsewhere", "").await;

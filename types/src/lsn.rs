@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_a_bare_page_header_down() {
+    fn p5_a_bare_page_header_is_rounded_down() {
         assert_eq!(Lsn(8192 + 24).before_bare_page_header(), Lsn(8192));
         assert_eq!(Lsn(8192 + 40).before_bare_page_header(), Lsn(8192));
         assert_eq!(Lsn(8192 + 32).before_bare_page_header(), Lsn(8192 + 32));

@@ -78,14 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_had_ended() {
+    fn p4_a_mark_shows_what_had_ended() {
         let mark = mark("10:20:10,14,15");
         let shown = (5..25).filter(|&xid| mark.shows(FullXid(xid))).collect::<Vec<_>>();
         assert_eq!(shown, [5, 6, 7, 8, 9, 11, 12, 13, 16, 17, 18, 19]);
     }
 
     #[test]
-    fn widens_across_a_wrap() {
+    fn p4_xids_widen_across_a_wrap() {
         let just_after = mark("8589934590:8589934600:");
         assert_eq!(just_after.widen(Xid(7)), FullXid(8_589_934_599));
         assert_eq!(just_after.widen(Xid(20)), FullXid(8_589_934_612));

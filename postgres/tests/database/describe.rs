@@ -201,7 +201,7 @@ async fn declared_parameters_have_their_types() {
 }
 
 #[tokio::test]
-async fn columns_keys_and_collations() {
+async fn p9_columns_keys_and_collations() {
     let script = "create collation folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
                   create collation english (provider = icu, locale = 'en'); \
                   create domain name_text as text collate \"C\"; \
@@ -239,7 +239,7 @@ async fn columns_keys_and_collations() {
 }
 
 #[tokio::test]
-async fn kinds_of_relations() {
+async fn p1_what_cannot_be_published_is_left_out() {
     let script = "create unlogged table u (id int primary key); create sequence s; \
                   create materialized view m as select 1 as id; create view v as select 1 as id";
     let mut harness = Harness::new("kinds", script).await;

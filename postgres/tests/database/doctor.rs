@@ -11,7 +11,7 @@ fn parsed(url: &str) -> DatabaseUrl {
 }
 
 #[tokio::test]
-async fn doctor_finds_names_and_cleans() {
+async fn p1_doctor_names_what_to_mend_and_cleans() {
     let url = testing::shared().await.database("doctor").await;
     let admin = client(&url).await;
     let script = "create table bare (x int); create publication convoy_full; \

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_give_way_to_tables_once_they_are_too_many() {
+    fn p10_rows_give_way_to_tables_once_they_are_too_many() {
         let mut backlog = Backlog::new(1000);
         let mut waiting = vec![transaction(&[1, 2, 1], 100)];
         backlog.count(&waiting[0]);
