@@ -6,6 +6,7 @@ mod fake;
 mod log_in;
 mod protocol;
 mod rows;
+mod rules;
 mod server;
 mod slots;
 mod support;

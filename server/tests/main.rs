@@ -6,6 +6,7 @@ mod guard;
 mod locks;
 mod one_shot;
 mod oracle;
+mod rules;
 mod stream;
 mod support;
 mod sync;

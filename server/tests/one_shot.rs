@@ -111,6 +111,39 @@ async fn ad_hoc_sql_runs_where_it_is_allowed() {
 }
 
 #[tokio::test]
+async fn p12_ad_hoc_sql_calls_listed_functions_only() {
+    let fixture = Fixture::start("one_shot_functions", &["--allow-sql"]).await;
+    fixture
+        .write(
+            "create function own() returns int language sql as 'select 1';
+             create view through as select own() as one",
+        )
+        .await;
+    let ask = async |sql: &str| {
+        post(fixture.address, "/api/sql", &json!({ "sql": sql }).to_string()).await
+    };
+    // Immutable and stable ones of Postgres' own.
+    let answer =
+        ask("select upper(status) as s, length(status) as n from orders where id = 1").await;
+    assert_eq!(answer.json()["value"], json!([{"s": "OPEN", "n": 4}]), "{}", answer.body);
+    for (sql, function) in [
+        ("select query_to_xml('select 1', true, true, '')::text as x", "query_to_xml"),
+        ("select pg_read_file('postmaster.pid') as x", "pg_read_file"),
+        ("select pg_catalog.\"pg_read_file\"('postmaster.pid') as x", "pg_read_file"),
+        ("select lo_get(1)::text as x", "lo_get"),
+        ("select set_config('role', 'none', true) as x", "set_config"),
+        ("select pg_terminate_backend(1) as x", "pg_terminate_backend"),
+        ("select own() as x", "own"),
+        ("select one from through", "own"),
+    ] {
+        let answer = ask(sql).await;
+        assert_eq!(answer.status, 400, "{sql}: {}", answer.body);
+        assert!(answer.body.contains(function), "{sql}: {}", answer.body);
+    }
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
 async fn the_server_tells_of_itself() {
     let fixture = Fixture::start("one_shot_status", &[]).await;
     let at = fixture.address;

@@ -80,6 +80,15 @@ impl Harness {
         let url = testing::shared().await.database(name).await;
         let admin = client(&url).await;
         admin.batch_execute(script).await.expect("the test's own script");
+        Harness::at(url, change).await
+    }
+
+    /// Opens a database that is there.
+    pub async fn at(
+        url: String,
+        change: impl FnOnce(DatabaseOptions) -> DatabaseOptions,
+    ) -> Harness {
+        let admin = client(&url).await;
         let parsed: DatabaseUrl = url.parse().expect("a URL");
         let options = change(DatabaseOptions {
             watch_interval: Duration::from_millis(50),

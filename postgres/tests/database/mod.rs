@@ -5,3 +5,4 @@ mod doctor;
 mod harness;
 mod publish;
 mod read;
+mod rules;

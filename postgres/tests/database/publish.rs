@@ -138,6 +138,44 @@ async fn p2_a_prepared_writer_is_named() {
 }
 
 #[tokio::test]
+async fn p2_a_writer_of_a_leaf_is_named_by_its_pid() {
+    let script = "create table t (id int primary key) partition by range (id); \
+                  create table t_1 partition of t for values from (0) to (10)";
+    let mut harness = Harness::with("leaf", script, |options| convoy_postgres::DatabaseOptions {
+        publish_wait_max: Duration::from_millis(100),
+        ..options
+    })
+    .await;
+    let other = client(&harness.url).await;
+    other.batch_execute("begin; insert into t_1 values (1)").await.expect("insert");
+    let pid: i32 = other.query_one("select pg_backend_pid()", &[]).await.expect("a pid").get(0);
+    let error = harness.describe(&statement("select id from t")).await.expect_err("it is open");
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains(&format!("pg_terminate_backend({pid})")), "{error}");
+    other.batch_execute("commit").await.expect("commit");
+    assert_eq!(harness.table("t").await.publication, Publication::Full);
+}
+
+#[tokio::test]
+async fn p2_publishing_does_not_wait_behind_locks_for_ever() {
+    let mut harness =
+        Harness::with("p2_lock", "create table t (id int primary key)", |mut options| {
+            options.session.lock_timeout = Duration::from_millis(50);
+            options
+        })
+        .await;
+    let other = client(&harness.url).await;
+    // The level that VACUUM takes.
+    let lock = "begin; lock table t in share update exclusive mode";
+    other.batch_execute(lock).await.expect("a lock");
+    let error = harness.describe(&statement("select id from t")).await.expect_err("in the way");
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains("somebody holds a lock on it"), "{error}");
+    other.batch_execute("commit").await.expect("commit");
+    assert_eq!(harness.table("t").await.publication, Publication::Full);
+}
+
+#[tokio::test]
 async fn p8_partitions_and_children() {
     let script = "create table keyed (id int primary key, x int) partition by range (id); \
                   create table keyed_1 partition of keyed for values from (0) to (10); \

@@ -2,7 +2,10 @@
 
 use super::harness::{Harness, client, query, shown, until};
 use convoy_engine::{Database, ErrorCode, QueryRead};
+use convoy_postgres::launcher::{PrivatePostgres, Shutdown};
+use convoy_postgres::testing;
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -112,6 +115,37 @@ async fn p3_without_the_right_to_lock_files_are_compared() {
     assert!(error.message.contains("truncated"), "{error}");
 }
 
+#[tokio::test]
+async fn p3_a_read_of_a_standby_is_refused() {
+    let server = PrivatePostgres::start(testing::options()).await.expect("a server");
+    client(&server.url("postgres"))
+        .await
+        .batch_execute(
+            "create table t (id int primary key); create publication convoy_full; \
+                        create publication convoy_ins with (publish = 'insert, truncate'); \
+                        alter publication convoy_full add table t",
+        )
+        .await
+        .expect("a table");
+    server.down(Shutdown::Fast).await.expect("it is down");
+    let signal = server.folder().join("data/standby.signal");
+    std::fs::write(&signal, "").expect("a file");
+    let owner = server.folder().join("data").metadata().expect("the data folder");
+    std::os::unix::fs::chown(&signal, Some(owner.uid()), Some(owner.gid())).expect("an owner");
+    server.up().await.expect("it is up");
+    let mut harness = Harness::at(server.url("postgres"), |options| options).await;
+    // What it says of itself: nothing is in progress, whatever the primary does.
+    let standby = harness.admin.query_one("select pg_is_in_recovery()", &[]).await;
+    assert!(standby.expect("a row").get::<_, bool>(0));
+    let table = harness.oid("t").await;
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    let error = harness.snapshot(read).await.expect_err("a standby's snapshot");
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains("connect to the primary"), "{error}");
+    server.stop().await.expect("it is gone");
+}
+
 /// What is on its way on a connection must be taken before the answer to anything sent after it comes.
 #[tokio::test]
 async fn statements_are_prepared_beside_large_results() {
@@ -134,7 +168,7 @@ async fn statements_are_prepared_beside_large_results() {
 }
 
 #[tokio::test]
-async fn an_error_stays_alone() {
+async fn p13_an_error_stays_alone() {
     let mut harness =
         Harness::new("errors", "create table t (id int primary key); insert into t values (1)")
             .await;
@@ -168,7 +202,7 @@ async fn an_error_stays_alone() {
 }
 
 #[tokio::test]
-async fn a_slow_query_does_not_hold_up_the_others() {
+async fn p3_several_connections_read_at_one_snapshot() {
     let mut harness =
         Harness::new("slow", "create table t (id int primary key); insert into t values (1)").await;
     let table = harness.oid("t").await;
@@ -318,7 +352,7 @@ async fn p12_nothing_is_left_on_a_connection() {
 }
 
 #[tokio::test]
-async fn settings_are_pinned_whatever_the_role_says() {
+async fn p9_settings_are_pinned_whatever_the_database_says() {
     let script = "do $$ begin execute format('alter database %I set datestyle = ''German''', current_database()); \
                   execute format('alter database %I set timezone = ''Asia/Tokyo''', current_database()); end $$";
     let mut harness = Harness::new("pinned", script).await;
