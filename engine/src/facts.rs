@@ -1,7 +1,7 @@
 //! What the database says about a statement and the tables that it reads. Collected by `Database::describe`; the
 //! analysis works from these facts alone.
 
-use convoy_query_index::FieldId;
+use convoy_query_index::{FieldId, FieldSet};
 use convoy_types::{Collation, PgType, RelationId, ReplicaIdentity};
 use std::sync::Arc;
 
@@ -93,6 +93,11 @@ impl TableFacts {
     pub fn field(&self, name: &str) -> Option<FieldId> {
         let position = self.columns.iter().position(|column| column.name == name)?;
         u16::try_from(position).ok().map(FieldId)
+    }
+
+    /// Returns the fields of all columns.
+    pub fn fields(&self) -> FieldSet {
+        FieldSet::all(u16::try_from(self.columns.len()).unwrap_or(u16::MAX))
     }
 
     /// Returns the quoted, qualified name.

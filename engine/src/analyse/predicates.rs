@@ -7,7 +7,7 @@ use crate::analyse::walk::Walked;
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::statement::Statement;
 use crate::template::SlotSpec;
-use convoy_query_index::{Condition, FieldSet, OldRows, Predicate};
+use convoy_query_index::{Condition, OldRows, Predicate};
 use sqlparser::ast::{BinaryOperator, Expr};
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ pub(crate) fn predicates(
                 fields.union_with(&table.primary_key.iter().copied().collect());
                 if table.row_security {
                     // Policies look at columns that the statement does not mention.
-                    fields = all_fields(table);
+                    fields = table.fields();
                 }
                 notes.push(match (conditions.is_empty(), left_out) {
                     (true, _) => format!("{name}: any row, and the columns that are mentioned"),
@@ -161,15 +161,11 @@ fn is_streamed(table: &TableFacts) -> bool {
         && table.publication != Publication::None
 }
 
-fn all_fields(table: &TableFacts) -> FieldSet {
-    FieldSet::all(u16::try_from(table.columns.len()).unwrap_or(u16::MAX))
-}
-
 fn whole(table: &Arc<TableFacts>) -> Predicate {
     Predicate {
         relation: table.id,
         condition: Condition::always(),
-        fields: all_fields(table),
+        fields: table.fields(),
         old_rows: OldRows::Condition,
     }
 }
