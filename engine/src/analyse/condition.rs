@@ -2,18 +2,17 @@
 //!
 //! A comparison is taken only where Postgres compares as our keys do: in the column's own type, or in one whose keys
 //! are the same (int2, int4, int8; text, varchar; float4, float8). Anything else is [`Condition::Unknown`], which is
-//! always safe.
+//! always safe. What a literal or parameter is before it meets a column, `comparand` says.
 
-use crate::analyse::constants::{Constants, is_decimal};
-use crate::analyse::scope::{Scope, folded};
+use crate::analyse::comparand::Comparand;
+use crate::analyse::constants::Constants;
+use crate::analyse::scope::Scope;
+use crate::analyse::type_name::last_name;
 use crate::facts::{ColumnFacts, ParamType};
 use crate::template::SlotSpec;
 use convoy_query_index::{CompareOp, Condition, FieldId, Operand, SlotId};
 use convoy_types::PgType;
-use sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, ObjectNamePart,
-    TimezoneInfo, UnaryOperator, Value,
-};
+use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value};
 
 /// Expressions nested deeper are not read.
 const DEPTH_MAX: usize = 100;
@@ -29,20 +28,6 @@ pub(crate) struct ConditionReader<'a, 'b> {
     pub(crate) params: &'a [ParamType],
     pub(crate) constants: &'b mut Constants,
     pub(crate) slots: &'b mut Vec<SlotSpec>,
-}
-
-/// What a column is compared with, before its type is looked at.
-enum Comparand {
-    /// A string without a type: takes the column's.
-    Untyped(String),
-    /// A whole number.
-    Integer(String),
-    /// A number with a point.
-    Decimal(String),
-    /// A value of a stated type.
-    Typed(PgType, Option<String>, String),
-    Null,
-    Param(usize),
 }
 
 impl ConditionReader<'_, '_> {
@@ -133,7 +118,7 @@ impl ConditionReader<'_, '_> {
     }
 
     fn value(&self, expr: &Expr) -> Option<Comparand> {
-        value(expr, self.params)
+        Comparand::of(expr, self.params)
     }
 
     fn column(&self, field: FieldId) -> &ColumnFacts {
@@ -387,153 +372,4 @@ fn same_keys(column: &PgType, other: &PgType) -> bool {
 fn same_input(column: &PgType, other: &PgType) -> bool {
     column == other
         || (same_keys(column, other) && !matches!(column, PgType::Float4 | PgType::Float8))
-}
-
-/// Returns the last part of a type's name as `format_type` gives it, without quotes.
-fn last_name(type_name: &str) -> String {
-    match type_name.strip_suffix('"') {
-        Some(quoted) => {
-            let start = quoted
-                .rfind("\".\"")
-                .map(|at| at + 3)
-                .or_else(|| quoted.rfind(".\"").map(|at| at + 2));
-            quoted[start.unwrap_or(1).min(quoted.len())..].replace("\"\"", "\"")
-        }
-        None => type_name.rsplit('.').next().unwrap_or(type_name).to_owned(),
-    }
-}
-
-/// Returns the position of `$1` and its like, counted from 0.
-pub(crate) fn param_position(placeholder: &str) -> Option<usize> {
-    placeholder.strip_prefix('$')?.parse::<usize>().ok()?.checked_sub(1)
-}
-
-/// Reads what stands on the other side of a comparison, or none where it is more than a value.
-fn value(expr: &Expr, params: &[ParamType]) -> Option<Comparand> {
-    match expr {
-        Expr::Nested(inner) => value(inner, params),
-        Expr::Value(literal) => match &literal.value {
-            Value::SingleQuotedString(text) => Some(Comparand::Untyped(text.clone())),
-            Value::DollarQuotedString(text) => Some(Comparand::Untyped(text.value.clone())),
-            Value::Number(digits, false) => number(digits),
-            Value::Boolean(true) => Some(Comparand::Typed(PgType::Bool, None, "t".to_owned())),
-            Value::Boolean(false) => Some(Comparand::Typed(PgType::Bool, None, "f".to_owned())),
-            Value::Null => Some(Comparand::Null),
-            Value::Placeholder(name) => param_position(name).map(Comparand::Param),
-            _ => None,
-        },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match &**expr {
-            Expr::Value(literal) => match &literal.value {
-                Value::Number(digits, false) => number(&format!("-{digits}")),
-                _ => None,
-            },
-            _ => None,
-        },
-        Expr::Cast {
-            kind: CastKind::Cast | CastKind::DoubleColon,
-            expr,
-            data_type,
-            format: None,
-            ..
-        } => cast(&value(expr, params)?, data_type, params),
-        Expr::TypedString(typed) if !typed.uses_odbc_syntax => match &typed.value.value {
-            Value::SingleQuotedString(text) => {
-                cast(&Comparand::Untyped(text.clone()), &typed.data_type, params)
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn number(digits: &str) -> Option<Comparand> {
-    if !is_decimal(digits) {
-        return None;
-    }
-    // A whole number beyond int8 is numeric for Postgres.
-    let whole = digits.parse::<i64>().is_ok();
-    Some(if whole {
-        Comparand::Integer(digits.to_owned())
-    } else {
-        Comparand::Decimal(digits.to_owned())
-    })
-}
-
-fn cast(inner: &Comparand, data_type: &DataType, params: &[ParamType]) -> Option<Comparand> {
-    if let DataType::Custom(name, modifiers) = data_type {
-        let Some(ObjectNamePart::Identifier(ident)) = name.0.last() else { return None };
-        let name = folded(ident).filter(|_| modifiers.is_empty())?;
-        return match inner {
-            Comparand::Untyped(text) => {
-                Some(Comparand::Typed(PgType::Other, Some(name), text.clone()))
-            }
-            Comparand::Param(position) => {
-                let param = params.get(*position)?;
-                let same = param.ty == PgType::Enum && last_name(&param.type_name) == name;
-                same.then_some(Comparand::Param(*position))
-            }
-            _ => None,
-        };
-    }
-    let ty = plain_type(data_type)?;
-    let is_float = matches!(ty, PgType::Float4 | PgType::Float8);
-    let is_integer = matches!(ty, PgType::Int2 | PgType::Int4 | PgType::Int8);
-    match inner {
-        Comparand::Untyped(text) => Some(Comparand::Typed(ty, None, text.clone())),
-        Comparand::Integer(text) if is_integer || is_float || ty == PgType::Numeric => {
-            Some(Comparand::Typed(ty, None, text.clone()))
-        }
-        Comparand::Decimal(text) if is_float || ty == PgType::Numeric => {
-            Some(Comparand::Typed(ty, None, text.clone()))
-        }
-        Comparand::Typed(PgType::Bool, None, text) if ty == PgType::Bool => {
-            Some(Comparand::Typed(ty, None, text.clone()))
-        }
-        Comparand::Null => Some(Comparand::Null),
-        // A parameter that is of that type anyway.
-        Comparand::Param(position) => params
-            .get(*position)
-            .filter(|param| param.ty == ty)
-            .map(|_| Comparand::Param(*position)),
-        Comparand::Integer(_) | Comparand::Decimal(_) | Comparand::Typed(..) => None,
-    }
-}
-
-/// Returns whether a type's name is that of a whole number.
-pub(crate) fn is_integer(data_type: &DataType) -> bool {
-    matches!(plain_type(data_type), Some(PgType::Int2 | PgType::Int4 | PgType::Int8))
-}
-
-/// Returns the type that a name without length or precision stands for.
-fn plain_type(data_type: &DataType) -> Option<PgType> {
-    use TimezoneInfo::{None as NoZone, Tz, WithTimeZone, WithoutTimeZone};
-    Some(match data_type {
-        DataType::SmallInt(None) | DataType::Int2(None) => PgType::Int2,
-        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => PgType::Int4,
-        DataType::BigInt(None) | DataType::Int8(None) => PgType::Int8,
-        DataType::Numeric(ExactNumberInfo::None)
-        | DataType::Decimal(ExactNumberInfo::None)
-        | DataType::Dec(ExactNumberInfo::None) => PgType::Numeric,
-        DataType::Real | DataType::Float4 => PgType::Float4,
-        DataType::DoublePrecision | DataType::Float8 | DataType::Float(ExactNumberInfo::None) => {
-            PgType::Float8
-        }
-        DataType::Bool | DataType::Boolean => PgType::Bool,
-        DataType::Text => PgType::Text,
-        DataType::Varchar(None) | DataType::CharacterVarying(None) => PgType::Varchar,
-        DataType::Uuid => PgType::Uuid,
-        DataType::Date => PgType::Date,
-        DataType::Time(None, NoZone | WithoutTimeZone) => PgType::Time,
-        DataType::Timestamp(None, NoZone | WithoutTimeZone) => PgType::Timestamp,
-        DataType::Timestamp(None, WithTimeZone | Tz) => PgType::TimestampTz,
-        DataType::Interval { fields: None, precision: None } => PgType::Interval,
-        DataType::Bytea => PgType::Bytea,
-        DataType::Array(ArrayElemTypeDef::SquareBracket(element, None)) => {
-            match plain_type(element)? {
-                PgType::Array(_) => return None,
-                element => PgType::Array(Box::new(element)),
-            }
-        }
-        _ => return None,
-    })
 }

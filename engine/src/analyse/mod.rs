@@ -5,6 +5,7 @@
 //! allow-list of nodes, and what the walk does not know falls back to whole tables.
 
 mod clauses;
+mod comparand;
 mod condition;
 mod constants;
 pub(crate) mod lexer;
@@ -13,6 +14,7 @@ mod predicates;
 mod refresh;
 mod refusal;
 mod scope;
+mod type_name;
 mod walk;
 mod window;
 

@@ -1,10 +1,12 @@
 //! Window plans: one table, filter, projection, order and limit, kept from the row changes themselves.
 
 use crate::analyse::clauses::Clauses;
-use crate::analyse::condition::{ConditionReader, param_position};
+use crate::analyse::comparand::param_position;
+use crate::analyse::condition::ConditionReader;
 use crate::analyse::constants::Constants;
 use crate::analyse::outline::Outline;
 use crate::analyse::scope::{NotUnderstood, Scope, folded, name_parts, not_understood};
+use crate::analyse::type_name::is_integer;
 use crate::facts::{
     ParamType, Publication, StatementFacts, TableFacts, TableKind, quote_identifier,
 };
@@ -364,7 +366,7 @@ fn count(expr: &Expr, params: &[ParamType]) -> Result<Count, NotUnderstood> {
             format: None,
             data_type,
             ..
-        } if crate::analyse::condition::is_integer(data_type) => {
+        } if is_integer(data_type) => {
             if let Ok(Count::Param(position)) = count(expr, params) {
                 return Ok(Count::Param(position));
             }
