@@ -1,4 +1,4 @@
-//! Postgres' array literals, one level deep.
+//! Postgres' array literals: the elements, whatever the dimensions.
 
 /// Returns the elements of an array's output text (`{1,NULL,"a b"}`), null ones as none; a lower-bound prefix is passed
 /// over. What is no array gives no elements.
@@ -26,6 +26,8 @@ pub(crate) fn array_elements(text: &str) -> Vec<Option<String>> {
                 is_quoted = !is_quoted;
                 was_quoted = true;
             }
+            // Further dimensions; a brace of an element's own is quoted.
+            '{' | '}' if !is_quoted => {}
             ',' if !is_quoted => finish(&mut element, &mut was_quoted),
             _ => element.push(character),
         }
@@ -53,5 +55,8 @@ mod tests {
             &[None, Some("NULL"), Some("a,b"), Some("q\"\\"), Some("")],
         );
         check("[2:3]={1,2}", &[Some("1"), Some("2")]);
+        // `= ANY` looks through all dimensions.
+        check(r#"{{a,"{"},{"}",NULL}}"#, &[Some("a"), Some("{"), Some("}"), None]);
+        check("[1:1][0:1]={{1,2}}", &[Some("1"), Some("2")]);
     }
 }
