@@ -4,7 +4,8 @@
 use crate::facts::TableFacts;
 use convoy_query_index::{FieldId, FieldSet, FieldValue};
 use convoy_types::{
-    ChangeKind, Datum, Key, KeyBuilder, OldRow, Relation, RelationId, Row, RowChange,
+    ChangeKind, Datum, Key, KeyBuilder, OldRow, ParseValueError, Relation, RelationId, Row,
+    RowChange,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -97,6 +98,8 @@ pub(crate) fn field_value(table: &TableFacts, field: FieldId, datum: &Datum) -> 
         Some(None) => FieldValue::Null,
         Some(Some(text)) => match Key::of(&table.column(field).ty, text) {
             Ok(key) => FieldValue::Key(key),
+            // Conditions on a type that has no keys only ask whether there is a value.
+            Err(ParseValueError::Unsupported { .. }) => FieldValue::Key(KeyBuilder::new().finish()),
             Err(_) => FieldValue::Unknown,
         },
         None => FieldValue::Unknown,

@@ -258,6 +258,14 @@ impl Window {
                 }
                 (Some((from, held)), Some((sort, row))) => {
                     let at = self.put(plan, key, sort, row.clone());
+                    if held.row.key != row.key {
+                        // Equal, and written otherwise: 1.0 and 1.00. Clients know rows by what is written.
+                        self.visible.remove(from);
+                        self.visible.insert(at, row.clone());
+                        ops.push(DiffOp::Remove { key: held.row.key.clone() });
+                        ops.push(DiffOp::Insert { row, at });
+                        continue;
+                    }
                     if at == from {
                         self.visible.replace(at, row.clone());
                     } else {

@@ -204,3 +204,53 @@ fn applying_changes_gives_what_reading_again_would() {
     }
     assert!(applied > refilled, "{applied} batches were applied and {refilled} cost a read");
 }
+
+/// `SELECT id, note FROM prices` where `id` is numeric: `1.0` and `1.00` are one key with two texts.
+#[test]
+fn a_key_that_is_written_otherwise_is_another_row_to_clients() {
+    let mut facts = (*table()).clone();
+    facts.columns[0].ty = PgType::Numeric;
+    let table = Arc::new(facts);
+    for limit in [None, Some(5)] {
+        let bounds = Bounds { offset: 0, limit };
+        let mut plan = plan(&table, false, bounds);
+        plan.condition = Condition::always();
+        let row = |id: &str| -> TextRow { [Some(id.into()), None, Some("a".into())].into() };
+        let open = |id: &str| Window::read(&plan, bounds, vec![row("0"), row(id)]).expect("texts");
+        let mut window = open("1.0");
+        let mut shown = window.visible().rows().to_vec();
+        let new = ["1.00", "a"].map(|text| Datum::Text(Bytes::copy_from_slice(text.as_bytes())));
+        let [id, note] = new;
+        let change = TableChange {
+            table: table.clone(),
+            old: Some([Datum::Text(Bytes::from("1.0")), Datum::Missing, Datum::Missing].into()),
+            new: Some([id, Datum::Null, note].into()),
+            is_update: true,
+        };
+        let ops = window.apply(&plan, &[], std::iter::once(&change)).expect("all is known");
+        apply(&mut shown, &ops).expect("steps that fit");
+        assert_eq!(shown, open("1.00").visible().rows());
+        assert_eq!(window.visible().digest(&[]), open("1.00").visible().digest(&[]));
+    }
+}
+
+#[test]
+fn whether_a_json_is_null_is_known_though_its_value_is_not_compared() {
+    let mut facts = (*table()).clone();
+    facts.columns[2].ty = PgType::Jsonb;
+    let table = Arc::new(facts);
+    let bounds = Bounds { offset: 0, limit: None };
+    let mut plan = plan(&table, false, bounds);
+    plan.condition = Condition::IsNotNull(FieldId(2));
+    let mut window = Window::read(&plan, bounds, Vec::new()).expect("no rows");
+    let insert = |id: &'static str, note: Datum| TableChange {
+        table: table.clone(),
+        old: None,
+        new: Some([Datum::Text(Bytes::from(id)), Datum::Null, note].into()),
+        is_update: false,
+    };
+    let changes = [insert("1", Datum::Null), insert("2", Datum::Text(Bytes::from("{}")))];
+    let ops = window.apply(&plan, &[], changes.iter()).expect("no need of a read");
+    assert_eq!(ops.len(), 1);
+    assert_eq!(&*window.visible().rows()[0].key, "2");
+}
