@@ -8,7 +8,7 @@
 use crate::facts::StatementFacts;
 use crate::statement::Statement;
 use convoy_query_index::QueryId;
-use convoy_types::{Lsn, RelationId, SnapshotMark};
+use convoy_types::{Lsn, RelationId, SnapshotMark, Xid};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -24,6 +24,10 @@ pub struct CastId(pub u64);
 /// Names one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReadId(pub u64);
+
+/// Names one `probe_snapshot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProbeId(pub u64);
 
 /// A text that should be read by a type's own input function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +95,25 @@ pub struct Snapshot {
     pub exported: Option<String>,
 }
 
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// The beginning of a stream: which transactions are open is wanted, too.
+    Beginning,
+    /// What is visible by now.
+    Newest,
+}
+
+/// What a probe found.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// What is visible.
+    pub snapshot: Snapshot,
+    /// For [`ProbeKind::Beginning`], the transactions that were open just before the snapshot was taken, prepared ones
+    /// too; else none. A snapshot itself does not tell of those that began after the last one that ended.
+    pub open: Vec<Xid>,
+}
+
 /// The kind of an error, as the protocol names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
@@ -153,7 +176,7 @@ pub trait Database {
     fn flush_wal(&mut self);
 
     /// Asks which transactions are visible now. Answered by `Event::SnapshotProbed`.
-    fn probe_snapshot(&mut self);
+    fn probe_snapshot(&mut self, id: ProbeId, kind: ProbeKind);
 
     /// Sets the tables whose catalogue entries are watched (P7); a difference comes as `Event::CatalogChanged`.
     fn watch(&mut self, tables: Vec<RelationId>);

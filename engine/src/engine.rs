@@ -1,6 +1,7 @@
 //! The engine: its state, and the loop's body. What each event does stands in the file that its kind names.
 
-use crate::database::{CastId, Database, DescribeId, ReadId};
+use crate::database::{CastId, Database, DescribeId, ProbeId, ReadId};
+use crate::early::Early;
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::line::{Line, Position, Step};
@@ -28,7 +29,7 @@ pub struct Engine<D> {
     /// The transactions' order; none while nothing streams, and until the first snapshot after streaming began.
     pub(crate) line: Option<Line>,
     /// Transactions and positions that came before the line's first snapshot.
-    pub(crate) early: Vec<Event>,
+    pub(crate) early: Early,
     /// Whether replication streams.
     pub(crate) streaming: bool,
     /// The line's head when there is no line, so that positions never go back.
@@ -93,11 +94,12 @@ pub struct Counters {
 /// The state of asking what is visible now.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    pub in_flight: bool,
+    /// The one that was asked last and is not answered. Answers to others say nothing of the line that there is now.
+    pub in_flight: Option<ProbeId>,
+    /// Not before this time, unless something waits for the first.
     pub due: Instant,
+    /// How often in a row something has waited for one.
     pub attempts: u32,
-    /// Answers on their way from before the line that there is now: they say nothing of it.
-    pub outdated: u32,
 }
 
 impl<D: Database> Engine<D> {
@@ -107,7 +109,7 @@ impl<D: Database> Engine<D> {
             limits,
             database,
             line: None,
-            early: Vec::new(),
+            early: Early::default(),
             streaming: false,
             last_head: Position::default(),
             tables: Tables::default(),
@@ -125,7 +127,7 @@ impl<D: Database> Engine<D> {
             sessions: Sessions::default(),
             casts: HashMap::new(),
             counters: Counters::default(),
-            probe: Probe { in_flight: false, due: now, attempts: 0, outdated: 0 },
+            probe: Probe { in_flight: None, due: now, attempts: 0 },
             observer: None,
             next_id: 0,
             free_query_ids: Vec::new(),
@@ -144,20 +146,21 @@ impl<D: Database> Engine<D> {
         self.now = now;
         match event {
             Event::ReplicationStarted => self.replication_started(),
-            Event::Committed(_) | Event::Progress(_) if self.line.is_none() => {
-                if self.streaming {
-                    self.early.push(event);
-                }
-            }
             Event::Committed(transaction) => {
-                if let Some(line) = &mut self.line {
-                    line.receive(transaction);
+                match &mut self.line {
+                    Some(line) => line.receive(transaction),
+                    None if self.streaming => {
+                        self.early.receive(transaction, self.limits.early_bytes_max);
+                    }
+                    None => {}
                 }
                 self.advance();
             }
             Event::Progress(lsn) => {
-                if let Some(line) = &mut self.line {
-                    line.progress(lsn);
+                match &mut self.line {
+                    Some(line) => line.progress(lsn),
+                    None if self.streaming => self.early.progress(lsn),
+                    None => {}
                 }
                 self.advance();
             }
@@ -172,7 +175,7 @@ impl<D: Database> Engine<D> {
             }
             Event::QueryRead(read, query, outcome) => self.query_read(read, query, outcome),
             Event::ReadFinished(read) => self.read_finished(read),
-            Event::SnapshotProbed(outcome) => self.snapshot_probed(outcome),
+            Event::SnapshotProbed(id, outcome) => self.snapshot_probed(id, outcome),
             Event::CatalogChanged(relations) => self.catalog_changed(&relations),
 
             Event::SessionOpened(id, outbox) => {
@@ -231,7 +234,10 @@ impl<D: Database> Engine<D> {
 
     /// Takes every step that the line allows.
     pub(crate) fn advance(&mut self) {
-        while let Some(step) = self.line.as_mut().and_then(Line::step) {
+        loop {
+            // Before what may build on it.
+            self.read_what_was_overlooked();
+            let Some(step) = self.line.as_mut().and_then(Line::step) else { break };
             match step {
                 Step::Apply(xid, transaction) => self.apply(xid, transaction),
                 Step::Close(read, snapshot) => self.close_snapshot(read, snapshot),
@@ -263,6 +269,10 @@ impl<D: Database> Engine<D> {
 
     pub(crate) fn next_cast_id(&mut self) -> CastId {
         CastId(self.next_number())
+    }
+
+    pub(crate) fn next_probe_id(&mut self) -> ProbeId {
+        ProbeId(self.next_number())
     }
 
     pub(crate) fn next_read_id(&mut self) -> ReadId {

@@ -1,6 +1,8 @@
 //! Everything that can cause work, on one page.
 
-use crate::database::{CastId, DescribeId, Described, QueryError, ReadId, Snapshot, TextRow};
+use crate::database::{
+    CastId, DescribeId, Described, ProbeId, Probed, QueryError, ReadId, Snapshot, TextRow,
+};
 use crate::session::{Outbox, QueryReference, SessionId};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId, Transaction};
@@ -33,7 +35,7 @@ pub enum Event {
     /// The last query of a read has been answered.
     ReadFinished(ReadId),
     /// Answers `Database::probe_snapshot`.
-    SnapshotProbed(Result<Snapshot, QueryError>),
+    SnapshotProbed(ProbeId, Result<Probed, QueryError>),
     /// The catalogue entries of these tables are no longer what they were.
     CatalogChanged(Vec<RelationId>),
 

@@ -29,6 +29,7 @@ mod window;
 mod window_tests;
 
 // The engine.
+mod early;
 mod engine;
 mod lifecycle;
 mod limits;
@@ -47,8 +48,8 @@ mod upkeep;
 
 pub use args::{Argument, argument_text};
 pub use database::{
-    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError,
-    QueryRead, ReadId, ReadingRole, Snapshot, TextRow,
+    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, ProbeId, ProbeKind,
+    Probed, QueryError, QueryRead, ReadId, ReadingRole, Snapshot, TextRow,
 };
 pub use diff::apply as apply_diff;
 pub use engine::{Counters, Engine};

@@ -1,6 +1,7 @@
 //! Beginnings and ends: replication that starts and is lost, what is visible now, and the clock.
 
-use crate::database::{Database, QueryError, Snapshot};
+use crate::database::{Database, ProbeId, ProbeKind, Probed, QueryError};
+use crate::early::Early;
 use crate::engine::Engine;
 use crate::line::Line;
 use crate::live_query::Knowledge;
@@ -16,9 +17,14 @@ impl<D: Database> Engine<D> {
         info!("replication streams");
         self.forget_what_is_not_settled();
         self.streaming = true;
-        self.probe.outdated += u32::from(self.probe.in_flight);
-        self.probe.in_flight = true;
-        self.database.probe_snapshot();
+        // One that is on its way may have been taken before there was a slot.
+        self.ask_probe(ProbeKind::Beginning);
+    }
+
+    fn ask_probe(&mut self, kind: ProbeKind) {
+        let id = self.next_probe_id();
+        self.probe.in_flight = Some(id);
+        self.database.probe_snapshot(id, kind);
     }
 
     /// Ends the line. Results stay as they were shown, and are read again when there is a new line
@@ -32,65 +38,79 @@ impl<D: Database> Engine<D> {
     fn forget_what_is_not_settled(&mut self) {
         self.last_head = self.head();
         self.line = None;
-        self.early.clear();
+        self.early = Early::default();
         self.flush_batch();
         self.abandon_reads();
         self.dissolve_stages();
+        self.make_all_dirty();
+    }
+
+    fn make_all_dirty(&mut self) {
         let ids: Vec<_> = self.queries.keys().copied().collect();
         for id in ids {
             self.make_dirty(id);
         }
     }
 
-    pub(crate) fn snapshot_probed(&mut self, outcome: Result<Snapshot, QueryError>) {
-        if self.probe.outdated > 0 {
-            self.probe.outdated -= 1;
+    /// Reads everything again where a transaction has become visible that the stream will never bring: its commit
+    /// record lies before the slot, and it was seen by nobody until later.
+    pub(crate) fn read_what_was_overlooked(&mut self) {
+        if self.line.as_mut().is_some_and(Line::overlooked) {
+            info!(
+                "a transaction from before the slot has become visible: everything is read again"
+            );
+            self.make_all_dirty();
+        }
+    }
+
+    pub(crate) fn snapshot_probed(&mut self, id: ProbeId, outcome: Result<Probed, QueryError>) {
+        if self.probe.in_flight != Some(id) {
             return;
         }
-        self.probe.in_flight = false;
-        let snapshot = match outcome {
-            Ok(snapshot) => snapshot,
+        self.probe.in_flight = None;
+        let Probed { snapshot, open } = match outcome {
+            Ok(probed) => probed,
             Err(error) => {
                 warn!(%error, "could not ask what is visible: trying again");
                 self.probe.due = self.now + Duration::from_millis(250);
+                self.probe.attempts = self.probe.attempts.max(1);
                 return;
             }
         };
-        self.probe.due = self.now + PROBE_INTERVAL;
         if let Some(line) = &mut self.line {
             line.see(&snapshot);
             self.advance();
             // What still waits is held by a standby: asked again after 1, 2, 4 … 512 ms.
             let waits = self.line.as_ref().is_some_and(Line::wants_probe);
             self.probe.attempts = if waits { (self.probe.attempts + 1).min(10) } else { 0 };
-        } else if self.streaming {
-            self.line = Some(Line::new(snapshot, self.last_head));
-            let now = self.now;
-            for event in std::mem::take(&mut self.early) {
-                self.handle(now, event);
+            if self.line.as_ref().is_some_and(Line::may_have_overlooked) {
+                // The line stands until the stream has got as far as this snapshot.
+                self.database.flush_wal();
             }
+        } else if self.streaming {
+            let mut line = Line::new(snapshot, &open, self.last_head);
+            let early = std::mem::take(&mut self.early);
+            early.let_go().for_each(|xid| line.let_go(xid));
+            line.progress(early.received);
+            early.transactions.into_iter().for_each(|transaction| line.receive(transaction));
+            self.line = Some(line);
+            self.probe.attempts = 0;
+            self.advance();
         }
+        let pause = self.probe.attempts.checked_sub(1);
+        self.probe.due = self.now
+            + pause.map_or(PROBE_INTERVAL, |doublings| Duration::from_millis(1 << doublings));
     }
 
     /// Asks what is visible where something waits for that, or it has not been asked for a while.
     pub(crate) fn probe_if_wanted(&mut self) {
-        if self.probe.in_flight || !self.streaming {
+        if self.probe.in_flight.is_some() || !self.streaming {
             return;
         }
-        let wanted = self.line.as_ref().is_none_or(Line::wants_probe);
-        let is_first_try = wanted && self.probe.attempts == 0 && self.line.is_some();
-        if is_first_try || self.now >= self.probe_due() {
-            self.probe.in_flight = true;
-            self.database.probe_snapshot();
-        }
-    }
-
-    fn probe_due(&self) -> Instant {
-        match self.probe.attempts.checked_sub(1) {
-            Some(doublings) => {
-                self.probe.due - PROBE_INTERVAL + Duration::from_millis(1 << doublings)
-            }
-            None => self.probe.due,
+        let waits = self.line.as_ref().is_some_and(Line::wants_probe);
+        if (waits && self.probe.attempts == 0) || self.now >= self.probe.due {
+            let begins = self.line.is_none();
+            self.ask_probe(if begins { ProbeKind::Beginning } else { ProbeKind::Newest });
         }
     }
 
@@ -112,7 +132,8 @@ impl<D: Database> Engine<D> {
 
     /// Returns when [`Event::Tick`](crate::Event::Tick) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let probe = (self.streaming && !self.probe.in_flight).then(|| self.probe_due());
+        let may_probe = self.streaming && self.probe.in_flight.is_none();
+        let probe = may_probe.then_some(self.probe.due);
         let scheduled = [self.retries.next(), self.due.next(), self.reads_deadline(), probe];
         scheduled.into_iter().flatten().chain([self.sessions_deadline()]).min()
     }

@@ -15,6 +15,9 @@ pub struct Limits {
     pub result_bytes_max: usize,
     /// Bytes of changes that are kept for results being read. Past it those are read once more.
     pub write_log_bytes_max: usize,
+    /// Bytes of transactions that are kept while nobody could say yet what is visible. Past it they are let go; what they
+    /// did is read anyway.
+    pub early_bytes_max: usize,
     /// Reads that run at a time, a database connection or a few each. Further ones wait.
     pub reads_max: usize,
     /// Reads in which one live query may be at a time. A further one waits.
@@ -44,6 +47,7 @@ impl Default for Limits {
             result_rows_max: 100_000,
             result_bytes_max: 16 << 20,
             write_log_bytes_max: 64 << 20,
+            early_bytes_max: 64 << 20,
             reads_max: 8,
             reads_per_query_max: 2,
             history_bytes_min: 16 << 10,

@@ -8,7 +8,7 @@
 //! Only one snapshot is under way at a time. Who reads what at it is not known here.
 
 use crate::database::{ReadId, Snapshot};
-use convoy_types::{FullXid, Lsn, SnapshotMark, Transaction};
+use convoy_types::{FullXid, Lsn, SnapshotMark, Transaction, Xid};
 use std::collections::VecDeque;
 
 /// How many transactions have been applied: a point of the line.
@@ -43,6 +43,14 @@ enum Gate {
     Settling(ReadId, Snapshot),
 }
 
+/// A transaction that was open when the line began.
+#[derive(Debug)]
+struct Open {
+    xid: FullXid,
+    /// Where the earliest snapshot that shows it settles: by then the stream has brought it, or never will.
+    ended_by: Option<Lsn>,
+}
+
 /// The line of applied transactions, and those that wait to be.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -62,12 +70,19 @@ pub(crate) struct Line {
     /// Applied transactions that no snapshot has shown yet.
     // Invariant: every applied transaction that `newest` does not show is in here.
     unseen: Vec<FullXid>,
+    /// Transactions that were not visible when the line began, and that the stream has not brought. Their commit records
+    /// may lie before the slot, while a synchronous standby still kept them from being visible: then it never will.
+    open: Vec<Open>,
 }
 
 impl Line {
-    /// Returns a line that begins where a snapshot taken after the slot was made stands.
-    pub fn new(snapshot: Snapshot, head: Position) -> Self {
+    /// Returns a line that begins where a snapshot stands that was taken after the slot was made, with the transactions
+    /// that were open just before it.
+    pub fn new(snapshot: Snapshot, open: &[Xid], head: Position) -> Self {
+        let mark = &snapshot.mark;
+        let open = open.iter().map(|xid| mark.widen(*xid)).filter(|xid| !mark.shows(*xid));
         Line {
+            open: open.map(|xid| Open { xid, ended_by: None }).collect(),
             head,
             gate: Gate::Open,
             arrived: VecDeque::new(),
@@ -109,7 +124,45 @@ impl Line {
     pub fn receive(&mut self, transaction: Transaction) {
         self.received = self.received.max(transaction.end_lsn);
         let xid = self.newest.widen(transaction.xid);
+        self.open.retain(|open| open.xid != xid);
         self.arrived.push_back((xid, transaction));
+    }
+
+    /// Notes a transaction that came before the line began and was not kept. The first snapshots must show it.
+    pub fn let_go(&mut self, xid: Xid) {
+        let xid = self.newest.widen(xid);
+        self.open.retain(|open| open.xid != xid);
+        if !self.newest.shows(xid) {
+            self.unseen.push(xid);
+        }
+    }
+
+    /// Returns whether a transaction has become visible that the stream may still bring. Until it is known, nothing is
+    /// applied: it might build on that one.
+    pub fn may_have_overlooked(&self) -> bool {
+        self.open.iter().any(|open| open.ended_by.is_some() && !self.settles_without(open.xid))
+    }
+
+    /// Returns whether a snapshot is being settled that does not show a transaction.
+    fn settles_without(&self, xid: FullXid) -> bool {
+        matches!(&self.gate, Gate::Settling(_, snapshot) if !snapshot.mark.shows(xid))
+    }
+
+    /// Returns whether a transaction has become visible that the stream did not bring and never will, and forgets it.
+    /// (It may also have done nothing that is published; the stream does not tell.)
+    pub fn overlooked(&mut self) -> bool {
+        let is_over = |open: &Open| {
+            // What is read at a snapshot that does not show it must be read again: that one comes first.
+            let has_passed = |settle_lsn| settle_lsn <= self.received;
+            open.ended_by.is_some_and(has_passed) && !self.settles_without(open.xid)
+        };
+        let overlooked: Vec<_> =
+            self.open.iter().filter(|open| is_over(open)).map(|open| open.xid).collect();
+        self.open.retain(|open| !overlooked.contains(&open.xid));
+        if let Some(must_show) = &mut self.must_show {
+            must_show.extend(&overlooked);
+        }
+        !overlooked.is_empty()
     }
 
     /// Notes that the stream has passed a position.
@@ -171,6 +224,13 @@ impl Line {
         }
         self.synchronous_standbys = snapshot.synchronous_standbys;
         self.unseen.retain(|&xid| !snapshot.mark.shows(xid));
+        for open in &mut self.open {
+            if snapshot.mark.shows(open.xid) {
+                // Not the first that was heard of: an older one may still be on its way.
+                let known = open.ended_by.unwrap_or(snapshot.settle_lsn);
+                open.ended_by = Some(known.min(snapshot.settle_lsn));
+            }
+        }
     }
 
     /// Returns the read whose snapshot waits for the stream, and how far that must get.
@@ -185,6 +245,9 @@ impl Line {
 
     /// Returns the next step, and takes it: an applied transaction moves the head.
     pub fn step(&mut self) -> Option<Step> {
+        if self.may_have_overlooked() {
+            return None;
+        }
         let next = match &self.gate {
             Gate::Fenced(_) => return None,
             Gate::Open if self.synchronous_standbys => {
@@ -253,7 +316,7 @@ mod tests {
 
     #[test]
     fn p6_a_snapshot_that_misses_an_applied_transaction_is_taken_again() {
-        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.receive(commit(10, 100));
         assert_eq!(steps(&mut line), ["apply 10"]);
         line.fence(ReadId(1));
@@ -265,7 +328,7 @@ mod tests {
 
     #[test]
     fn p6_a_probe_does_not_vouch_for_an_older_snapshot() {
-        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.receive(commit(10, 100));
         assert_eq!(steps(&mut line), ["apply 10"]);
         line.fence(ReadId(1));
@@ -275,7 +338,7 @@ mod tests {
 
     #[test]
     fn p6_a_lifted_fence_does_not_let_a_snapshot_miss_anything() {
-        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.fence(ReadId(1));
         line.lift_fence(ReadId(1));
         line.see(&snapshot("12:12:", 100));
@@ -286,7 +349,7 @@ mod tests {
 
     #[test]
     fn p6_what_a_snapshot_shows_is_applied_before_what_it_does_not() {
-        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.fence(ReadId(1));
         line.receive(commit(10, 100));
         line.receive(commit(11, 200));
@@ -299,7 +362,7 @@ mod tests {
 
     #[test]
     fn p5_a_snapshot_closes_when_the_stream_has_passed_it() {
-        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.fence(ReadId(1));
         line.snapshot_taken(ReadId(1), snapshot("12:12:", 300));
         line.receive(commit(10, 100));
@@ -312,7 +375,7 @@ mod tests {
 
     #[test]
     fn p6_a_label_stays_behind_what_is_held() {
-        let mut line = Line::new(snapshot("10:10:", 0), Position(0));
+        let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.fence(ReadId(1));
         line.receive(commit(10, 100));
         line.receive(commit(11, 200));
@@ -327,7 +390,7 @@ mod tests {
     #[test]
     fn p6_with_synchronous_standbys_nothing_is_applied_before_it_is_visible() {
         let standbys = |mark| Snapshot { synchronous_standbys: true, ..snapshot(mark, 0) };
-        let mut line = Line::new(standbys("10:10:"), Position(0));
+        let mut line = Line::new(standbys("10:10:"), &[], Position(0));
         line.receive(commit(10, 100));
         line.receive(commit(11, 200));
         assert_eq!(steps(&mut line), Vec::<String>::new());
@@ -339,12 +402,62 @@ mod tests {
 
     #[test]
     fn p4_ids_are_widened_across_a_wrap() {
-        let mut line = Line::new(snapshot("4294967290:4294967290:", 0), Position(0));
+        let mut line = Line::new(snapshot("4294967290:4294967290:", 0), &[], Position(0));
         line.receive(commit(4_294_967_295, 100));
         line.receive(commit(3, 200));
         assert_eq!(steps(&mut line), ["apply 4294967295", "apply 4294967299"]);
         line.fence(ReadId(1));
         let older = snapshot("4294967299:4294967299:", 0);
         assert_eq!(line.snapshot_taken(ReadId(1), older), Accepted::TooOld);
+    }
+
+    #[test]
+    fn p6_what_was_open_when_the_line_began_and_never_came_was_overlooked() {
+        let mut line = Line::new(snapshot("10:10:", 0), &[Xid(9), Xid(11), Xid(12)], Position(0));
+        line.progress(Lsn(100));
+        assert!(!line.overlooked(), "nothing has ended");
+        line.receive(commit(11, 200));
+        line.see(&snapshot("12:12:", 200));
+        assert!(!line.overlooked(), "9 was visible, and 11 has come");
+        line.fence(ReadId(1));
+        line.snapshot_taken(ReadId(1), snapshot("13:13:", 300));
+        assert!(!line.overlooked(), "12 may still come");
+        line.receive(commit(13, 250));
+        assert_eq!(steps(&mut line), Vec::<String>::new(), "13 may build on 12");
+        line.progress(Lsn(300));
+        assert!(line.overlooked());
+        assert!(!line.overlooked(), "it is told once");
+        assert_eq!(steps(&mut line), ["apply 11", "close 1", "apply 13"]);
+    }
+
+    #[test]
+    fn p6_a_snapshot_from_before_what_was_overlooked_comes_first_or_is_taken_again() {
+        let line = || Line::new(snapshot("10:10:", 0), &[Xid(10)], Position(0));
+        let mut settling = line();
+        settling.fence(ReadId(1));
+        let older = || snapshot("10:12:10", 100);
+        assert_eq!(settling.snapshot_taken(ReadId(1), older()), Accepted::Pending);
+        settling.see(&snapshot("12:12:", 100));
+        settling.progress(Lsn(100));
+        assert!(!settling.overlooked());
+        assert_eq!(steps(&mut settling), ["close 1"]);
+        assert!(settling.overlooked());
+        let mut fenced = line();
+        fenced.fence(ReadId(1));
+        fenced.see(&snapshot("12:12:", 100));
+        fenced.progress(Lsn(100));
+        assert!(fenced.overlooked());
+        assert_eq!(fenced.snapshot_taken(ReadId(1), older()), Accepted::TooOld);
+    }
+
+    #[test]
+    fn p6_what_was_let_go_must_be_shown() {
+        let mut line = Line::new(snapshot("10:10:", 0), &[Xid(11)], Position(0));
+        line.let_go(Xid(11));
+        line.fence(ReadId(1));
+        assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:11", 0)), Accepted::TooOld);
+        line.fence(ReadId(1));
+        assert_eq!(line.snapshot_taken(ReadId(1), snapshot("12:12:", 0)), Accepted::Pending);
+        assert!(!line.overlooked());
     }
 }

@@ -122,7 +122,10 @@ struct Schedule {
 impl Schedule {
     fn new(seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
-        let world = World::new(&mut random);
+        let mut world = World::new(&mut random);
+        if random.random_bool(0.2) {
+            world.commit_before_slot(&mut random);
+        }
         let questions = Questions::default();
         let limits = Limits {
             max_hold: Duration::from_millis(50),
@@ -185,9 +188,9 @@ impl Schedule {
                 // What happens between the snapshot and hearing of it is the point.
                 return self.answers.push(Event::SnapshotTaken(id, Ok(snapshot)));
             }
-            Question::Probe => {
-                let (snapshot, _) = self.world.snapshot();
-                return self.answers.push(Event::SnapshotProbed(Ok(snapshot)));
+            Question::Probe(id) => {
+                let probed = self.world.probe();
+                return self.answers.push(Event::SnapshotProbed(id, Ok(probed)));
             }
             Question::Run(id, queries) => {
                 let shown = self.shown.remove(&id.0).expect("a snapshot was taken");
@@ -324,24 +327,37 @@ impl Schedule {
         for commit in &self.world.commits {
             let is_in = in_cut.contains(&commit.end_lsn);
             assert!(
-                is_in || commit.end_lsn > transition.lsn,
+                is_in || commit.is_before_slot || commit.end_lsn > transition.lsn,
                 "seed {seed}: the label promises what is not in"
             );
         }
-        let items = self.world.items_after(seed, |_, commit| in_cut.contains(&commit.end_lsn));
+        // What was committed before the slot is in all results of a session, or in none.
+        let items = |with_before| {
+            self.world.items_after(seed, |_, commit| {
+                in_cut.contains(&commit.end_lsn) || (with_before && commit.is_before_slot)
+            })
+        };
+        let (without, with) = (items(false), items(true));
+        let (mut stale_seen, mut wrong) = (0, [None, None]);
         for (sub, rows) in &client.results {
             if client.stale.get(sub) == Some(&true) {
-                self.stale_seen += 1;
+                stale_seen += 1;
                 continue;
             }
             let Some((panel, grp)) = client.subs.get(sub) else { continue };
-            let expected = json(panel.answer(&items, *grp));
             let shown: Vec<_> = rows.iter().map(|(_, cells)| cells.clone()).collect();
-            assert_eq!(
-                shown, expected,
-                "seed {seed}: {panel:?} of {grp} at {:?}",
-                transition.position
-            );
+            for (items, wrong) in [&without, &with].into_iter().zip(&mut wrong) {
+                let expected = json(panel.answer(items, *grp));
+                if shown != expected {
+                    wrong.get_or_insert_with(|| {
+                        format!("{panel:?} of {grp} is {shown:?}, not {expected:?}")
+                    });
+                }
+            }
+        }
+        self.stale_seen += stale_seen;
+        if let [Some(wrong), Some(_)] = wrong {
+            panic!("seed {seed}: {wrong} at {:?}", transition.position);
         }
     }
 
@@ -377,6 +393,7 @@ impl Schedule {
                 }
             }
             97..98 => self.resume(),
+            98..99 => self.world.standby_answers |= self.random.random_bool(0.2),
             _ => self.tick(),
         }
     }
@@ -393,6 +410,7 @@ impl Schedule {
     fn settle(&mut self) {
         // What is quiet may still have been told to flush only in the next turn.
         let mut quiet_turns = 0;
+        self.world.standby_answers = true;
         for _ in 0..5_000 {
             while !self.world.is_all_visible() {
                 self.world.show(&mut self.random);
@@ -411,7 +429,11 @@ impl Schedule {
             let is_settled =
                 is_quiet && self.engine.status().dirty_queries == 0 && self.is_answered();
             quiet_turns = if is_settled { quiet_turns + 1 } else { 0 };
-            if quiet_turns > 10 {
+            if quiet_turns == 5 {
+                // What is only noticed by asking now and then is noticed.
+                self.now += Duration::from_secs(2);
+            }
+            if quiet_turns > 20 {
                 break;
             }
         }

@@ -3,8 +3,8 @@
 
 use convoy_engine::{
     CastId, CastRequest, ColumnFacts, Database, DescribeId, FunctionFacts, OutputColumn, ParamType,
-    Publication, QueryRead, ReadId, Snapshot, Statement, StatementFacts, TableFacts, TableKind,
-    TextRow,
+    ProbeId, ProbeKind, Probed, Publication, QueryRead, ReadId, Snapshot, Statement,
+    StatementFacts, TableFacts, TableKind, TextRow,
 };
 use convoy_query_index::FieldId;
 use convoy_types::{
@@ -42,6 +42,8 @@ pub struct Commit {
     writes: Vec<Write>,
     is_visible: bool,
     is_streamed: bool,
+    /// Whether its commit record lies before the slot: the stream never brings it.
+    pub is_before_slot: bool,
 }
 
 /// A statement that the world knows how to answer.
@@ -141,7 +143,7 @@ pub enum Question {
     OpenRead(ReadId),
     TakeSnapshot(ReadId),
     Run(ReadId, Vec<QueryRead>),
-    Probe,
+    Probe(ProbeId),
 }
 
 /// What the engine asked and nobody answered yet.
@@ -193,8 +195,8 @@ impl Database for Questions {
 
     fn flush_wal(&mut self) {}
 
-    fn probe_snapshot(&mut self) {
-        self.push(Question::Probe);
+    fn probe_snapshot(&mut self, id: ProbeId, _: ProbeKind) {
+        self.push(Question::Probe(id));
     }
 
     fn watch(&mut self, _: Vec<RelationId>) {}
@@ -210,6 +212,8 @@ pub struct World {
     relation: Arc<Relation>,
     table: Arc<TableFacts>,
     pub synchronous_standbys: bool,
+    /// Whether what was committed before the slot may become visible.
+    pub standby_answers: bool,
 }
 
 impl World {
@@ -264,6 +268,7 @@ impl World {
                 leaves: Vec::new(),
             }),
             synchronous_standbys: random.random_bool(0.2),
+            standby_answers: false,
         }
     }
 
@@ -311,15 +316,29 @@ impl World {
             writes,
             is_visible: false,
             is_streamed: false,
+            is_before_slot: false,
         });
         // Postgres never gives out the first three.
         self.next_xid = self.next_xid.checked_add(1).unwrap_or(3);
     }
 
+    /// Commits a transaction that a standby keeps from being visible while the slot is made.
+    pub fn commit_before_slot(&mut self, random: &mut SmallRng) {
+        self.commit(random);
+        if let Some(commit) = self.commits.last_mut() {
+            (commit.is_streamed, commit.is_before_slot) = (true, true);
+        }
+        self.synchronous_standbys = true;
+    }
+
+    fn may_show(&self, at: usize) -> bool {
+        let commit = &self.commits[at];
+        !commit.is_visible && (self.standby_answers || !commit.is_before_slot)
+    }
+
     /// Makes some commit visible, mostly the oldest.
     pub fn show(&mut self, random: &mut SmallRng) {
-        let hidden: Vec<_> =
-            (0..self.commits.len()).filter(|&at| !self.commits[at].is_visible).collect();
+        let hidden: Vec<_> = (0..self.commits.len()).filter(|&at| self.may_show(at)).collect();
         let at =
             if random.random_bool(0.8) { 0 } else { random.random_range(0..hidden.len().max(1)) };
         if let Some(&at) = hidden.get(at) {
@@ -370,6 +389,12 @@ impl World {
 
     pub fn is_all_visible(&self) -> bool {
         self.commits.iter().all(|commit| commit.is_visible)
+    }
+
+    /// Takes a snapshot, and says which transactions are open.
+    pub fn probe(&self) -> Probed {
+        let hidden = self.commits.iter().filter(|commit| !commit.is_visible);
+        Probed { snapshot: self.snapshot().0, open: hidden.map(|commit| Xid(commit.xid)).collect() }
     }
 
     /// Takes a snapshot, and says which transactions it shows.

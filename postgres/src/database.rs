@@ -16,8 +16,8 @@ use crate::read::{self, Read, ReadContext};
 use crate::session::SessionOptions;
 use crate::watch::{self, Watched};
 use convoy_engine::{
-    CastId, CastRequest, Database, DescribeId, Described, ErrorCode, Event, QueryError, QueryRead,
-    ReadId, Snapshot, Statement, StatementFacts, TableKind,
+    CastId, CastRequest, Database, DescribeId, Described, ErrorCode, Event, ProbeId, ProbeKind,
+    Probed, QueryError, QueryRead, ReadId, Statement, StatementFacts, TableKind,
 };
 use convoy_types::{DatabaseUrl, RelationId};
 use std::collections::HashMap;
@@ -261,11 +261,11 @@ impl Database for PostgresDatabase {
         });
     }
 
-    fn probe_snapshot(&mut self) {
+    fn probe_snapshot(&mut self, id: ProbeId, kind: ProbeKind) {
         let shared = self.shared.clone();
         self.runtime.spawn(async move {
-            let probed = shared.probe().await;
-            (shared.sink)(Event::SnapshotProbed(probed));
+            let probed = shared.probe(kind).await;
+            (shared.sink)(Event::SnapshotProbed(id, probed));
         });
     }
 
@@ -381,9 +381,14 @@ impl Shared {
         Ok(lease.client().batch_execute(script).await?)
     }
 
-    async fn probe(&self) -> Result<Snapshot, QueryError> {
+    async fn probe(&self, kind: ProbeKind) -> Result<Probed, QueryError> {
         let mut lease = self.control.get().await.map_err(QueryError::from)?;
-        read::snapshot(&mut lease).await
+        // Before the snapshot: what it does not show was open by then.
+        let open = match kind {
+            ProbeKind::Beginning => read::open_transactions(&lease).await?,
+            ProbeKind::Newest => Vec::new(),
+        };
+        Ok(Probed { snapshot: read::snapshot(&mut lease).await?, open })
     }
 
     async fn look_at_catalog(&self) -> Result<(), PostgresError> {

@@ -12,7 +12,7 @@ use crate::watch::{self, Look, Watched};
 use crate::worker::{Jobs, Worker};
 use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadingRole, Snapshot, TextRow};
 use convoy_query_index::QueryId;
-use convoy_types::{Lsn, RelationId};
+use convoy_types::{Lsn, RelationId, Xid};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeSet;
@@ -30,6 +30,13 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
             ELSE pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END,
        pg_catalog.current_setting('synchronous_standby_names')";
+
+/// The top-level ids of the transactions that are open, prepared ones too. Each holds a lock on its id until it is visible;
+/// ids of subtransactions are given out later. (What `pg_stat_activity` says of others is not for everybody.)
+const OPEN_SQL: &str = "\
+SELECT DISTINCT ON (virtualtransaction) transactionid::pg_catalog.text
+FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+ORDER BY virtualtransaction, pg_catalog.age(transactionid) DESC";
 
 /// Tables whose files are no longer those that the snapshot shows: somebody truncated or rewrote them since. The
 /// left side is the snapshot's, the right one today's.
@@ -355,6 +362,17 @@ pub(crate) async fn snapshot(lease: &mut Lease) -> Result<Snapshot, QueryError> 
         synchronous_standbys: !standbys.trim().is_empty(),
         exported: None,
     })
+}
+
+/// Returns the transactions that are open.
+pub(crate) async fn open_transactions(lease: &Lease) -> Result<Vec<Xid>, PostgresError> {
+    let rows = lease.client().query_typed(OPEN_SQL, &[]).await?;
+    let xid = |row: &tokio_postgres::Row| {
+        let text: &str = row.try_get(0)?;
+        let number = text.parse().map(Xid);
+        number.map_err(|_| PostgresError::Unexpected { what: "a transaction id" })
+    };
+    rows.iter().map(xid).collect()
 }
 
 fn is_out_of_date(error: &tokio_postgres::Error) -> bool {

@@ -1,7 +1,7 @@
 //! Publications (P1, P2, P8) and the catalogue watch (P7).
 
 use super::harness::{Harness, client, query, statement, until};
-use convoy_engine::{Database, ErrorCode, Event, Publication};
+use convoy_engine::{Database, ErrorCode, Event, ProbeId, ProbeKind, Publication};
 use convoy_types::ReplicaIdentity;
 use std::time::Duration;
 
@@ -321,12 +321,47 @@ async fn p5_a_flush_streams_an_asynchronous_commit() {
     harness.database.flush_wal();
     harness.database.flush_wal();
     until(&harness.admin, &format!("select where pg_current_wal_flush_lsn() >= '{insert}'")).await;
-    harness.database.probe_snapshot();
+    harness.database.probe_snapshot(ProbeId(7), ProbeKind::Newest);
     let probed = harness
         .wait(|event| match event {
-            Event::SnapshotProbed(probed) => Ok(probed),
+            Event::SnapshotProbed(ProbeId(7), probed) => Ok(probed),
             other => Err(other),
         })
         .await;
-    assert!(probed.expect("a snapshot").mark.xmax.0 > 3);
+    assert!(probed.expect("a snapshot").snapshot.mark.xmax.0 > 3);
+}
+
+#[tokio::test]
+async fn p6_a_beginning_is_told_of_every_open_transaction() {
+    let mut harness = Harness::new("open", "create table t (id int)").await;
+    let prepared = client(&harness.url).await;
+    let script = "begin; insert into t values (1); prepare transaction 'open_1'";
+    prepared.batch_execute(script).await.expect("a prepared transaction");
+    let open = client(&harness.url).await;
+    let script = "begin; insert into t values (2); savepoint s; insert into t values (3)";
+    open.batch_execute(script).await.expect("an open transaction");
+    let mut ids = Vec::new();
+    let sql = "select transaction::text from pg_prepared_xacts where gid = 'open_1'";
+    ids.push(harness.admin.query_one(sql, &[]).await.expect("an id").get::<_, String>(0));
+    let sql = "select pg_current_xact_id()::xid::text";
+    ids.push(open.query_one(sql, &[]).await.expect("an id").get(0));
+    let sql =
+        "select max(transactionid::text::int8)::text from pg_locks where pid = pg_backend_pid()";
+    let subtransaction: String = open.query_one(sql, &[]).await.expect("an id").get(0);
+    assert!(!ids.contains(&subtransaction));
+
+    harness.database.probe_snapshot(ProbeId(1), ProbeKind::Beginning);
+    let probed = harness
+        .wait(|event| match event {
+            Event::SnapshotProbed(ProbeId(1), probed) => Ok(probed.expect("a snapshot")),
+            other => Err(other),
+        })
+        .await;
+    let found = |id: &String| probed.open.iter().any(|xid| xid.0.to_string() == **id);
+    assert!(ids.iter().all(found), "{ids:?} are open, and not all in {:?}", probed.open);
+    assert!(!found(&subtransaction));
+    // The reason for it: the snapshot alone does not tell of the newest.
+    let newest = probed.snapshot.mark.widen(convoy_types::Xid(ids[1].parse().expect("an id")));
+    assert!(!probed.snapshot.mark.shows(newest));
+    harness.admin.batch_execute("rollback prepared 'open_1'").await.expect("its end");
 }
