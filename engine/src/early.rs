@@ -60,3 +60,32 @@ fn bytes(transaction: &Transaction) -> usize {
     let message = |message: &convoy_types::LogicalMessage| ENTRY_BYTES + message.content.len();
     ENTRY_BYTES + changes + transaction.messages.iter().map(message).sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_types::PgTimestamp;
+
+    #[test]
+    fn past_the_bound_only_ids_are_kept() {
+        let mut early = Early::default();
+        for xid in 10..1_000 {
+            let transaction = Transaction {
+                xid: Xid(xid),
+                commit_lsn: Lsn(u64::from(xid)),
+                end_lsn: Lsn(u64::from(xid) + 1),
+                commit_time: PgTimestamp(0),
+                changes: Changes::Rows(Vec::new()),
+                messages: Vec::new(),
+            };
+            early.receive(transaction, 10 * ENTRY_BYTES);
+            assert!(early.transactions.len() <= 10);
+        }
+        let kept = early.transactions.iter().map(|transaction| transaction.xid);
+        assert_eq!(
+            early.let_go().chain(kept).collect::<Vec<_>>(),
+            (10..1_000).map(Xid).collect::<Vec<_>>()
+        );
+        assert_eq!(early.received, Lsn(1_000));
+    }
+}

@@ -1,4 +1,5 @@
 //! The engine as a whole, without a server: a simulated database drives it through its public interface.
 
+mod beginning;
 mod simulation;
 mod world;
