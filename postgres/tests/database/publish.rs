@@ -99,7 +99,10 @@ async fn p2_a_writer_from_before_is_waited_for() {
     let asked = convoy_engine::DescribeId(1000);
     harness.database.describe(asked, &statement("select id from t"));
     until(&harness.admin, "select from pg_publication_rel where prrelid = 't'::regclass").await;
-    // A writer from after does not matter.
+    let looks = "select from pg_stat_activity where datname = current_database() \
+                 and query like '%WHERE virtualtransaction = ANY%' and pid <> pg_backend_pid()";
+    until(&harness.admin, looks).await;
+    // A writer from after it was taken down who writes does not matter.
     let mut third = client(&harness.url).await;
     let later = third.transaction().await.expect("a transaction");
     later.batch_execute("insert into t values (2)").await.expect("insert");
