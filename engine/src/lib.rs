@@ -25,8 +25,6 @@ mod result;
 mod row_key;
 mod row_list;
 mod window;
-#[cfg(test)]
-mod window_tests;
 
 // The engine.
 mod early;

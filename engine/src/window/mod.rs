@@ -3,18 +3,27 @@
 //! A window *holds* the matching rows in order, from the first one; with a limit, a few more than it shows, so that a
 //! row that leaves need not cost a read. It is a function of the set of rows alone: ties are broken by the primary
 //! key, never by arrival, and the changes of a batch are applied as their net effect (`docs/postgres.md`, P6).
+//!
+//! What the changes of a batch come to is said by `net_effect`, and what the plan makes of a row by `projection`.
+
+mod net_effect;
+mod projection;
+
+#[cfg(test)]
+mod tests;
 
 use crate::database::TextRow;
 use crate::diff::{diff, update};
-use crate::row_key::row_key;
 use crate::row_list::RowList;
-use crate::tables::{Fields, TableChange, field_value, primary_key};
-use crate::template::{Direction, Nulls, WindowPlan, spare_rows};
+use crate::tables::{Fields, TableChange, field_value};
+use crate::template::{WindowPlan, spare_rows};
 use crate::update::{DiffOp, ResultRow};
 use bytes::Bytes;
 use convoy_query_index::{FieldValue, SlotValue, Truth};
-use convoy_types::{Datum, Key, KeyBuilder, ParseValueError, write_json};
-use std::collections::{BTreeMap, HashMap};
+use convoy_types::{Datum, Key, ParseValueError};
+use net_effect::net_effect;
+use projection::SortKey;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The window can't follow a change by itself: its result must be read again.
@@ -42,9 +51,6 @@ impl Bounds {
     }
 }
 
-/// Sorts as Postgres does: the order's columns, each as its direction has it, then the primary key.
-type SortKey = Box<[u8]>;
-
 #[derive(Debug)]
 struct Held {
     sort: SortKey,
@@ -71,14 +77,6 @@ pub(crate) struct Window {
 pub(crate) enum Membership {
     Held(Key),
     Released(Key),
-}
-
-/// What became of one row over a batch.
-struct Net {
-    /// The row as it now is; none where it went.
-    now: Option<Fields>,
-    /// The key under which the window may hold it from before: where its unchanged TOASTed values are.
-    origin: Option<Key>,
 }
 
 /// A row to be held.
@@ -326,119 +324,4 @@ impl Window {
 
 fn unknown() -> ParseValueError {
     ParseValueError::Unsupported { type_name: "a value that was not read" }
-}
-
-/// Returns what became of each row that the changes name, by its key.
-fn net_effect<'a>(
-    plan: &WindowPlan,
-    changes: impl Iterator<Item = &'a TableChange>,
-) -> Result<BTreeMap<Key, Net>, Refill> {
-    let mut net: BTreeMap<Key, Net> = BTreeMap::new();
-    for change in changes {
-        let Some(new) = &change.new else {
-            let key = change.old_key().ok_or(Refill)?;
-            net.insert(key, Net { now: None, origin: None });
-            continue;
-        };
-        let key = primary_key(&plan.table, new).ok_or(Refill)?;
-        if !change.is_update {
-            net.insert(key, Net { now: Some(new.clone()), origin: None });
-            continue;
-        }
-        let old_key = change.old_key().ok_or(Refill)?;
-        let before = net.remove(&old_key);
-        let (fields, origin) = match before {
-            Some(Net { now: Some(before), origin }) => (filled(new, &before), origin),
-            Some(Net { now: None, .. }) | None => (new.clone(), Some(old_key.clone())),
-        };
-        if old_key != key {
-            net.insert(old_key, Net { now: None, origin: None });
-        }
-        net.insert(key, Net { now: Some(fields), origin });
-    }
-    Ok(net)
-}
-
-/// Returns a row with the values that it left unchanged taken from the row before.
-fn filled(new: &Fields, before: &Fields) -> Fields {
-    let fill = |(new, before): (&Datum, &Datum)| match new {
-        Datum::UnchangedToast => before.clone(),
-        _ => new.clone(),
-    };
-    new.iter().zip(before).map(fill).collect()
-}
-
-impl WindowPlan {
-    /// Returns a row to be shown; none where a value is not known and `unchanged` (by output column) has none.
-    fn row<'a>(
-        &self,
-        source: impl Fn(usize) -> &'a Datum,
-        unchanged: impl Fn(usize) -> Option<Box<str>>,
-    ) -> Result<Option<Arc<ResultRow>>, ParseValueError> {
-        let mut cells = Vec::with_capacity(self.output.len());
-        for (column, &position) in self.output.iter().enumerate() {
-            let cell = match source(position) {
-                Datum::Null => "null".into(),
-                Datum::Text(text) => {
-                    let mut json = String::with_capacity(text.len() + 2);
-                    write_json(&self.table.column(self.source[position]).ty, text, &mut json)?;
-                    json.into_boxed_str()
-                }
-                Datum::UnchangedToast | Datum::Missing => match unchanged(column) {
-                    Some(cell) => cell,
-                    None => return Ok(None),
-                },
-            };
-            cells.push(cell);
-        }
-        let mut texts = Vec::with_capacity(self.key.len());
-        for &position in &self.key {
-            match source(position).known() {
-                Some(Some(text)) => texts.push(std::str::from_utf8(text).ok()),
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(Arc::new(ResultRow { key: row_key(texts.into_iter()), cells: cells.into() })))
-    }
-
-    /// Returns where a row sorts; none where a value is not known.
-    fn sort_key<'a>(
-        &self,
-        source: impl Fn(usize) -> &'a Datum,
-    ) -> Result<Option<SortKey>, ParseValueError> {
-        let mut sort = Vec::new();
-        for order in &self.order {
-            // One byte for null or not, so that nulls stand first or last whichever way the values run.
-            let (before, after) = (0, 2);
-            match source(order.source).known() {
-                None => return Ok(None),
-                Some(None) => sort.push(if order.nulls == Nulls::First { before } else { after }),
-                Some(Some(text)) => {
-                    sort.push(1);
-                    let value = Key::of(&self.table.column(self.source[order.source]).ty, text)?;
-                    match order.direction {
-                        Direction::Ascending => sort.extend_from_slice(value.as_bytes()),
-                        Direction::Descending => {
-                            sort.extend(value.as_bytes().iter().map(|byte| !byte))
-                        }
-                    }
-                }
-            }
-        }
-        let Some(key) = self.key_of(source)? else { return Ok(None) };
-        sort.extend_from_slice(key.as_bytes());
-        Ok(Some(sort.into()))
-    }
-
-    fn key_of<'a>(
-        &self,
-        source: impl Fn(usize) -> &'a Datum,
-    ) -> Result<Option<Key>, ParseValueError> {
-        let mut key = KeyBuilder::new();
-        for &position in &self.key {
-            let Some(Some(text)) = source(position).known() else { return Ok(None) };
-            key.push(&self.table.column(self.source[position]).ty, text)?;
-        }
-        Ok(Some(key.finish()))
-    }
 }

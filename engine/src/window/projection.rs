@@ -1,0 +1,88 @@
+//! Projection: what a plan makes of a table's row. The row that is shown, where it sorts, and its key.
+//!
+//! `source` gives the value of each of the plan's source columns; where it comes from is the caller's matter.
+
+use crate::row_key::row_key;
+use crate::template::{Direction, Nulls, WindowPlan};
+use crate::update::ResultRow;
+use convoy_types::{Datum, Key, KeyBuilder, ParseValueError, write_json};
+use std::sync::Arc;
+
+/// Sorts as Postgres does: the order's columns, each as its direction has it, then the primary key.
+pub(super) type SortKey = Box<[u8]>;
+
+impl WindowPlan {
+    /// Returns a row to be shown; none where a value is not known and `unchanged` (by output column) has none.
+    pub(super) fn row<'a>(
+        &self,
+        source: impl Fn(usize) -> &'a Datum,
+        unchanged: impl Fn(usize) -> Option<Box<str>>,
+    ) -> Result<Option<Arc<ResultRow>>, ParseValueError> {
+        let mut cells = Vec::with_capacity(self.output.len());
+        for (column, &position) in self.output.iter().enumerate() {
+            let cell = match source(position) {
+                Datum::Null => "null".into(),
+                Datum::Text(text) => {
+                    let mut json = String::with_capacity(text.len() + 2);
+                    write_json(&self.table.column(self.source[position]).ty, text, &mut json)?;
+                    json.into_boxed_str()
+                }
+                Datum::UnchangedToast | Datum::Missing => match unchanged(column) {
+                    Some(cell) => cell,
+                    None => return Ok(None),
+                },
+            };
+            cells.push(cell);
+        }
+        let mut texts = Vec::with_capacity(self.key.len());
+        for &position in &self.key {
+            match source(position).known() {
+                Some(Some(text)) => texts.push(std::str::from_utf8(text).ok()),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Arc::new(ResultRow { key: row_key(texts.into_iter()), cells: cells.into() })))
+    }
+
+    /// Returns where a row sorts; none where a value is not known.
+    pub(super) fn sort_key<'a>(
+        &self,
+        source: impl Fn(usize) -> &'a Datum,
+    ) -> Result<Option<SortKey>, ParseValueError> {
+        let mut sort = Vec::new();
+        for order in &self.order {
+            // One byte for null or not, so that nulls stand first or last whichever way the values run.
+            let (before, after) = (0, 2);
+            match source(order.source).known() {
+                None => return Ok(None),
+                Some(None) => sort.push(if order.nulls == Nulls::First { before } else { after }),
+                Some(Some(text)) => {
+                    sort.push(1);
+                    let value = Key::of(&self.table.column(self.source[order.source]).ty, text)?;
+                    match order.direction {
+                        Direction::Ascending => sort.extend_from_slice(value.as_bytes()),
+                        Direction::Descending => {
+                            sort.extend(value.as_bytes().iter().map(|byte| !byte))
+                        }
+                    }
+                }
+            }
+        }
+        let Some(key) = self.key_of(source)? else { return Ok(None) };
+        sort.extend_from_slice(key.as_bytes());
+        Ok(Some(sort.into()))
+    }
+
+    /// Returns a row's primary key; none where a value is not known.
+    pub(super) fn key_of<'a>(
+        &self,
+        source: impl Fn(usize) -> &'a Datum,
+    ) -> Result<Option<Key>, ParseValueError> {
+        let mut key = KeyBuilder::new();
+        for &position in &self.key {
+            let Some(Some(text)) = source(position).known() else { return Ok(None) };
+            key.push(&self.table.column(self.source[position]).ty, text)?;
+        }
+        Ok(Some(key.finish()))
+    }
+}
