@@ -1,0 +1,229 @@
+//! Publishing tables, so that the stream has their changes: which publication each belongs in, how it enters without
+//! a gap, and when it must move (`docs/postgres.md`, P1, P2 and P8).
+//!
+//! A table whose old rows carry no usable identity must not be published for updates: **the user's own writes would
+//! fail**. So there are two publications, and a table is in at most one. A partitioned table is a member as a whole,
+//! so that partitions made later are too, but only where its own key makes sure that those have an identity;
+//! otherwise its leaves are members one by one, and the catalogue watch adds new ones.
+//!
+//! Here is what is done and in which order; what our publications are is in `definition`, where a table belongs in
+//! `membership`, and whom we wait for in `writers`.
+
+mod definition;
+mod membership;
+mod writers;
+
+pub use definition::{FULL, INSERTS_ONLY};
+
+use crate::catalog::{self, Tree};
+use crate::pool::Pool;
+use convoy_engine::{Publication, QueryError};
+use convoy_types::RelationId;
+use definition::{Ours, create_publications, refusal};
+use membership::{Membership, foreseen, members, memberships, partition_roots};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio_postgres::Client;
+use writers::{Writer, wait_for, writers};
+
+/// Transactions that another Convoy's ADD TABLE may have missed began at most this many before it.
+const RECENT_XIDS: i64 = 1000;
+
+/// Whether publishing may change the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublishMode {
+    /// Tables are added to our publications.
+    #[default]
+    Add,
+    /// Nothing is changed: it is only said in which publication each table would be. For `explain`.
+    Foresee,
+}
+
+/// Publishes tables and remembers which are.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pool: Pool,
+    mode: PublishMode,
+    wait_max: Duration,
+    known: Mutex<HashMap<RelationId, Publication>>,
+    /// One change of the publications at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Publisher {
+    pub(crate) fn new(pool: Pool, mode: PublishMode, wait_max: Duration) -> Publisher {
+        Publisher {
+            pool,
+            mode,
+            wait_max,
+            known: Mutex::default(),
+            changing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Makes sure that these tables are published, and that nobody is still writing to one of them from before it
+    /// was. Answers by the trees' roots. A table that is known to be published costs nothing.
+    pub(crate) async fn publish(
+        &self,
+        trees: &BTreeMap<RelationId, Tree>,
+    ) -> Result<HashMap<RelationId, Publication>, QueryError> {
+        let mut publications = HashMap::new();
+        let mut unknown = Vec::new();
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            for (&id, tree) in trees {
+                match known.get(&id) {
+                    Some(&publication) if publication == foreseen(tree) => {
+                        publications.insert(id, publication);
+                    }
+                    _ => unknown.push(id),
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            publications.extend(self.publish_now(&unknown, trees).await?);
+        }
+        Ok(publications)
+    }
+
+    /// Forgets what is known of tables: their catalogue entries have changed.
+    pub(crate) fn forget(&self, tables: &[RelationId]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for table in tables {
+            known.remove(table);
+        }
+    }
+
+    async fn publish_now(
+        &self,
+        ids: &[RelationId],
+        trees: &BTreeMap<RelationId, Tree>,
+    ) -> Result<HashMap<RelationId, Publication>, QueryError> {
+        let foreseen: HashMap<RelationId, Publication> =
+            ids.iter().filter_map(|id| Some((*id, foreseen(trees.get(id)?)))).collect();
+        let wanted: Vec<RelationId> = foreseen
+            .iter()
+            .filter(|(_, publication)| **publication != Publication::None)
+            .map(|(&id, _)| id)
+            .collect();
+        if self.mode == PublishMode::Add && !wanted.is_empty() {
+            let lease = self.pool.get().await.map_err(QueryError::from)?;
+            let writers = self.bring_up_to_date(lease.client(), &wanted).await?;
+            wait_for(lease.client(), writers, self.wait_max).await?;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(foreseen.iter().map(|(&id, &publication)| (id, publication)));
+        Ok(foreseen)
+    }
+
+    /// Brings the publications to what they should be for tables whose catalogue entries have changed, without
+    /// waiting for anybody: whoever describes them again waits.
+    pub(crate) async fn adjust(&self, tables: &[RelationId]) -> Result<(), QueryError> {
+        self.forget(tables);
+        if self.mode == PublishMode::Foresee {
+            return Ok(());
+        }
+        let lease = self.pool.get().await.map_err(QueryError::from)?;
+        let trees = catalog::trees(lease.client(), tables).await?;
+        let wanted: Vec<RelationId> = trees
+            .iter()
+            .filter(|(_, tree)| foreseen(tree) != Publication::None)
+            .map(|(&id, _)| id)
+            .collect();
+        if !wanted.is_empty() {
+            self.bring_up_to_date(lease.client(), &wanted).await?;
+        }
+        Ok(())
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        client: &Client,
+        wanted: &[RelationId],
+    ) -> Result<Vec<Writer>, QueryError> {
+        // A partition is judged with the whole that it is part of.
+        let roots = partition_roots(client, wanted).await?;
+        let _changing = self.changing.lock().await;
+        let trees = catalog::trees(client, &roots).await?;
+        let memberships: BTreeMap<RelationId, Membership> =
+            trees.values().flat_map(memberships).collect();
+        self.change(client, &memberships).await
+    }
+
+    /// Brings the publications to what they should be, and returns the transactions that must end before what was
+    /// added counts.
+    async fn change(
+        &self,
+        client: &Client,
+        memberships: &BTreeMap<RelationId, Membership>,
+    ) -> Result<Vec<Writer>, QueryError> {
+        let members = members(client, memberships.keys().copied()).await?;
+        let mut statements = Vec::new();
+        let mut added = Vec::new();
+        let mut recent: Vec<(RelationId, i64)> = Vec::new();
+        for (&id, membership) in memberships {
+            for publication in [Ours::Full, Ours::Inserts] {
+                let is_member = members.get(&(id, publication)).copied();
+                let should = membership.of == Some(publication);
+                let alter = format!("ALTER PUBLICATION {}", publication.name());
+                match (is_member, should) {
+                    (None, true) => {
+                        statements.push(format!("{alter} ADD TABLE ONLY {}", membership.name));
+                        added.push(id);
+                    }
+                    (Some(_), false) => {
+                        statements
+                            .insert(0, format!("{alter} DROP TABLE ONLY {}", membership.name));
+                    }
+                    (Some(age), true) => recent.push((id, age)),
+                    (None, false) => {}
+                }
+            }
+        }
+        if !statements.is_empty() {
+            create_publications(client).await?;
+            let script = format!("BEGIN; {}; COMMIT", statements.join("; "));
+            if let Err(error) = client.batch_execute(&script).await {
+                // Out of the failed transaction, or the connection is of no use to the next.
+                let _ = client.batch_execute("ROLLBACK").await;
+                return Err(refusal(&error, &statements));
+            }
+            tracing::info!(changes = statements.join("; "), "changed the publications");
+        }
+        // Rows live in partitions that are members through their root.
+        let added: BTreeSet<RelationId> = added
+            .iter()
+            .flat_map(|id| memberships.get(id).map(|m| m.row_holders.clone()).unwrap_or_default())
+            .collect();
+        let holders = memberships.values().flat_map(|m| m.row_holders.iter().copied());
+        let all: BTreeSet<RelationId> = holders.collect();
+        let mut waited_for = writers(client, &added).await?;
+        // What somebody else (another Convoy, or we a moment ago) added may have been missed by transactions from
+        // before that.
+        let youngest = recent.iter().map(|&(_, age)| age).min();
+        if let Some(age) = youngest.filter(|&age| age < i64::from(i32::MAX) && age >= 0) {
+            let before = |writer: &Writer| writer.xid_age > 0 && writer.xid_age + RECENT_XIDS > age;
+            waited_for.extend(writers(client, &all).await?.into_iter().filter(before));
+        }
+        Ok(waited_for)
+    }
+
+    /// Makes our publications where they are missing, with the tables that were published before. They must be there
+    /// before the slot is (P1).
+    pub(crate) async fn create(&self) -> Result<(), QueryError> {
+        if self.mode == PublishMode::Foresee {
+            return Ok(());
+        }
+        {
+            let lease = self.pool.get().await.map_err(QueryError::from)?;
+            let _changing = self.changing.lock().await;
+            create_publications(lease.client()).await?;
+        }
+        let known: Vec<RelationId> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.keys().copied().collect()
+        };
+        if known.is_empty() { Ok(()) } else { self.adjust(&known).await }
+    }
+}
