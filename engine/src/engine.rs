@@ -258,7 +258,7 @@ impl<D: Database> Engine<D> {
         self.line.as_ref().map_or(self.last_head, Line::head)
     }
 
-    fn next_number(&mut self) -> u64 {
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }

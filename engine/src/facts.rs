@@ -89,6 +89,20 @@ impl TableFacts {
         &self.columns[usize::from(field.0)]
     }
 
+    /// Returns whether changes of the table are told in the same terms by both: the same columns in the same places, the
+    /// same key, the same leaves.
+    pub(crate) fn is_told_as(&self, other: &TableFacts) -> bool {
+        // The names of types depend on who asks.
+        let is_same = |(left, right): (&ColumnFacts, &ColumnFacts)| {
+            (&left.name, &left.ty, left.type_oid, left.collation, left.generated)
+                == (&right.name, &right.ty, right.type_oid, right.collation, right.generated)
+        };
+        self.columns.len() == other.columns.len()
+            && self.columns.iter().zip(&other.columns).all(is_same)
+            && (&self.primary_key, self.identity, &self.leaves)
+                == (&other.primary_key, other.identity, &other.leaves)
+    }
+
     /// Returns the field of a column by its exact name.
     pub fn field(&self, name: &str) -> Option<FieldId> {
         let position = self.columns.iter().position(|column| column.name == name)?;

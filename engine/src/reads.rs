@@ -48,6 +48,8 @@ struct Read {
     tables: BTreeSet<RelationId>,
     /// Queries that it has not answered.
     queries: BTreeSet<QueryId>,
+    /// When its snapshot was asked for, in the order of the engine's numbers.
+    asked: u64,
 }
 
 /// The reads under way.
@@ -116,7 +118,12 @@ impl<D: Database> Engine<D> {
         self.database.open_read(id, tables.iter().copied().collect());
         self.reads
             .by_id
-            .insert(id, Read { phase: Phase::Opening, tables, queries: BTreeSet::new() });
+            .insert(id, Read { phase: Phase::Opening, tables, queries: BTreeSet::new(), asked: 0 });
+    }
+
+    fn is_current_since(&self, id: QueryId) -> u64 {
+        let template = self.queries.get(&id).and_then(|query| self.templates.get(query.template));
+        template.map_or(0, |entry| entry.current_since)
     }
 
     fn may_be_read(&self, id: QueryId) -> bool {
@@ -163,11 +170,13 @@ impl<D: Database> Engine<D> {
 
     /// Asks for a read's snapshot, and lets the line stand still until it is there.
     fn take_snapshot(&mut self, id: ReadId) {
+        let asked = self.next_number();
         let (Some(read), Some(line)) = (self.reads.by_id.get_mut(&id), &mut self.line) else {
             return;
         };
         let Phase::Retaking { attempts, .. } = read.phase else { return };
         read.phase = Phase::Snapshot { since: self.now, attempts };
+        read.asked = asked;
         line.fence(id);
         self.database.take_snapshot(id);
     }
@@ -206,14 +215,13 @@ impl<D: Database> Engine<D> {
         if let Some(observer) = &mut self.observer {
             observer.closed(position, &snapshot);
         }
-        let Some(tables) = self.reads.by_id.get(&id).map(|read| read.tables.clone()) else {
-            return;
-        };
+        let Some(read) = self.reads.by_id.get(&id) else { return };
+        let (tables, asked) = (read.tables.clone(), read.asked);
         let included: Vec<QueryId> = self
             .dirty
             .iter()
             .copied()
-            .filter(|&query| self.may_be_read(query))
+            .filter(|&query| self.may_be_read(query) && self.is_current_since(query) < asked)
             .filter(|&query| self.locked_tables(query).iter().all(|table| tables.contains(table)))
             .collect();
         debug!(read = id.0, queries = included.len(), %label, mark = ?snapshot.mark, "snapshot closed");

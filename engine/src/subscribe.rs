@@ -8,6 +8,7 @@ use crate::database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError,
 };
 use crate::engine::Engine;
+use crate::facts::TableFacts;
 use crate::live_query::{ArgumentTexts, LiveQuery, Told, Value};
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::Sub;
@@ -153,6 +154,7 @@ impl<D: Database> Engine<D> {
             Ok(template) => Arc::new(template),
             Err(error) => return self.analysis_failed(id, &error),
         };
+        let number = self.next_number();
         let Some(entry) = self.templates.get_mut(id) else { return };
         let name = entry.statement.name.as_deref().unwrap_or("ad hoc");
         debug!(
@@ -163,6 +165,7 @@ impl<D: Database> Engine<D> {
         entry.progress = Progress::Idle;
         entry.retry_delay = RETRY_DELAY.0;
         entry.is_current = true;
+        entry.current_since = number;
         entry.template = Some(template.clone());
         let applicants = std::mem::take(&mut entry.applicants);
         let queries: Vec<_> = entry.queries.iter().copied().collect();
@@ -181,6 +184,33 @@ impl<D: Database> Engine<D> {
         if changed_again {
             self.describe_again(id);
         }
+        self.describe_again_who_disagrees(id, &template);
+    }
+
+    /// Analyses statements again that know one of a statement's tables otherwise than it does: the stream's changes are
+    /// told to all in the same terms.
+    fn describe_again_who_disagrees(&mut self, id: TemplateId, template: &QueryTemplate) {
+        let is_other = |table: &Arc<TableFacts>| {
+            let knows = |known: &Arc<TableFacts>| known.id == table.id && !known.is_told_as(table);
+            template.tables.iter().any(knows)
+        };
+        let disagrees = |entry: &crate::templates::TemplateEntry| {
+            let template = entry.template.as_ref().filter(|_| entry.is_current);
+            template.is_some_and(|template| template.tables.iter().any(is_other))
+        };
+        let disagreeing = self.templates.iter().filter(|(_, entry)| disagrees(entry));
+        let mut disagreeing: Vec<_> = disagreeing.map(|(other, _)| other).collect();
+        if disagreeing.is_empty() {
+            return;
+        }
+        // Either may be the newer one: what describes a statement may have been overtaken.
+        disagreeing.push(id);
+        disagreeing.sort_unstable();
+        disagreeing.dedup();
+        for other in disagreeing {
+            self.describe_again(other);
+        }
+        self.set_tables();
     }
 
     /// Tells who waits or subscribes, and plans another try where somebody subscribes.

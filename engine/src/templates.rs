@@ -43,6 +43,9 @@ pub(crate) struct TemplateEntry {
     pub template: Option<Arc<QueryTemplate>>,
     /// Whether `template` is what the database says now. Else nothing is read by it.
     pub is_current: bool,
+    /// When it became current, in the order of the engine's numbers: a snapshot asked for before may be from before its
+    /// tables were published (`docs/postgres.md`, P2).
+    pub current_since: u64,
     /// Whether the catalogue changed while it was being described: once more, then.
     pub changed_again: bool,
     /// The relations whose catalogue entries it hangs on, views too.
@@ -98,6 +101,7 @@ impl Templates {
             applicants: Vec::new(),
             template: None,
             is_current: false,
+            current_since: 0,
             changed_again: false,
             watched: Vec::new(),
             retry_delay: RETRY_DELAY.0,
