@@ -17,7 +17,7 @@ use crate::error::{ServerError, chain};
 use crate::limits::RequestLimits;
 use crate::project::NamedQueries;
 use crate::serve::{ServeOptions, Server, bind};
-use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Reporter};
+use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Progress, Reporter};
 use convoy_postgres::{SessionOptions, connect};
 use convoy_types::DatabaseUrl;
 use panels::Recipes;
@@ -88,7 +88,13 @@ impl Demo {
             // What the demo shows is what a commit costs that is safe on disk.
             fsync: Fsync::On,
             settings: settings(),
-            progress: Reporter::new(move |step| told.step(&step.to_string())),
+            progress: Reporter::new(move |step| {
+                // A line that can't be rewritten is not repeated every second.
+                let is_repeat = matches!(step, Progress::Downloading { elapsed, .. } if elapsed.as_secs() % 10 != 0);
+                if told.is_terminal() || !is_repeat {
+                    told.step(&step.to_string());
+                }
+            }),
             ..LaunchOptions::default()
         };
         let postgres = PrivatePostgres::start(launch).await?;
