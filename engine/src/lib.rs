@@ -27,6 +27,7 @@ mod row_list;
 mod window;
 
 // The engine.
+mod answers;
 mod early;
 mod engine;
 mod lifecycle;

@@ -1,28 +1,18 @@
-//! Reads: which results are read together, at which point of the line, and what becomes of the answers.
+//! Reads: which results are read together, and at which point of the line. What becomes of the answers is in `answers`.
 //!
 //! One read at a time is on its way to its snapshot; any number up to a limit run behind it. Which queries a read
 //! answers is decided when its snapshot closes: all that are dirty then and whose tables it has locked.
 
-use crate::database::{
-    Database, ErrorCode, QueryError, QueryRead, ReadId, ReadingRole, Snapshot, TextRow,
-};
-use crate::diff::diff;
+use crate::database::{Database, QueryError, QueryRead, ReadId, ReadingRole, Snapshot};
 use crate::engine::Engine;
 use crate::line::{Accepted, Line, Position};
-use crate::live_query::{Knowledge, LiveQuery, Told, Value, snapshot_of};
-use crate::result::rows_from_read;
-use crate::template::Plan;
-use crate::update::UpdateKind;
+use crate::live_query::Knowledge;
 use crate::upkeep::WriteLog;
-use crate::window::{Refill, Window};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
-
-/// How often in a row a result may fail to be read as if the database were away; then its subscribers are told.
-const BROKEN_READS_MAX: u32 = 8;
 
 /// How long to leave a database alone that could not be asked, or a table that could not be locked.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -52,6 +42,16 @@ struct Read {
     asked: u64,
 }
 
+/// Where a result was read.
+pub(crate) struct ReadAt {
+    /// The point of the line where the snapshot closed.
+    pub position: Position,
+    /// The label of that point.
+    pub label: Lsn,
+    /// When the read began to run.
+    pub since: Instant,
+}
+
 /// The reads under way.
 #[derive(Default)]
 pub(crate) struct Reads {
@@ -70,6 +70,20 @@ impl Reads {
         for read in self.by_id.values_mut() {
             read.queries.remove(&id);
         }
+    }
+
+    /// Notes that a read has answered a query, and returns where it read; none where nobody waits for that answer.
+    pub fn answered(&mut self, read: ReadId, query: QueryId) -> Option<ReadAt> {
+        let Read { phase: Phase::Running { position, label, since }, queries, .. } =
+            self.by_id.get_mut(&read)?
+        else {
+            return None;
+        };
+        queries.remove(&query).then_some(ReadAt {
+            position: *position,
+            label: *label,
+            since: *since,
+        })
     }
 
     /// Returns how many reads run or are on their way.
@@ -268,65 +282,6 @@ impl<D: Database> Engine<D> {
         })
     }
 
-    pub(crate) fn query_read(
-        &mut self,
-        read: ReadId,
-        id: QueryId,
-        outcome: Result<Vec<TextRow>, QueryError>,
-    ) {
-        let Some(Read { phase: Phase::Running { position, label, since }, queries, .. }) =
-            self.reads.by_id.get_mut(&read)
-        else {
-            return;
-        };
-        if !queries.remove(&id) {
-            return;
-        }
-        let (position, label, took) = (*position, *label, self.now - *since);
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        query.reads.retain(|there| *there != read);
-        query.read_took = took;
-        self.counters.reads += 1;
-        let rows = match outcome {
-            Err(error)
-                if error.code == ErrorCode::Unavailable
-                    && query.broken_reads < BROKEN_READS_MAX =>
-            {
-                query.broken_reads += 1;
-                warn!(query = id.0, %error, "a result could not be read: trying again");
-                self.delay_reads();
-                if self
-                    .queries
-                    .get(&id)
-                    .is_some_and(|query| query.knowledge == Knowledge::Awaiting(read))
-                {
-                    self.make_dirty(id);
-                }
-                return self.forget_waiting(read, id);
-            }
-            outcome => outcome,
-        };
-        let value = self.value_of(id, rows);
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        if query.value_read.is_some_and(|newest| newest > read) {
-            return self.deliver_old(read, id, position, value);
-        }
-        query.broken_reads = 0;
-        query.value_read = Some(read);
-        query.value_label = label;
-        self.set_value(id, value);
-        if self.replay_and_deliver(read, id, position) == Err(Refill) {
-            self.make_dirty(id);
-            self.forget_waiting(read, id);
-        }
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        if query.knowledge == Knowledge::Awaiting(read) {
-            query.knowledge = Knowledge::Known;
-        }
-        self.set_due(id);
-        self.stir_subscribers(id);
-    }
-
     pub(crate) fn read_finished(&mut self, id: ReadId) {
         let Some(read) = self.reads.by_id.remove(&id) else { return };
         for query in read.queries {
@@ -341,116 +296,6 @@ impl<D: Database> Engine<D> {
         }
         let oldest = self.reads.oldest_position();
         self.reads.log.trim(oldest);
-    }
-
-    /// Plans a query's next read that no change asks for: on its interval, or soon where this one failed.
-    fn set_due(&mut self, id: QueryId) {
-        /// How soon a read that failed is tried again, though no change asks for it.
-        const FAILED_AGAIN: Duration = Duration::from_secs(10);
-        let Some(query) = self.queries.get(&id) else { return };
-        let interval =
-            self.templates.get(query.template).and_then(|entry| entry.statement.directives.refresh);
-        let failed = matches!(query.value, Value::Failed(_)).then_some(FAILED_AGAIN);
-        if let Some(interval) = interval.into_iter().chain(failed).min() {
-            self.due.set(id, self.now + interval);
-        }
-    }
-
-    /// Returns a result as its plan keeps it.
-    fn value_of(&self, id: QueryId, rows: Result<Vec<TextRow>, QueryError>) -> Value {
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => return Value::Failed(error),
-        };
-        let query = self.queries.get(&id);
-        let template = query.and_then(|query| self.templates.get(query.template)?.template.clone());
-        let (Some(query), Some(template)) = (query, template) else { return Value::None };
-        match &template.plan {
-            Plan::Refresh(plan) => {
-                rows_from_read(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
-            }
-            Plan::Window(plan) => Window::read(plan, query.bounds, rows).map_or_else(
-                |error| {
-                    let message = format!(
-                        "a value of {} could not be read: {error}",
-                        plan.table.qualified_name()
-                    );
-                    Value::Failed(QueryError::new(ErrorCode::Internal, message))
-                },
-                Value::Window,
-            ),
-        }
-    }
-
-    /// Puts a value in place of the one before, as a diff where there is one.
-    fn set_value(&mut self, id: QueryId, value: Value) {
-        self.release_membership(id);
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut query.value, value);
-        let ops = match (before.rows(), query.value.rows()) {
-            (Some(before), Some(after)) => Some(diff(before.rows(), after.rows())),
-            _ => None,
-        };
-        match ops {
-            Some(ops) if ops.is_empty() => self.counters.reads_unchanged += 1,
-            Some(ops) => query.changed_by(ops, self.limits.history_bytes_min),
-            None => {
-                let same_error = matches!((&before, &query.value), (Value::Failed(before), Value::Failed(after)) if before == after);
-                if !same_error {
-                    query.replaced();
-                }
-            }
-        }
-        self.hold_membership(id);
-    }
-
-    /// Brings a value that was read at an earlier point of the line to the head, handing it to the stages that wait
-    /// for it on the way.
-    fn replay_and_deliver(
-        &mut self,
-        read: ReadId,
-        id: QueryId,
-        read_at: Position,
-    ) -> Result<(), Refill> {
-        let mut reached = read_at;
-        for (position, session) in self.stages_waiting(read, id) {
-            self.replay(id, reached, position)?;
-            reached = reached.max(position);
-            self.deliver(session, read, id);
-        }
-        let head = self.head();
-        self.replay(id, reached, head)
-    }
-
-    /// Takes the changes after one point of the line, up to another, into a window.
-    fn replay(&mut self, id: QueryId, after: Position, up_to: Position) -> Result<(), Refill> {
-        let Some(template) = self.template_of(id) else { return Ok(()) };
-        let Plan::Window(plan) = &template.plan else { return Ok(()) };
-        let is_window = |query: &LiveQuery| matches!(query.value, Value::Window(_));
-        if after >= up_to || !self.queries.get(&id).is_some_and(is_window) {
-            return Ok(());
-        }
-        let changes = self.reads.log.changes_between(after, up_to, plan.table.id).ok_or(Refill)?;
-        self.apply_to_window(id, &changes)
-    }
-
-    /// Hands a read's answer that a newer one has overtaken to the stages that wait for just this one.
-    fn deliver_old(&mut self, read: ReadId, id: QueryId, read_at: Position, value: Value) {
-        let Some(query) = self.queries.get(&id) else { return };
-        let kind = match &value {
-            Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
-            value => {
-                value.rows().map(|rows| UpdateKind::Snapshot(snapshot_of(rows, &query.columns)))
-            }
-        };
-        for (position, session) in self.stages_waiting(read, id) {
-            if matches!(value, Value::Window(_)) && position > read_at {
-                // It would have to be brought there first.
-                self.dissolve_stage(session);
-            } else {
-                self.deliver_as(session, read, id, kind.clone(), Told::Reset);
-            }
-        }
     }
 
     /// Takes a query off the reads that it is in: what they say of it is from before something else changed.
@@ -475,7 +320,8 @@ impl<D: Database> Engine<D> {
         self.delay_reads();
     }
 
-    fn delay_reads(&mut self) {
+    /// Leaves the database alone for a while.
+    pub(crate) fn delay_reads(&mut self) {
         self.reads.not_before = Some(self.now + PAUSE);
     }
 

@@ -1,0 +1,183 @@
+//! Answers: what becomes of a result that was read. It is the value at the point of the line where its read's snapshot
+//! closed; here it is compared with the value before, brought to the head, and handed to the stages that wait for it.
+
+use crate::database::{Database, ErrorCode, QueryError, ReadId, TextRow};
+use crate::diff::diff;
+use crate::engine::Engine;
+use crate::line::Position;
+use crate::live_query::{Knowledge, LiveQuery, Told, Value, snapshot_of};
+use crate::reads::ReadAt;
+use crate::result::rows_from_read;
+use crate::template::Plan;
+use crate::update::UpdateKind;
+use crate::window::{Refill, Window};
+use convoy_query_index::QueryId;
+use std::time::Duration;
+use tracing::warn;
+
+/// How often in a row a result may fail to be read as if the database were away; then its subscribers are told.
+const BROKEN_READS_MAX: u32 = 8;
+
+impl<D: Database> Engine<D> {
+    pub(crate) fn query_read(
+        &mut self,
+        read: ReadId,
+        id: QueryId,
+        outcome: Result<Vec<TextRow>, QueryError>,
+    ) {
+        let Some(ReadAt { position, label, since }) = self.reads.answered(read, id) else { return };
+        let took = self.now - since;
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        query.reads.retain(|there| *there != read);
+        query.read_took = took;
+        self.counters.reads += 1;
+        let rows = match outcome {
+            Err(error)
+                if error.code == ErrorCode::Unavailable
+                    && query.broken_reads < BROKEN_READS_MAX =>
+            {
+                query.broken_reads += 1;
+                warn!(query = id.0, %error, "a result could not be read: trying again");
+                self.delay_reads();
+                if self
+                    .queries
+                    .get(&id)
+                    .is_some_and(|query| query.knowledge == Knowledge::Awaiting(read))
+                {
+                    self.make_dirty(id);
+                }
+                return self.forget_waiting(read, id);
+            }
+            outcome => outcome,
+        };
+        let value = self.value_of(id, rows);
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        if query.value_read.is_some_and(|newest| newest > read) {
+            return self.deliver_old(read, id, position, value);
+        }
+        query.broken_reads = 0;
+        query.value_read = Some(read);
+        query.value_label = label;
+        self.set_value(id, value);
+        if self.replay_and_deliver(read, id, position) == Err(Refill) {
+            self.make_dirty(id);
+            self.forget_waiting(read, id);
+        }
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        if query.knowledge == Knowledge::Awaiting(read) {
+            query.knowledge = Knowledge::Known;
+        }
+        self.set_due(id);
+        self.stir_subscribers(id);
+    }
+
+    /// Plans a query's next read that no change asks for: on its interval, or soon where this one failed.
+    fn set_due(&mut self, id: QueryId) {
+        /// How soon a read that failed is tried again, though no change asks for it.
+        const FAILED_AGAIN: Duration = Duration::from_secs(10);
+        let Some(query) = self.queries.get(&id) else { return };
+        let interval =
+            self.templates.get(query.template).and_then(|entry| entry.statement.directives.refresh);
+        let failed = matches!(query.value, Value::Failed(_)).then_some(FAILED_AGAIN);
+        if let Some(interval) = interval.into_iter().chain(failed).min() {
+            self.due.set(id, self.now + interval);
+        }
+    }
+
+    /// Returns a result as its plan keeps it.
+    fn value_of(&self, id: QueryId, rows: Result<Vec<TextRow>, QueryError>) -> Value {
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return Value::Failed(error),
+        };
+        let query = self.queries.get(&id);
+        let template = query.and_then(|query| self.templates.get(query.template)?.template.clone());
+        let (Some(query), Some(template)) = (query, template) else { return Value::None };
+        match &template.plan {
+            Plan::Refresh(plan) => {
+                rows_from_read(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
+            }
+            Plan::Window(plan) => Window::read(plan, query.bounds, rows).map_or_else(
+                |error| {
+                    let message = format!(
+                        "a value of {} could not be read: {error}",
+                        plan.table.qualified_name()
+                    );
+                    Value::Failed(QueryError::new(ErrorCode::Internal, message))
+                },
+                Value::Window,
+            ),
+        }
+    }
+
+    /// Puts a value in place of the one before, as a diff where there is one.
+    fn set_value(&mut self, id: QueryId, value: Value) {
+        self.release_membership(id);
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut query.value, value);
+        let ops = match (before.rows(), query.value.rows()) {
+            (Some(before), Some(after)) => Some(diff(before.rows(), after.rows())),
+            _ => None,
+        };
+        match ops {
+            Some(ops) if ops.is_empty() => self.counters.reads_unchanged += 1,
+            Some(ops) => query.changed_by(ops, self.limits.history_bytes_min),
+            None => {
+                let same_error = matches!((&before, &query.value), (Value::Failed(before), Value::Failed(after)) if before == after);
+                if !same_error {
+                    query.replaced();
+                }
+            }
+        }
+        self.hold_membership(id);
+    }
+
+    /// Brings a value that was read at an earlier point of the line to the head, handing it to the stages that wait
+    /// for it on the way.
+    fn replay_and_deliver(
+        &mut self,
+        read: ReadId,
+        id: QueryId,
+        read_at: Position,
+    ) -> Result<(), Refill> {
+        let mut reached = read_at;
+        for (position, session) in self.stages_waiting(read, id) {
+            self.replay(id, reached, position)?;
+            reached = reached.max(position);
+            self.deliver(session, read, id);
+        }
+        let head = self.head();
+        self.replay(id, reached, head)
+    }
+
+    /// Takes the changes after one point of the line, up to another, into a window.
+    fn replay(&mut self, id: QueryId, after: Position, up_to: Position) -> Result<(), Refill> {
+        let Some(template) = self.template_of(id) else { return Ok(()) };
+        let Plan::Window(plan) = &template.plan else { return Ok(()) };
+        let is_window = |query: &LiveQuery| matches!(query.value, Value::Window(_));
+        if after >= up_to || !self.queries.get(&id).is_some_and(is_window) {
+            return Ok(());
+        }
+        let changes = self.reads.log.changes_between(after, up_to, plan.table.id).ok_or(Refill)?;
+        self.apply_to_window(id, &changes)
+    }
+
+    /// Hands a read's answer that a newer one has overtaken to the stages that wait for just this one.
+    fn deliver_old(&mut self, read: ReadId, id: QueryId, read_at: Position, value: Value) {
+        let Some(query) = self.queries.get(&id) else { return };
+        let kind = match &value {
+            Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
+            value => {
+                value.rows().map(|rows| UpdateKind::Snapshot(snapshot_of(rows, &query.columns)))
+            }
+        };
+        for (position, session) in self.stages_waiting(read, id) {
+            if matches!(value, Value::Window(_)) && position > read_at {
+                // It would have to be brought there first.
+                self.dissolve_stage(session);
+            } else {
+                self.deliver_as(session, read, id, kind.clone(), Told::Reset);
+            }
+        }
+    }
+}
