@@ -1,0 +1,233 @@
+//! The index itself: templates, the live queries under them, and the question which of them a change can touch.
+//!
+//! Here is who comes and goes; the question is in `matching`. What `matches` has to find is said by
+//! [`crate::NaiveIndex`].
+
+mod matching;
+mod relation;
+mod template;
+
+use crate::access::{Access, AccessPath};
+use crate::error::IndexError;
+use crate::fields::FieldSet;
+use crate::group::{Group, GroupKey};
+use crate::membership::Membership;
+use crate::normal_form::conjunctions;
+use crate::predicate::{Predicate, QueryId, SlotValue, TemplateId};
+use crate::queries::{LiveQueries, LiveQuery};
+use crate::slab::Slab;
+use convoy_types::{Key, RelationId};
+use relation::RelationIndex;
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::sync::Arc;
+use template::{PlannedPredicate, Template};
+
+/// Which live queries can this row change touch?
+#[derive(Clone, Debug, Default)]
+pub struct QueryIndex {
+    /// Hashes keys, with a secret: nobody can choose values that collide.
+    hasher: RandomState,
+    templates: Slab<Template>,
+    numbers: HashMap<TemplateId, u32>,
+    relations: HashMap<RelationId, RelationIndex>,
+    queries: LiveQueries,
+    membership: HashMap<RelationId, Membership>,
+}
+
+impl QueryIndex {
+    /// Returns an empty index.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a template: a statement's predicates, at least one for each table that it reads.
+    ///
+    /// # Errors
+    /// [`IndexError::DuplicateTemplate`] where the template is in the index.
+    pub fn add_template(
+        &mut self,
+        template: TemplateId,
+        predicates: Vec<Predicate>,
+    ) -> Result<(), IndexError> {
+        if self.numbers.contains_key(&template) {
+            return Err(IndexError::DuplicateTemplate(template));
+        }
+        let mut planned = Vec::with_capacity(predicates.len());
+        let mut relations = Vec::with_capacity(predicates.len());
+        for predicate in predicates {
+            let relation = self.relations.entry(predicate.relation).or_default();
+            let condition_fields = predicate.condition.fields();
+            relation.fields_of_interest.union_with(&condition_fields);
+            let accesses = conjunctions(&predicate.condition)
+                .iter()
+                .map(|conjunction| {
+                    let access = Access::choose(conjunction);
+                    let key = GroupKey::new(&access, &predicate.fields, predicate.old_rows);
+                    (access, relation.use_group(key, &self.hasher))
+                })
+                .collect();
+            relations.push(predicate.relation);
+            planned.push(PlannedPredicate { predicate, condition_fields, accesses });
+        }
+        let number = self.templates.insert(Template::new(planned));
+        self.numbers.insert(template, number);
+        for relation in relations {
+            let templates = &mut self.relations.entry(relation).or_default().templates;
+            if let Err(place) = templates.binary_search(&number) {
+                templates.insert(place, number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a template away, and its live queries with it.
+    pub fn remove_template(&mut self, template: TemplateId) {
+        let Some(&number) = self.numbers.get(&template) else { return };
+        let queries = self.templates.get(number).map(|template| template.queries.clone());
+        for query in queries.into_iter().flatten() {
+            self.remove(QueryId(query));
+        }
+        self.numbers.remove(&template);
+        let Some(removed) = self.templates.remove(number) else { return };
+        for planned in &removed.predicates {
+            let id = planned.predicate.relation;
+            let Some(relation) = self.relations.get_mut(&id) else { continue };
+            for &(_, group) in &planned.accesses {
+                relation.leave_group(group);
+            }
+            relation.templates.retain(|&other| other != number);
+            if relation.templates.is_empty() {
+                self.relations.remove(&id);
+                continue;
+            }
+            let templates =
+                relation.templates.iter().filter_map(|&other| self.templates.get(other));
+            let mut fields = FieldSet::default();
+            for other in templates.flat_map(|template| &template.predicates) {
+                if other.predicate.relation == id {
+                    fields.union_with(&other.condition_fields);
+                }
+            }
+            relation.fields_of_interest = fields;
+        }
+    }
+
+    /// Adds a live query: a template with what it puts in the slots.
+    ///
+    /// # Errors
+    /// [`IndexError::UnknownTemplate`] and [`IndexError::DuplicateQuery`] where the order of calls is wrong,
+    /// [`IndexError::QueryIdRange`] for an id above [`QueryId::MAX`], [`IndexError::MissingSlot`] and
+    /// [`IndexError::ArrayInSlot`] where the slots are not those of the template.
+    pub fn insert(
+        &mut self,
+        query: QueryId,
+        template: TemplateId,
+        slots: Arc<[SlotValue]>,
+    ) -> Result<(), IndexError> {
+        if query > QueryId::MAX {
+            return Err(IndexError::QueryIdRange(query));
+        }
+        if self.queries.get(query).is_some() {
+            return Err(IndexError::DuplicateQuery(query));
+        }
+        let unknown = || IndexError::UnknownTemplate(template);
+        let number = *self.numbers.get(&template).ok_or_else(unknown)?;
+        let template = self.templates.get_mut(number).ok_or_else(unknown)?;
+        template.check(&slots)?;
+        template.queries.insert(query.0);
+        each_group(&mut self.relations, template, |group, access| {
+            group.insert(access, query, &slots, &self.hasher);
+        });
+        self.queries.insert(query, LiveQuery { slots, template: number });
+        Ok(())
+    }
+
+    /// Takes a live query away, and what its result holds; nothing where it is not in the index.
+    pub fn remove(&mut self, query: QueryId) {
+        self.membership.retain(|_, membership| {
+            membership.forget(query);
+            !membership.is_empty()
+        });
+        let Some(LiveQuery { slots, template }) = self.queries.remove(query) else { return };
+        let Some(template) = self.templates.get_mut(template) else { return };
+        template.queries.remove(query.0);
+        each_group(&mut self.relations, template, |group, access| {
+            group.remove(access, query, &slots, &self.hasher);
+        });
+    }
+
+    /// Notes that a live query's result holds a row, for predicates with
+    /// [`OldRows::Membership`](crate::OldRows::Membership).
+    pub fn hold(&mut self, query: QueryId, relation: RelationId, key: Key) {
+        if query <= QueryId::MAX {
+            self.membership.entry(relation).or_default().hold(query, key);
+        }
+    }
+
+    /// Notes that a live query's result no longer holds a row.
+    pub fn release(&mut self, query: QueryId, relation: RelationId, key: &Key) {
+        let Some(membership) = self.membership.get_mut(&relation) else { return };
+        membership.release(query, key);
+        if membership.is_empty() {
+            self.membership.remove(&relation);
+        }
+    }
+
+    /// Adds all live queries to `hits` that read the table: for `TRUNCATE`, and for a transaction too large to keep.
+    pub fn on_relation(&self, relation: RelationId, hits: &mut RoaringBitmap) {
+        let templates =
+            self.relations.get(&relation).into_iter().flat_map(|index| &index.templates);
+        for template in templates.filter_map(|&number| self.templates.get(number)) {
+            *hits |= &template.queries;
+        }
+    }
+
+    /// Returns the fields that some template's condition on the table tests; `None` where none reads the table.
+    pub fn fields_of_interest(&self, relation: RelationId) -> Option<&FieldSet> {
+        self.relations.get(&relation).map(|index| &index.fields_of_interest)
+    }
+
+    /// Returns how the live queries of a template's predicate are found; [`AccessPath::Never`] where there is no such
+    /// predicate.
+    pub fn access_path(&self, template: TemplateId, predicate_no: usize) -> AccessPath {
+        let number = self.numbers.get(&template);
+        let template = number.and_then(|&number| self.templates.get(number));
+        let planned = template.and_then(|template| template.predicates.get(predicate_no));
+        let accesses = planned.into_iter().flat_map(|planned| &planned.accesses);
+        let mut paths: Vec<AccessPath> = accesses.map(|(access, _)| access.path()).collect();
+        match paths.len() {
+            0 => AccessPath::Never,
+            1 => paths.remove(0),
+            _ if paths.contains(&AccessPath::Table) => AccessPath::Table,
+            _ => AccessPath::Any(paths),
+        }
+    }
+
+    /// Returns how many live queries there are.
+    pub fn len(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Returns whether there is no live query.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Calls on each group in which a template's live queries are, with the access that leads there.
+fn each_group(
+    relations: &mut HashMap<RelationId, RelationIndex>,
+    template: &Template,
+    mut act: impl FnMut(&mut Group, &Access),
+) {
+    for planned in &template.predicates {
+        let Some(relation) = relations.get_mut(&planned.predicate.relation) else { continue };
+        for (access, group) in &planned.accesses {
+            if let Some(group) = relation.groups.get_mut(*group) {
+                act(group, access);
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Templates as the index keeps them: a statement's predicates with the way to each, and the slots that they name.
+
+use crate::access::Access;
+use crate::error::IndexError;
+use crate::eval::field_value;
+use crate::fields::{FieldSet, FieldValue};
+use crate::predicate::{Condition, Operand, Predicate, SlotId, SlotValue};
+use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    pub(super) predicates: Vec<PlannedPredicate>,
+    /// The slots that it names, and whether each must hold one value.
+    slots: BTreeMap<SlotId, SlotUse>,
+    /// Its live queries.
+    pub(super) queries: RoaringBitmap,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SlotUse {
+    /// Compared with a field: one value.
+    Compared,
+    /// Only in lists: one value or an array.
+    Listed,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PlannedPredicate {
+    pub(super) predicate: Predicate,
+    pub(super) condition_fields: FieldSet,
+    /// One for each conjunction of the condition, with the number of its group in the table's.
+    pub(super) accesses: Vec<(Access, u32)>,
+}
+
+impl Template {
+    pub(super) fn new(predicates: Vec<PlannedPredicate>) -> Self {
+        let mut slots = BTreeMap::new();
+        for planned in &predicates {
+            collect_slots(&planned.predicate.condition, &mut slots);
+        }
+        Template { predicates, slots, queries: RoaringBitmap::new() }
+    }
+
+    /// Refuses slots that are not those of the template.
+    pub(super) fn check(&self, slots: &[SlotValue]) -> Result<(), IndexError> {
+        for (&slot, &slot_use) in &self.slots {
+            match slots.get(usize::from(slot.0)) {
+                None => return Err(IndexError::MissingSlot { slot, given: slots.len() }),
+                Some(SlotValue::Many(_)) if slot_use == SlotUse::Compared => {
+                    return Err(IndexError::ArrayInSlot(slot));
+                }
+                Some(SlotValue::One(_) | SlotValue::Many(_)) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PlannedPredicate {
+    /// Returns whether the row does not tell a field that the condition tests.
+    pub(super) fn leaves_open(&self, row: &[FieldValue]) -> bool {
+        self.condition_fields.iter().any(|field| *field_value(row, field) == FieldValue::Unknown)
+    }
+}
+
+fn collect_slots(condition: &Condition, slots: &mut BTreeMap<SlotId, SlotUse>) {
+    match condition {
+        Condition::Compare { operand: Operand::Slot(slot), .. } => {
+            slots.insert(*slot, SlotUse::Compared);
+        }
+        Condition::In { operands, .. } => {
+            for operand in operands {
+                if let Operand::Slot(slot) = operand {
+                    slots.entry(*slot).or_insert(SlotUse::Listed);
+                }
+            }
+        }
+        Condition::And(parts) | Condition::Or(parts) => {
+            for part in parts {
+                collect_slots(part, slots);
+            }
+        }
+        Condition::Not(inner) => collect_slots(inner, slots),
+        Condition::Compare { operand: Operand::Constant(_), .. }
+        | Condition::IsNull(_)
+        | Condition::IsNotNull(_)
+        | Condition::Unknown => {}
+    }
+}
