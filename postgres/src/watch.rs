@@ -3,7 +3,8 @@
 //! statement is described.
 //!
 //! One fingerprint a table stands for everything that could change what its readers see: the table's own entry, its
-//! columns with their rights, its keys, its policies, a view's rule, and all that for whatever inherits from it.
+//! columns with their rights and their enums' labels, its keys, its policies, a view's rule, its schema, and all that for
+//! whatever inherits from it.
 
 use crate::error::PostgresError;
 use convoy_types::RelationId;
@@ -24,10 +25,16 @@ SELECT tree.root, pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.c
   c.oid, c.relname, c.relnamespace, c.relowner, c.relfilenode, c.relreplident, c.relkind, c.relpersistence,
   c.relrowsecurity, c.relforcerowsecurity, coalesce(c.relacl::pg_catalog.text, '-'),
   pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+  (SELECT pg_catalog.concat_ws(' ', n.nspname, n.nspacl) FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace),
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod,
             a.attnotnull, a.attisdropped, a.attgenerated, a.attcollation,
             coalesce(a.attacl::pg_catalog.text, '-')), ',' ORDER BY a.attnum)
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), '#',
+  (SELECT pg_catalog.string_agg(e.oid || e.enumlabel, ',' ORDER BY e.oid)
+     FROM pg_catalog.pg_attribute a
+     JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid
+     JOIN pg_catalog.pg_enum e ON e.enumtypid IN (ty.oid, ty.typelem, ty.typbasetype)
+    WHERE a.attrelid = c.oid AND a.attnum > 0), '#',
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', i.indexrelid, i.indisprimary, i.indisvalid,
             i.indimmediate, i.indisreplident, i.indkey), ',' ORDER BY i.indexrelid)
      FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)), '#',

@@ -247,13 +247,17 @@ async fn p8_new_partitions_and_children_are_added() {
 
 #[tokio::test]
 async fn p7_whatever_changes_what_readers_see_is_noticed() {
-    let script = "create table t (id int primary key, x int, y int); create view v as select id from t; \
+    let script = "create type mood as enum ('glad'); \
+                  create table t (id int primary key, x int, y int, m mood); create view v as select id from t; \
                   do $$ begin create role convoy_p7; exception when duplicate_object then null; end $$";
     let mut harness = Harness::new("p7", script).await;
     let table = harness.oid("t").await;
     harness.table("v").await;
     harness.database.watch(vec![table]);
     for ddl in [
+        "alter type mood rename value 'glad' to 'merry'",
+        "grant create on schema public to convoy_p7",
+        "revoke all on schema public from convoy_p7",
         "alter table t alter column x type bigint",
         "alter table t rename column x to z",
         "alter table t drop column y",
