@@ -4,14 +4,17 @@
 
 use std::time::Duration;
 
-/// The settings that decide how values look. The walsender sets the same.
-const PINNED: [(&str, &str); 6] = [
+/// The settings that decide how values look, which the walsender sets too, and how a statement reads: `'a\b'` and `= NULL`
+/// mean to us what they mean by default.
+const PINNED: [(&str, &str); 8] = [
     ("IntervalStyle", "postgres"),
     ("DateStyle", "ISO"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
     ("client_encoding", "UTF8"),
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
 ];
 
 /// What a connection goes back to the pool through: settings, roles and locks survive the end of a transaction.

@@ -1,6 +1,6 @@
 //! What a statement reads, takes and gives (P11), and what a table is.
 
-use super::harness::{Harness, statement};
+use super::harness::{Harness, query, shown, statement};
 use convoy_engine::{Directives, ErrorCode, FunctionFacts, ParamDeclaration, Statement, TableKind};
 use convoy_types::{Collation, PgType, ReplicaIdentity};
 use std::sync::Arc;
@@ -280,14 +280,14 @@ async fn p12_ad_hoc_statements_are_described_and_read_as_their_role() {
     assert!(!facts.tables[0].row_security, "a superuser sees all");
 
     let table = harness.oid("open").await;
-    let own = super::harness::query(1, "select current_user::text from secret");
-    let mut ad_hoc = super::harness::query(2, "select current_user::text from open");
+    let own = query(1, "select current_user::text from secret");
+    let mut ad_hoc = query(2, "select current_user::text from open");
     ad_hoc.role = convoy_engine::ReadingRole::AdHoc;
-    let mut refused = super::harness::query(3, "select id::text from secret");
+    let mut refused = query(3, "select id::text from secret");
     refused.role = convoy_engine::ReadingRole::AdHoc;
     let answers = harness.read(vec![table], vec![own, ad_hoc, refused]).await;
-    assert_eq!(super::harness::shown(answers[&1].as_ref().expect("rows")), [["postgres"]]);
-    assert_eq!(super::harness::shown(answers[&2].as_ref().expect("rows")), [["convoy_ad_hoc"]]);
+    assert_eq!(shown(answers[&1].as_ref().expect("rows")), [["postgres"]]);
+    assert_eq!(shown(answers[&2].as_ref().expect("rows")), [["convoy_ad_hoc"]]);
     assert!(answers[&3].is_err());
 }
 
@@ -340,4 +340,22 @@ async fn casts_read_by_the_types_input_and_fail_alone() {
             "3"
         ]
     );
+}
+
+#[tokio::test]
+async fn p9_statements_read_as_they_do_by_default() {
+    let mut harness =
+        Harness::new("conforming", "create table t (id int primary key, x text)").await;
+    let set = "do $$ begin execute format('alter database %I set standard_conforming_strings = off', \
+               current_database()); execute format('alter database %I set transform_null_equals = on', \
+               current_database()); end $$; insert into t values (1, null), (2, E'a\\\\n')";
+    harness.admin.batch_execute(set).await.expect("settings");
+    let table = harness.oid("t").await;
+    let queries = vec![
+        query(1, "select id::text from t where x = null"),
+        query(2, r"select id::text from t where x = 'a\n'"),
+    ];
+    let answers = harness.read(vec![table], queries).await;
+    assert_eq!(shown(answers[&1].as_ref().expect("rows")), Vec::<Vec<&str>>::new());
+    assert_eq!(shown(answers[&2].as_ref().expect("rows")), [["2"]]);
 }
