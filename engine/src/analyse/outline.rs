@@ -3,7 +3,8 @@
 
 use crate::analyse::scope::{NotUnderstood, not_understood};
 use sqlparser::ast::{
-    GroupByExpr, Query, Select, SelectFlavor, SetExpr, SetOperator, Statement, With,
+    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr, SetOperator,
+    Statement, Value, WildcardAdditionalOptions, With,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -97,6 +98,17 @@ impl<'a> Outline<'a> {
             GroupByExpr::All(_) => true,
         })
     }
+
+    /// Returns the outermost ORDER BY's items.
+    pub(crate) fn order_items(&self) -> Result<&'a [OrderByExpr], NotUnderstood> {
+        match &self.query.order_by {
+            None => Ok(&[]),
+            Some(order_by) => match &order_by.kind {
+                OrderByKind::Expressions(items) if order_by.interpolate.is_none() => Ok(items),
+                _ => not_understood("its ORDER BY is no list"),
+            },
+        }
+    }
 }
 
 /// Refuses what no query of Postgres' has.
@@ -139,4 +151,25 @@ pub(crate) fn check_select(select: &Select) -> Result<(), NotUnderstood> {
         && select.value_table_mode.is_none()
         && select.flavor == SelectFlavor::Standard;
     if plain { Ok(()) } else { not_understood("it has a clause that is not analysed") }
+}
+
+/// Returns whether a `*` is nothing but that.
+pub(crate) fn is_plain_wildcard(options: &WildcardAdditionalOptions) -> bool {
+    options.opt_ilike.is_none()
+        && options.opt_exclude.is_none()
+        && options.opt_except.is_none()
+        && options.opt_replace.is_none()
+        && options.opt_rename.is_none()
+        && options.opt_alias.is_none()
+}
+
+/// Returns which column of the result a number in ORDER BY or GROUP BY stands for, counted from 0.
+pub(crate) fn ordinal(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(literal) => match &literal.value {
+            Value::Number(digits, _) => digits.parse::<usize>().ok()?.checked_sub(1),
+            _ => None,
+        },
+        _ => None,
+    }
 }

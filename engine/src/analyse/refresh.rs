@@ -7,6 +7,7 @@
 
 use crate::analyse::clauses::Clauses;
 use crate::analyse::lexer::lex;
+use crate::analyse::outline::ordinal;
 use crate::analyse::scope::{NotUnderstood, Resolved, Scope, folded, not_understood};
 use crate::analyse::walk::Walked;
 use crate::database::{ErrorCode, QueryError};
@@ -14,7 +15,7 @@ use crate::facts::{OutputColumn, StatementFacts, quote_identifier};
 use crate::statement::Statement;
 use crate::template::{RefreshPlan, RowKeys};
 use convoy_types::PgType;
-use sqlparser::ast::{Expr, GroupByExpr, Value};
+use sqlparser::ast::{Expr, GroupByExpr};
 
 /// Types beyond those that we know ourselves that have an order: "char", name, oid, inet, cidr, macaddr, macaddr8,
 /// money, timetz, bit, varbit, tsvector, ranges (`pg_type.dat`, `pg_opclass.dat` of PostgreSQL 15).
@@ -184,12 +185,7 @@ fn groups(
             expr = inner;
         }
         let output = match expr {
-            Expr::Value(literal) => match &literal.value {
-                Value::Number(digits, _) => {
-                    digits.parse::<usize>().ok().and_then(|ordinal| ordinal.checked_sub(1))
-                }
-                _ => None,
-            },
+            Expr::Value(_) => ordinal(expr),
             // A bare name is first a column of the tables, then of the result (PostgreSQL manual, SELECT, "GROUP BY").
             Expr::Identifier(ident) => {
                 let Some(name) = folded(ident) else { return not_understood("a name is too long") };

@@ -1,9 +1,8 @@
 //! Queries: WITH, SELECT, set operations, ORDER BY and LIMIT, at the outside and in subqueries.
 
 use super::Walker;
-use crate::analyse::outline::{check_query, check_select};
+use crate::analyse::outline::{check_query, check_select, is_plain_wildcard};
 use crate::analyse::scope::{NotUnderstood, folded, not_understood};
-use crate::analyse::window::is_plain_wildcard;
 use sqlparser::ast::{
     Distinct, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query, Select,
     SelectItem, SelectItemQualifiedWildcardKind, SetExpr, With,
