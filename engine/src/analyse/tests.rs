@@ -516,6 +516,16 @@ fn set_operations_read_each_side_by_its_conditions() {
         &RowKeys::Hash,
         &["customers: active = * [id active]", "orders: tenant = * [id tenant]"],
     );
+    // A WITH query of a subquery hides no table from the other side.
+    check_refresh(
+        &Case::new(
+            "select id from orders where tenant = 1 and exists (with orders as (select 1 as x) select 2) \
+             union all select id from orders",
+            "id",
+        ),
+        &RowKeys::Hash,
+        &["orders: * [id]", "orders: tenant = * [id tenant]"],
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod functions;
 mod queries;
 
 use crate::analyse::outline::Outline;
-use crate::analyse::scope::{NotUnderstood, Scope, not_understood};
+use crate::analyse::scope::{NotUnderstood, Scope, folded, not_understood};
 use crate::facts::{StatementFacts, TableFacts};
 use convoy_query_index::FieldSet;
 use convoy_types::RelationId;
@@ -55,9 +55,12 @@ pub(crate) fn walk<'a>(
         walker.nesting = 1;
         walker.with(with)?;
     }
+    // Those of subqueries are not visible out here.
+    let of_outermost = outline.with.iter().flat_map(|with| &with.cte_tables);
+    let visible: Vec<_> = of_outermost.filter_map(|cte| folded(&cte.alias.name)).collect();
     let mut selects = Vec::new();
     for &select in &outline.selects {
-        let scope = Scope::of(facts, &select.from, select.selection.as_ref(), &with_names)?;
+        let scope = Scope::of(facts, &select.from, select.selection.as_ref(), &visible)?;
         let mut walker = Walker::new(facts, &scope, &mut with_names, &mut inner);
         walker.select_body(select)?;
         if outline.selects.len() == 1 {
