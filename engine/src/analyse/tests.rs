@@ -524,7 +524,7 @@ fn set_operations_read_each_side_by_its_conditions() {
             "id",
         ),
         &RowKeys::Hash,
-        &["orders: * [id]", "orders: tenant = * [id tenant]"],
+        &["orders: tenant = * [id tenant]", "orders: true [id]"],
     );
 }
 
