@@ -1,5 +1,6 @@
 //! The command line of `convoy bench`.
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use std::num::NonZeroU32;
 
@@ -29,7 +30,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "URL", env = "CONVOY_BENCH_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// Print the report as JSON
-    #[arg(long, env = "CONVOY_BENCH_JSON")]
+    #[arg(long, value_parser = FalseyValueParser::new(), env = "CONVOY_BENCH_JSON")]
     pub json: bool,
 }
 

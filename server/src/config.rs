@@ -93,7 +93,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", default_value = ".", env = "CONVOY_PROJECT")]
     pub project: PathBuf,
     /// Lets clients send SQL of their own: any SELECT that the role may run
-    #[arg(long, env = "CONVOY_ALLOW_SQL")]
+    #[arg(long, value_parser = switch, env = "CONVOY_ALLOW_SQL")]
     pub allow_sql: bool,
     /// A host beside loopback that requests may name; again for more, or with commas
     #[arg(long, value_name = "HOST", value_delimiter = ',', env = "CONVOY_ALLOW_HOST")]
@@ -224,6 +224,18 @@ impl DatabaseArgs {
             statement_timeout: self.statement_timeout,
             ..SessionOptions::default()
         }
+    }
+}
+
+/// Reads the variable of a flag that takes no value: `1`, `true`, `yes`, `on` and their opposites; an empty one is off.
+///
+/// # Errors
+/// Where it is anything else: what turns something on or off is not guessed.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("1, true, yes or on, or 0, false, no or off".to_owned()),
     }
 }
 

@@ -153,7 +153,12 @@ async fn the_server_tells_of_itself() {
     assert!(status["lag_bytes"].is_u64() && status["lag_seconds"].is_number(), "{status}");
     assert_eq!(get(at, "/api/queries").await.json()["queries"], json!([]));
     assert_eq!(get(at, "/api/queries/77/why").await.status, 404);
-    let metrics = get(at, "/metrics").await.body;
+    let newer = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")];
+    let newer = ask(at, "GET", "/metrics", &newer, "").await;
+    assert!(newer.headers["content-type"].to_str().is_ok_and(|kind| kind.contains("openmetrics")));
+    let metrics = get(at, "/metrics").await;
+    assert_eq!(metrics.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let metrics = metrics.body;
     assert!(
         metrics.contains("convoy_replication_lag_bytes") && metrics.ends_with("# EOF\n"),
         "{metrics}"

@@ -1,6 +1,6 @@
 //! `convoy demo`: everything with nothing set up. What is said and how it ends; `demo/` has what happens.
 
-use crate::config::LISTEN_DEFAULT;
+use crate::config::{LISTEN_DEFAULT, switch};
 use crate::demo::shop::RATE_DEFAULT;
 use crate::demo::terminal::{StatusLine, aligned, clock, decimal, duration, print};
 use crate::demo::verify::{self, Report, Verdict};
@@ -33,7 +33,7 @@ pub struct DemoArgs {
     #[arg(long = "for", value_name = "TIME", value_parser = time, env = "CONVOY_FOR")]
     pub length: Option<Duration>,
     /// Prints what a run with --for came to as JSON
-    #[arg(long, requires = "length", env = "CONVOY_JSON")]
+    #[arg(long, requires = "length", value_parser = switch, env = "CONVOY_JSON")]
     pub json: bool,
     /// The folder of the Postgres programs; by default PATH, the usual folders, and npm's @embedded-postgres
     #[arg(long, value_name = "DIR", env = "CONVOY_PG_BIN")]

@@ -2,7 +2,7 @@
 //! `convoy_postgres::doctor`'s business.
 
 use super::output::{Tone, print, table};
-use crate::config::DatabaseArgs;
+use crate::config::{DatabaseArgs, switch};
 use crate::error::ServerError;
 use clap::Args;
 use convoy_postgres::doctor::{Check, CheckStatus, clean, examine};
@@ -12,10 +12,10 @@ use serde_json::json;
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Drops what Convoy left in the database: its two publications, and slots of its own that nobody uses
-    #[arg(long, env = "CONVOY_DOCTOR_CLEAN")]
+    #[arg(long, value_parser = switch, env = "CONVOY_DOCTOR_CLEAN")]
     pub clean: bool,
     /// Prints JSON
-    #[arg(long, env = "CONVOY_DOCTOR_JSON")]
+    #[arg(long, value_parser = switch, env = "CONVOY_DOCTOR_JSON")]
     pub json: bool,
     /// Which database.
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use super::output::{Tone, print, table};
 use super::query::find;
-use crate::config::DatabaseArgs;
+use crate::config::{DatabaseArgs, switch};
 use crate::error::ServerError;
 use crate::project::NamedQueries;
 use crate::protocol::{arguments_by_name, read_args};
@@ -29,7 +29,7 @@ pub struct ExplainArgs {
     /// The named query's arguments, a JSON object; they are only checked
     pub args: Option<String>,
     /// Prints JSON
-    #[arg(long, env = "CONVOY_EXPLAIN_JSON")]
+    #[arg(long, value_parser = switch, env = "CONVOY_EXPLAIN_JSON")]
     pub json: bool,
     /// The project's folder
     #[arg(long, value_name = "DIR", default_value = ".", env = "CONVOY_PROJECT")]
@@ -69,10 +69,10 @@ pub async fn run(args: ExplainArgs) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// A name has no blank in it; every SELECT has one.
+/// A name has no blank and no parenthesis in it; every statement has one or the other.
 fn statement(args: &ExplainArgs) -> Result<Arc<Statement>, ServerError> {
     let query = args.query.trim();
-    if query.contains(char::is_whitespace) {
+    if query.contains(|c: char| c.is_whitespace() || c == '(') {
         if args.args.is_some() {
             let message =
                 "arguments go with a query's name; SQL is explained for any of its parameters";

@@ -3,7 +3,7 @@
 
 use super::output::{Tone, print, table};
 use crate::app::{App, FrontPage};
-use crate::config::{Cli, Command, DatabaseArgs, ServeArgs};
+use crate::config::{Cli, Command, DatabaseArgs, ServeArgs, switch};
 use crate::error::ServerError;
 use crate::project::NamedQueries;
 use crate::protocol::{
@@ -41,10 +41,10 @@ pub struct QueryArgs {
     #[arg(default_value = "{}")]
     pub args: String,
     /// Stays, and prints what changes; needs what `serve` needs
-    #[arg(long, env = "CONVOY_QUERY_LIVE")]
+    #[arg(long, value_parser = switch, env = "CONVOY_QUERY_LIVE")]
     pub live: bool,
     /// Prints JSON: the rows, and with --live a line for each transition as on the wire
-    #[arg(long, env = "CONVOY_QUERY_JSON")]
+    #[arg(long, value_parser = switch, env = "CONVOY_QUERY_JSON")]
     pub json: bool,
     /// The project's folder
     #[arg(long, value_name = "DIR", default_value = ".", env = "CONVOY_PROJECT")]
