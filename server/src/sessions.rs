@@ -25,7 +25,7 @@ const FINAL_ERRORS_MAX: usize = 256;
 struct Sub {
     /// Whether it ended: nothing that names it is sent any more.
     is_gone: bool,
-    /// The digest that was sent last, and with which transition.
+    /// The digest that was sent last, and with which transition; 0 for what the client said it had from before.
     sent: Option<(u64, Arc<str>)>,
     /// After a resume: the digest that the client has; until the next update.
     has: Option<Arc<str>>,
@@ -208,6 +208,17 @@ pub struct Attached {
     pub resumed: bool,
 }
 
+/// What a name is to a session.
+#[derive(Debug)]
+pub enum Standing {
+    /// It was never used.
+    Free,
+    /// A subscription has it, or its end is on its way to the client.
+    Stands,
+    /// It was used, and no subscription has it any more.
+    Gone(ApiError),
+}
+
 /// All sessions.
 pub struct Sessions {
     by_wire_id: Mutex<HashMap<String, Arc<Session>>>,
@@ -356,16 +367,18 @@ impl Sessions {
         self.queue.push_control(Event::OutboxDrained(session.id));
     }
 
-    /// Marks names as used, all of them or none.
+    /// Marks names as used, all of them or none, each with the digest that the client has.
     ///
     /// # Errors
     /// `INVALID_ARGS` for a name that was used before, `LIMIT_EXCEEDED` for too many.
-    pub fn claim(&self, session: &Session, names: &[Arc<str>]) -> Result<(), ApiError> {
+    pub fn claim(
+        &self,
+        session: &Session,
+        names: &[(Arc<str>, Option<Arc<str>>)],
+    ) -> Result<(), ApiError> {
         let mut state = session.lock();
-        if let Some(used) = names.iter().find(|name| state.subs.contains_key(*name)) {
-            return Err(ApiError::invalid(format!(
-                "sub {used:?} was used before in this session: give each subscription a name of its own"
-            )));
+        if let Some((used, _)) = names.iter().find(|(name, _)| state.subs.contains_key(name)) {
+            return Err(used_before(used));
         }
         let limit = |count: usize, max: usize, what: &str, flag: &str| {
             if count + names.len() > max {
@@ -382,14 +395,23 @@ impl Sessions {
             "names of subscriptions in its life",
             "--subscription-names-max",
         )?;
-        state.subs.extend(names.iter().map(|name| (name.clone(), Sub::default())));
+        state.subs.extend(names.iter().map(|(name, have)| {
+            let sent = have.clone().map(|digest| (0, digest));
+            (name.clone(), Sub { sent, ..Sub::default() })
+        }));
         state.active += names.len();
         Ok(())
     }
 
-    /// Returns whether a name was used before in the session, in whatever way.
-    pub fn is_used(&self, session: &Session, sub: &str) -> bool {
-        session.lock().subs.contains_key(sub)
+    /// Returns what a name is to the session.
+    pub fn standing(&self, session: &Session, name: &str) -> Standing {
+        let state = session.lock();
+        match state.subs.get(name) {
+            None => Standing::Free,
+            Some(sub) if !sub.is_gone => Standing::Stands,
+            Some(_) if state.untold.iter().any(|(untold, _)| **untold == *name) => Standing::Stands,
+            Some(_) => Standing::Gone(used_before(name)),
+        }
     }
 
     /// Tells the stream, or whoever resumes the session, that these subscriptions are none.
@@ -457,6 +479,12 @@ impl Sessions {
             }
         }
     }
+}
+
+fn used_before(name: &str) -> ApiError {
+    ApiError::invalid(format!(
+        "sub {name:?} was used before in this session: give each subscription a name of its own"
+    ))
 }
 
 fn outbox(session: &Arc<Session>, queue: &Arc<StreamQueue>) -> Box<QueueOutbox> {

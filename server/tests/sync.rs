@@ -153,3 +153,42 @@ async fn limits_hold() {
     assert!(goodbye["retry_ms"].is_u64());
     fixture.server.stop().await;
 }
+
+#[tokio::test]
+async fn what_was_had_before_is_known_after_a_resume() {
+    let fixture = Fixture::start("sync_had", &[]).await;
+    let at = fixture.address;
+    let body = r#"{"subscribe":[{"sub":"a","query":"all"}]}"#;
+    let mut first = EventStream::open(at, "POST", "/api/sync", &[], body).await;
+    first.expect("hello").await;
+    let digest = updates_of(&mut first, &["a"]).await["a"]["digest"].clone();
+
+    let body = json!({"subscribe": [{"sub": "a", "query": "all"}, {"sub": "b", "query": "all"}],
+                      "have": {"a": digest}});
+    let mut stream = EventStream::open(at, "POST", "/api/sync", &[], &body.to_string()).await;
+    let hello = stream.expect("hello").await.data;
+    let path = format!("/api/sync/{}", hello["session"].as_str().expect("a session"));
+    let (mut token, mut missing) = (None, vec!["a", "b"]);
+    while !missing.is_empty() {
+        let event = stream.transition().await;
+        token = event.id;
+        for update in event.data["updates"].as_array().expect("updates") {
+            missing.retain(|sub| update["sub"] != *sub);
+            if update["sub"] == "a" {
+                assert_eq!(update["type"], "unchanged");
+            }
+        }
+    }
+    assert_eq!(post(at, &path, r#"{"unsubscribe":["b"]}"#).await.status, 202);
+    drop(stream);
+    // `a` is as it was; `b` is gone, and whoever asks for it is told so.
+    let resume = json!({"resume": token.expect("a token"),
+                        "subscribe": [{"sub": "a", "query": "all"}, {"sub": "b", "query": "all"}]});
+    let mut stream = EventStream::open(at, "POST", "/api/sync", &[], &resume.to_string()).await;
+    assert_eq!(stream.expect("hello").await.data["resumed"], json!(true));
+    let seen = updates_of(&mut stream, &["a", "b"]).await;
+    assert_eq!(seen["a"], json!({"sub": "a", "type": "unchanged"}));
+    assert_eq!((&seen["b"]["type"], &seen["b"]["final"]), (&json!("error"), &json!(true)));
+    assert_eq!(seen["b"]["error"]["code"], "INVALID_ARGS");
+    fixture.server.stop().await;
+}

@@ -45,6 +45,13 @@ pub struct OpeningRequest {
     pub have: HashMap<Arc<str>, Arc<str>>,
 }
 
+impl SubscribeRequest {
+    /// Returns the client's name for it, with the digest that the client has.
+    pub fn name(&self) -> (Arc<str>, Option<Arc<str>>) {
+        (self.sub.clone(), self.have.clone())
+    }
+}
+
 impl SessionRequest {
     /// Reads the body.
     ///

@@ -41,7 +41,7 @@ pub(super) async fn stream_one(
     // From here on nothing waits: what is opened is also answered.
     let response = stream(app, attached, params);
     let sub: Arc<str> = ONLY_SUB.into();
-    app.sessions.claim(&session, std::slice::from_ref(&sub))?;
+    app.sessions.claim(&session, &[(sub.clone(), None)])?;
     app.queue.push_request(
         room,
         vec![Event::Subscribe { session: session.id(), sub, query, have: None }],

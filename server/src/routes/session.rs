@@ -3,7 +3,7 @@
 use super::open::subscribe_events;
 use super::request::{PathName, read_body};
 use crate::app::App;
-use crate::protocol::SessionRequest;
+use crate::protocol::{SessionRequest, SubscribeRequest};
 use crate::reply::{self, Refusal};
 use axum::body::Body;
 use axum::extract::State;
@@ -24,7 +24,7 @@ pub(super) async fn post(
             SessionRequest::read(&body, app.limits.args_bytes_max)?;
         let room = app.queue.reserve(body.len(), subscribe.len() + unsubscribe.len() + 1).await;
         // From here on nothing waits or fails, so that all of it is applied or nothing.
-        let subs: Vec<_> = subscribe.iter().map(|request| request.sub.clone()).collect();
+        let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
         app.sessions.claim(&session, &subs)?;
         let mut events = subscribe_events(&app, &session, subscribe);
         let id = session.id();

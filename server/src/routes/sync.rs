@@ -3,8 +3,9 @@
 use super::open::{stream, subscribe_events};
 use super::request::{UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
-use crate::protocol::{ApiError, OpeningRequest};
+use crate::protocol::{ApiError, OpeningRequest, SubscribeRequest};
 use crate::reply::Refusal;
+use crate::sessions::Standing;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -58,15 +59,26 @@ async fn open(
     let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have));
     let attached = match resumed {
         Some(attached) => {
-            // What stands already is answered by the resume.
-            subscribe.retain(|request| !app.sessions.is_used(&attached.session, &request.sub));
+            // What stands already is answered by the resume; the others must not be met with silence.
+            let mut gone = Vec::new();
+            subscribe.retain(|request| {
+                match app.sessions.standing(&attached.session, &request.sub) {
+                    Standing::Free => true,
+                    Standing::Stands => false,
+                    Standing::Gone(error) => {
+                        gone.push((request.sub.clone(), error));
+                        false
+                    }
+                }
+            });
+            app.sessions.refuse(&attached.session, gone);
             attached
         }
         None => app.sessions.open(None)?,
     };
     let session = attached.session.clone();
     let response = stream(app, attached, params);
-    let subs: Vec<_> = subscribe.iter().map(|request| request.sub.clone()).collect();
+    let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
     // Dropping the response ends the stream again.
     app.sessions.claim(&session, &subs)?;
     let events = subscribe_events(app, &session, subscribe);
