@@ -1,8 +1,10 @@
 //! Connections: how many there may be, and how long one may refuse to take what waits for it.
 //!
 //! hyper asks a stream's body for more only once the peer took what there was, so a peer that reads nothing shows only
-//! here, as a write that does not end.
+//! here, as a write that does not end. For one that reads slowly to look different, the system's own buffer has to be
+//! small: it takes more only once a third of it is free.
 
+use crate::error::ServerError;
 use axum::serve::Listener;
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +13,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
 /// After how long to accept again when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the system may hold of what a peer has not taken, in bytes. Left to itself it grows to megabytes, of which a peer
+/// on a slow line does not take a third within any reasonable send timeout; and nothing in there can be collapsed.
+const SEND_BUFFER_BYTES: u32 = 192 << 10;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Binds the address that was asked for.
+///
+/// # Errors
+/// [`ServerError::Listen`] where it is taken or not ours.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A port whose last connections are still being forgotten is free.
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| ServerError::Listen { address, source })
+}
 
 /// A listener whose connections are bounded.
 pub struct BoundedListener {
@@ -146,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_reads_nothing_is_given_up() {
-        let inner = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let inner = bind("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
         let address = inner.local_addr().expect("an address");
         let mut listener = BoundedListener::new(inner, 1, Duration::from_millis(50));
         let (accepted, mut peer) = tokio::join!(listener.accept(), async {
@@ -165,5 +194,31 @@ mod tests {
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_slowly_is_not() {
+        const BYTES: usize = 6 << 20;
+        let inner = bind("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
+        let address = inner.local_addr().expect("an address");
+        let mut listener = BoundedListener::new(inner, 1, Duration::from_millis(500));
+        let (accepted, mut peer) = tokio::join!(listener.accept(), async {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
+            socket.connect(address).await.expect("a connection")
+        });
+        let (mut stream, _) = accepted;
+        let writing =
+            tokio::spawn(async move { stream.write_all(&vec![0; BYTES]).await.map(|()| stream) });
+        // A megabyte a second.
+        let (mut read_bytes, mut buffer) = (0, vec![0; 32 << 10]);
+        while read_bytes < BYTES {
+            match peer.read(&mut buffer).await.expect("a connection that lasts") {
+                0 => panic!("given up after {read_bytes} bytes"),
+                bytes => read_bytes += bytes,
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        writing.await.expect("no panic").expect("all is written");
     }
 }

@@ -5,6 +5,7 @@ use crate::config::ServeArgs;
 use crate::error::{ServerError, chain};
 use crate::guard::Guard;
 use crate::listener::BoundedListener;
+pub use crate::listener::bind;
 use crate::metrics::Metrics;
 use crate::pipeline::{EngineThread, EventQueue, Lag, Replication, ReplicationOptions, Started};
 use crate::project::NamedQueries;
@@ -203,14 +204,6 @@ impl Server {
         let engine = self.engine;
         let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
     }
-}
-
-/// Binds the address that was asked for.
-///
-/// # Errors
-/// [`ServerError::Listen`] where it is taken or not ours.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
 }
 
 /// Waits until the stream runs or waits for others, or until it is clear that it won't.
