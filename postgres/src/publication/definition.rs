@@ -84,7 +84,7 @@ pub(super) fn refusal(error: &tokio_postgres::Error, statements: &[String]) -> Q
     let message = match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => format!(
             "the table must be in a publication, and Convoy's role may not put it there ({}); \
-             let the table's owner run: {sql}",
+             make it a member of the role that owns the table, or let a superuser run: {sql}",
             chain(error)
         ),
         Some(&SqlState::LOCK_NOT_AVAILABLE) => format!(

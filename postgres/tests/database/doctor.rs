@@ -39,6 +39,49 @@ async fn p1_doctor_names_what_to_mend_and_cleans() {
 }
 
 #[tokio::test]
+async fn p1_doctor_names_the_rights_that_are_missing() {
+    let url = testing::shared().await.database("doctor_rights").await;
+    let admin = client(&url).await;
+    for role in ["convoy_reader login", "convoy_owner"] {
+        let script = format!(
+            "do $$ begin create role {role}; exception when duplicate_object then null; end $$"
+        );
+        admin.batch_execute(&script).await.expect("a role");
+    }
+    let script = "create table \"Their s\" (x int primary key); alter table \"Their s\" owner to convoy_owner; \
+                  create table root (x int); create table parts (x int primary key) partition by list (x); \
+                  create table part partition of parts for values in (1); \
+                  grant select on root, parts to convoy_reader; \
+                  create publication convoy_full for table parts";
+    admin.batch_execute(script).await.expect("the script");
+    let mut url = parsed(&url);
+    url.user = "convoy_reader".into();
+    let session = SessionOptions::default();
+    let of_tables = async || {
+        let checks = doctor::examine(&url, &session).await;
+        checks.into_iter().find(|check| check.name == "tables").expect("the check")
+    };
+    let check = of_tables().await;
+    assert_eq!(check.status, CheckStatus::Warn, "{check:?}");
+    let lines: Vec<_> = check.fix.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "GRANT SELECT ON \"public\".\"Their s\" TO convoy_reader;",
+            "GRANT \"convoy_owner\" TO convoy_reader; -- or, as a superuser, once convoy serve has run: \
+             ALTER PUBLICATION convoy_full ADD TABLE ONLY \"public\".\"Their s\";",
+            "ALTER PUBLICATION convoy_ins ADD TABLE ONLY \"public\".\"root\"; -- as a superuser, once convoy serve \
+             has run",
+        ]
+    );
+    // What it says mends it.
+    let script = "create publication convoy_ins with (publish = 'insert, truncate')";
+    admin.batch_execute(script).await.expect("a publication");
+    admin.batch_execute(&check.fix).await.expect("the fix");
+    assert_eq!(of_tables().await.status, CheckStatus::Ok);
+}
+
+#[tokio::test]
 async fn preflight_names_the_sql() {
     let mut options = testing::options();
     options.settings.push(("wal_level".into(), "replica".into()));

@@ -1,6 +1,8 @@
 //! Is a database fit for Convoy? Each check says what was found and, where something should change, the SQL that
 //! changes it. `serve` refuses to start on a failed one ([`preflight`]); `doctor` prints them all ([`examine`]).
 
+mod tables;
+
 use crate::connect::{Connection, connect};
 use crate::error::PostgresError;
 use crate::publication::{FULL, INSERTS_ONLY};
@@ -13,8 +15,6 @@ use tokio_postgres::Client;
 
 /// How long all checks together may take.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Tables that are named one by one; the others are counted.
-const TABLES_SHOWN: usize = 10;
 /// Replication slots of ours begin so.
 const SLOT_PREFIX: &str = "convoy_";
 
@@ -81,7 +81,8 @@ pub async fn examine(url: &DatabaseUrl, session: &SessionOptions) -> Vec<Check> 
     let examined = async {
         let connection = connect(url, session).await?;
         let mut checks = server_checks(connection.client()).await?;
-        checks.push(identities(connection.client()).await?);
+        checks.push(tables::rights(connection.client()).await?);
+        checks.push(tables::identities(connection.client()).await?);
         checks.extend(slots(connection.client()).await?);
         Ok::<_, PostgresError>(checks)
     };
@@ -284,45 +285,6 @@ fn room(name: &'static str, used: i64, max: i64) -> Check {
             Check::new(name, CheckStatus::Fail, format!("all {max} {name} are in use")).fix(fix)
         }
     }
-}
-
-/// Plain tables whose updates and deletes can't be published (P1).
-const IDENTITIES_SQL: &str = "\
-SELECT n.nspname::text, c.relname::text
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  AND NOT (c.relreplident = 'f'
-    OR (c.relreplident = 'd' AND EXISTS (SELECT FROM pg_catalog.pg_index i
-         WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate))
-    OR (c.relreplident = 'i' AND EXISTS (SELECT FROM pg_catalog.pg_index i
-         WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND i.indimmediate)))
-ORDER BY 1, 2";
-
-async fn identities(client: &Client) -> Result<Check, PostgresError> {
-    let name = "replica identity";
-    let mut tables = Vec::new();
-    for row in client.query_typed(IDENTITIES_SQL, &[]).await? {
-        let (namespace, table): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        tables.push(format!("{}.{}", quote_identifier(namespace), quote_identifier(table)));
-    }
-    if tables.is_empty() {
-        return Ok(Check::new(name, CheckStatus::Ok, "all tables have a replica identity"));
-    }
-    let finding = format!(
-        "{} tables have no usable replica identity (no primary key, or a deferrable one): queries on them \
-         see inserts only",
-        tables.len()
-    );
-    let fixes = tables
-        .iter()
-        .take(TABLES_SHOWN)
-        .map(|table| format!("ALTER TABLE {table} REPLICA IDENTITY FULL;"));
-    let mut fix = fixes.collect::<Vec<_>>().join("\n");
-    if tables.len() > TABLES_SHOWN {
-        fix.push_str(&format!("\n-- and {} more", tables.len() - TABLES_SHOWN));
-    }
-    fix.push_str("\n-- or, better, give each a primary key");
-    Ok(Check::new(name, CheckStatus::Warn, finding).fix(fix))
 }
 
 struct Slot {
