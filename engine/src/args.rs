@@ -2,8 +2,10 @@
 
 use crate::database::{ErrorCode, QueryError};
 use crate::facts::ParamType;
+use crate::statement::ParamDeclaration;
 use convoy_types::PgType;
 use std::fmt::Write;
+use thiserror::Error;
 
 /// A JSON value. The wire's parser makes it; the engine turns it into the text that a parameter's type reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +22,62 @@ pub enum Argument {
     Array(Vec<Argument>),
     /// An object, as JSON text.
     Object(String),
+}
+
+/// Why arguments by name don't fit a named query's parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ArgumentMisfit {
+    /// There is no such parameter.
+    #[error("unknown argument {name:?}")]
+    Unknown {
+        /// What was given.
+        name: String,
+    },
+    /// Null, where that is not allowed.
+    #[error(
+        "argument {name:?} must not be null: `-- @param {name} {type_name} null` would allow it"
+    )]
+    Null {
+        /// The parameter.
+        name: String,
+        /// Its type.
+        type_name: String,
+    },
+    /// It is not given and has no default.
+    #[error("argument {name:?} is missing: give it a value of type {type_name}")]
+    Missing {
+        /// The parameter.
+        name: String,
+        /// Its type.
+        type_name: String,
+    },
+}
+
+/// Puts arguments into the order of the parameters; none where one is not given and has a default.
+///
+/// # Errors
+/// The first that does not fit: one that is unknown, then one that is null or missing, in the parameters' order.
+pub fn arguments_in_order(
+    params: &[ParamDeclaration],
+    mut given: Vec<(String, Argument)>,
+) -> Result<Vec<Option<Argument>>, ArgumentMisfit> {
+    let is_known = |name: &String| params.iter().any(|param| param.name == *name);
+    if let Some((unknown, _)) = given.iter().find(|(name, _)| !is_known(name)) {
+        return Err(ArgumentMisfit::Unknown { name: unknown.clone() });
+    }
+    let in_place = |param: &ParamDeclaration| {
+        let (name, type_name) = (param.name.clone(), param.type_name.clone());
+        let position = given.iter().position(|(name, _)| *name == param.name);
+        match position.map(|position| given.swap_remove(position).1) {
+            Some(Argument::Null) if !param.nullable => {
+                Err(ArgumentMisfit::Null { name, type_name })
+            }
+            Some(argument) => Ok(Some(argument)),
+            None if param.default.is_some() => Ok(None),
+            None => Err(ArgumentMisfit::Missing { name, type_name }),
+        }
+    };
+    params.iter().map(in_place).collect()
 }
 
 /// Returns the text that a parameter's type is to read; none for null.

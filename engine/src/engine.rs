@@ -1,6 +1,6 @@
 //! The engine: its state, and the loop's body. What each event does stands in the file that its kind names.
 
-use crate::database::{CastId, Database, DescribeId, ProbeId, ReadId};
+use crate::database::{CastId, Database, DescribeId, ProbeId, QueryError, ReadId};
 use crate::early::Early;
 use crate::event::Event;
 use crate::limits::Limits;
@@ -10,6 +10,7 @@ use crate::observer::Observer;
 use crate::reads::Reads;
 use crate::schedule::Schedule;
 use crate::sessions::{Session, Sessions};
+use crate::statement::Statement;
 use crate::subscribe::CastPurpose;
 use crate::tables::Tables;
 use crate::templates::Templates;
@@ -17,6 +18,7 @@ use crate::upkeep::Batch;
 use convoy_query_index::{QueryId, QueryIndex, TemplateId};
 use convoy_types::Lsn;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Live queries and their sessions: a state machine that is fed events and acts through its database and outboxes.
@@ -37,6 +39,8 @@ pub struct Engine<D> {
     pub(crate) tables: Tables,
     pub(crate) index: QueryIndex,
     pub(crate) templates: Templates,
+    /// What named queries are that were redefined: who asks for one may not have heard. As many as the project had.
+    pub(crate) definitions: HashMap<String, Result<Arc<Statement>, QueryError>>,
     pub(crate) queries: BTreeMap<QueryId, LiveQuery>,
     pub(crate) query_of: HashMap<(TemplateId, ArgumentTexts), QueryId>,
     /// Live queries whose value is not known and not under way.
@@ -115,6 +119,7 @@ impl<D: Database> Engine<D> {
             tables: Tables::default(),
             index: QueryIndex::new(),
             templates: Templates::default(),
+            definitions: HashMap::new(),
             queries: BTreeMap::new(),
             query_of: HashMap::new(),
             dirty: BTreeSet::new(),
@@ -178,9 +183,11 @@ impl<D: Database> Engine<D> {
             Event::SnapshotProbed(id, outcome) => self.snapshot_probed(id, outcome),
             Event::CatalogChanged(relations) => self.catalog_changed(&relations),
 
+            Event::QueriesRedefined(redefinitions) => self.queries_redefined(redefinitions),
+
             Event::SessionOpened(id, outbox) => {
-                let label = self.label();
-                self.sessions.insert(id, Session::new(outbox, label, now));
+                let session = Session::new(outbox, self.label(), self.head(), now);
+                self.sessions.insert(id, session);
             }
             Event::SessionResumed(id, outbox) => {
                 if let Some(session) = self.sessions.get_mut(id) {

@@ -3,6 +3,7 @@
 use crate::database::{
     CastId, DescribeId, Described, ProbeId, Probed, QueryError, ReadId, Snapshot, TextRow,
 };
+use crate::redefine::Redefinition;
 use crate::session::{Outbox, QueryReference, SessionId};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId, Transaction};
@@ -38,6 +39,10 @@ pub enum Event {
     SnapshotProbed(ProbeId, Result<Probed, QueryError>),
     /// The catalogue entries of these tables are no longer what they were.
     CatalogChanged(Vec<RelationId>),
+
+    // From the project.
+    /// These named queries are no longer what they were.
+    QueriesRedefined(Vec<Redefinition>),
 
     // From clients.
     /// A session begins; what it is to be told goes to the outbox.

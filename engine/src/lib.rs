@@ -37,6 +37,7 @@ mod live_query;
 mod moves;
 mod observer;
 mod reads;
+mod redefine;
 mod schedule;
 mod sessions;
 mod status;
@@ -45,7 +46,7 @@ mod tables;
 mod templates;
 mod upkeep;
 
-pub use args::{Argument, argument_text};
+pub use args::{Argument, ArgumentMisfit, argument_text, arguments_in_order};
 pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, ProbeId, ProbeKind,
     Probed, QueryError, QueryRead, ReadId, ReadingRole, Snapshot, TextRow,
@@ -61,6 +62,7 @@ pub use limits::Limits;
 pub use line::Position;
 pub use live_query::{WhyAction, WhyEntry};
 pub use observer::Observer;
+pub use redefine::{Definition, Redefinition};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};

@@ -59,6 +59,9 @@ pub(crate) enum Told {
     Version(u64),
     /// It was told something that no diff leads on from: a snapshot is next.
     Reset,
+    /// It was told an error that is not this value's while it had been told this version: a snapshot is next, once
+    /// there is another version. 0 where it had none.
+    Interrupted(u64),
 }
 
 /// A change that touched a live query, for `why`.
@@ -200,6 +203,9 @@ impl LiveQuery {
             if let Some(diffs) = self.diffs_since(version) {
                 return Some(UpdateKind::Diffs(diffs));
             }
+        }
+        if told == Told::Interrupted(self.version) {
+            return None;
         }
         match &self.value {
             Value::None => None,

@@ -38,10 +38,9 @@ impl<D: Database> Engine<D> {
             let Some(query) = self.queries.get_mut(&id) else { continue };
             let version = Told::Version(query.version);
             let told = |(session, sub): &(SessionId, Arc<str>)| {
-                self.sessions
-                    .get(*session)
-                    .and_then(|session| session.subs.get(sub))
-                    .is_none_or(|sub| sub.told == version)
+                self.sessions.get(*session).and_then(|session| session.subs.get(sub)).is_none_or(
+                    |sub| sub.told == version || matches!(sub.told, Told::Interrupted(_)),
+                )
             };
             if query.subscribers.iter().all(told) {
                 query.forget_history();
@@ -113,14 +112,25 @@ impl<D: Database> Engine<D> {
         let mut updates = std::mem::take(&mut session.stale_updates);
         updates.append(&mut became_stale);
         let mut committed_at = None;
+        let mut has_more = false;
         for (name, sub) in &mut session.subs {
+            if let Some(error) = sub.take_notice() {
+                updates.retain(|update| update.sub != *name);
+                let kind = UpdateKind::Error { last: false, error };
+                updates.push(Update { sub: name.clone(), kind });
+                continue;
+            }
             let Some(query) = sub.query.and_then(|query| self.queries.get_mut(&query)) else {
                 continue;
             };
             let standing = Standing::at_head(query, sub, now, self.limits.max_hold);
             take_news(name, sub, query, standing, &mut updates, &mut committed_at);
+            has_more |= sub.notice.is_some();
         }
         self.sessions.held.remove(&id);
+        if has_more {
+            self.sessions.stir(id);
+        }
         let Some(session) = self.sessions.get_mut(id) else { return };
         let has_reached = session.awaits.iter().any(|lsn| *lsn <= label);
         let is_due =
@@ -174,6 +184,11 @@ impl<D: Database> Engine<D> {
             let mut committed_at = None;
             for (name, sub) in &mut session.subs {
                 let Some(query) = sub.query.and_then(|query| self.queries.get_mut(&query)) else {
+                    // What it has is not brought to this cut: it must not go without saying.
+                    if let Some(error) = sub.take_notice() {
+                        let kind = UpdateKind::Error { last: false, error };
+                        updates.push(Update { sub: name.clone(), kind });
+                    }
                     continue;
                 };
                 if query.knowledge == Knowledge::Known {
@@ -232,6 +247,9 @@ impl<D: Database> Engine<D> {
                 stage.settle(name);
                 if let Some(kind) = kind.clone() {
                     sub.told = told;
+                    // It is in the cut again: that it was not need not be said any more.
+                    sub.stale = false;
+                    stage.updates.retain(|update| update.sub != *name);
                     stage.updates.push(Update { sub: name.clone(), kind });
                 }
             }
@@ -405,13 +423,17 @@ fn take_news(
     updates: &mut Vec<Update>,
     committed_at: &mut Option<PgTimestamp>,
 ) {
-    let is_first = sub.told == Told::Nothing;
+    // After an error of its name it joins the session's cuts anew.
+    let is_first = matches!(sub.told, Told::Nothing | Told::Interrupted(_));
     if matches!(query.value, Value::None) || (is_first && standing == Standing::Behind) {
         return;
     }
     let was_stale = sub.stale;
     sub.stale = standing != Standing::InCut && (was_stale || is_first);
     let news = query.news(sub.told, sub.have.as_deref());
+    if news.is_none() && matches!(sub.told, Told::Interrupted(_)) {
+        return;
+    }
     if was_stale && (news.is_some() || !sub.stale) {
         // That it fell behind may not have been told yet, and is said anew where it still is so.
         updates.retain(|update| update.sub != *name);

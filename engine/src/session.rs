@@ -18,6 +18,14 @@ pub struct QueryReference {
     pub args: Vec<Option<Argument>>,
 }
 
+impl QueryReference {
+    /// Returns the arguments that were given, by their parameters' names; none of ad hoc SQL has one.
+    pub(crate) fn given(&self) -> Vec<(String, Argument)> {
+        let given = self.statement.params.iter().zip(&self.args);
+        given.filter_map(|(param, arg)| Some((param.name.clone(), arg.clone()?))).collect()
+    }
+}
+
 /// What became of a transition that was put into an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxState {

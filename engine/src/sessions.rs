@@ -7,7 +7,7 @@
 use crate::database::{QueryError, ReadId};
 use crate::line::Position;
 use crate::live_query::Told;
-use crate::session::{Outbox, OutboxState, SessionId};
+use crate::session::{Outbox, OutboxState, QueryReference, SessionId};
 use crate::update::{Transition, Update, UpdateKind};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, PgTimestamp};
@@ -18,8 +18,12 @@ use std::time::Instant;
 /// A subscription of a session.
 #[derive(Debug)]
 pub(crate) struct Sub {
-    /// The live query; none while its statement is being analysed.
+    /// What it asked for, where that is a name, which may come to mean another statement.
+    pub wish: Option<QueryReference>,
+    /// The live query; none while its statement is being analysed, and where its name means nothing that fits it.
     pub query: Option<QueryId>,
+    /// What it is to be told of its name; without a live query it stays so, and is told again after a resume.
+    pub notice: Option<QueryError>,
     /// How far it has been told.
     pub told: Told,
     /// Whether it fell out of the session's cuts because it took too long.
@@ -33,7 +37,29 @@ pub(crate) struct Sub {
 impl Sub {
     /// Returns whether the session's transitions wait for it.
     pub fn holds(&self) -> bool {
-        self.told != Told::Nothing && !self.stale
+        matches!(self.told, Told::Version(_) | Told::Reset) && !self.stale
+    }
+}
+
+impl Sub {
+    /// Takes what it must be told of its name. A result that it must be told anew goes first: the error would hide it.
+    pub fn take_notice(&mut self) -> Option<QueryError> {
+        let is_running = self.query.is_some();
+        match self.told {
+            Told::Reset if is_running => return None,
+            Told::Interrupted(_) if !is_running => return None,
+            _ => {}
+        }
+        let error = if is_running { self.notice.take() } else { self.notice.clone() }?;
+        self.told = match self.told {
+            // That it is up to date again is said by a snapshot, after an error.
+            _ if is_running && self.stale => Told::Reset,
+            Told::Version(version) | Told::Interrupted(version) if is_running => {
+                Told::Interrupted(version)
+            }
+            _ => Told::Interrupted(0),
+        };
+        Some(error)
     }
 }
 
@@ -92,7 +118,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn new(outbox: Box<dyn Outbox>, label: Lsn, now: Instant) -> Self {
+    pub fn new(outbox: Box<dyn Outbox>, label: Lsn, position: Position, now: Instant) -> Self {
         Session {
             outbox,
             outbox_state: OutboxState::Ready,
@@ -103,7 +129,7 @@ impl Session {
             label,
             awaits: Vec::new(),
             told_at: now,
-            position: Position::default(),
+            position,
         }
     }
 

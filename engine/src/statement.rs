@@ -96,8 +96,10 @@ impl Statement {
             }
             let Some(directive) = text[start..end].trim().strip_prefix('@') else { continue };
             statement.read_directive(directive, origin).map_err(|message| {
-                let line = text[..start].matches('\n').count() + 1;
-                invalid(format!("line {line}: {message}"))
+                let before = &text[..start + text[start..end].find('@').unwrap_or(0)];
+                let line = before.matches('\n').count() + 1;
+                let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+                invalid(format!("line {line}, column {column}: {message}"))
             })?;
         }
         check_reads_only(text, &lexed)?;
@@ -362,14 +364,17 @@ mod tests {
             let message = error(Statement::named("a", &format!("{text}\nselect 1 as a")));
             assert!(message.contains(expect), "{text:?}: {message}");
         };
-        check("\n-- @refrsh 5s", "line 2: unknown directive @refrsh");
-        check("-- @refresh 5", "line 1: @refresh needs a duration");
+        check("\n-- @refrsh 5s", "line 2, column 4: unknown directive @refrsh");
+        check("-- @refresh 5", "line 1, column 4: @refresh needs a duration");
         check("-- @refresh 0s", "needs a duration");
         check("-- @refresh 99999999999999999999s", "needs a duration");
         check("-- @claim tenant int4", "needs an identity");
         check("-- @role r", "needs an identity");
         check("-- @param tenant", "a name and a type");
-        check("-- @param a int4\n-- @param a int4", "line 2: the parameter a is declared twice");
+        check(
+            "-- @param a int4\n-- @param a int4",
+            "line 2, column 4: the parameter a is declared twice",
+        );
         check("-- @depends", "needs a table");
         let message = error(Statement::ad_hoc("-- @param a int4\nselect 1 as a"));
         assert!(message.contains("belongs in the .sql file"), "{message}");

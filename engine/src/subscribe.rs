@@ -12,6 +12,7 @@ use crate::facts::TableFacts;
 use crate::live_query::{ArgumentTexts, LiveQuery, Told, Value};
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::Sub;
+use crate::statement::Statement;
 use crate::template::{Count, Plan, QueryTemplate};
 use crate::templates::{Applicant, Progress, RETRY_DELAY, wrong_argument_count};
 use crate::window::Bounds;
@@ -24,9 +25,9 @@ use tracing::{debug, info};
 /// What a cast under way is for, besides a template's constants.
 #[derive(Debug)]
 pub(crate) struct CastPurpose {
-    template: TemplateId,
-    session: SessionId,
-    sub: Arc<str>,
+    pub template: TemplateId,
+    pub session: SessionId,
+    pub sub: Arc<str>,
     /// The texts that needed no cast; the others are filled from the answers, in order.
     known: Vec<ArgumentState>,
 }
@@ -48,12 +49,27 @@ impl<D: Database> Engine<D> {
     ) {
         let now = self.now;
         let Some(state) = self.sessions.get_mut(session) else { return };
-        state.subs.insert(
-            sub.clone(),
-            Sub { query: None, told: Told::Nothing, stale: false, have, since: now },
-        );
-        let (id, is_new) = self.templates.intern(&query.statement);
-        let applicant = Applicant { session, sub, args: query.args };
+        let wish = Sub {
+            wish: query.statement.name.is_some().then(|| query.clone()),
+            query: None,
+            notice: None,
+            told: Told::Nothing,
+            stale: false,
+            have,
+            since: now,
+        };
+        state.subs.insert(sub.clone(), wish);
+        match self.present_meaning(query) {
+            Ok(QueryReference { statement, args }) => {
+                self.apply_for(&statement, Applicant { session, sub, args });
+            }
+            Err(error) => self.refuse(session, &sub, error),
+        }
+    }
+
+    /// Lets a subscription have a live query of the statement, as soon as that is analysed.
+    pub(crate) fn apply_for(&mut self, statement: &Arc<Statement>, applicant: Applicant) {
+        let (id, is_new) = self.templates.intern(statement);
         let Some(entry) = self.templates.get_mut(id) else { return };
         match &entry.template {
             Some(template) if entry.is_current => {
@@ -223,8 +239,19 @@ impl<D: Database> Engine<D> {
         let queries: Vec<_> = entry.queries.iter().copied().collect();
         entry.progress = Progress::Waiting;
         self.retries.set(id, now + delay);
+        let is_first_failure = delay == RETRY_DELAY.0;
         for applicant in applicants {
-            self.refuse(applicant.session, &applicant.sub, error.clone());
+            // What its name meant before goes on serving the one that was answered, which is told once.
+            if self.is_answered(&applicant) {
+                if is_first_failure {
+                    self.notify(applicant.session, &applicant.sub, error);
+                }
+                if let Some(entry) = self.templates.get_mut(id) {
+                    entry.applicants.push(applicant);
+                }
+            } else {
+                self.refuse(applicant.session, &applicant.sub, error.clone());
+            }
         }
         for query in queries {
             self.fail(query, error);
@@ -232,10 +259,15 @@ impl<D: Database> Engine<D> {
         self.forget_template_if_idle(id);
     }
 
-    /// Ends a subscription with an error.
+    /// Ends a subscription with an error; one that was answered before its name came to mean something else waits for
+    /// a meaning that fits.
     pub(crate) fn refuse(&mut self, session: SessionId, sub: &Arc<str>, error: QueryError) {
         let now = self.now;
         let Some(state) = self.sessions.get_mut(session) else { return };
+        let is_answered = |sub: &Sub| sub.wish.is_some() && sub.told != Told::Nothing;
+        if state.subs.get(sub).is_some_and(is_answered) {
+            return self.suspend(session, sub, error);
+        }
         let Some(refused) = state.subs.remove(sub) else { return };
         state.send_error(now, sub.clone(), true, error);
         if let Some(query) = refused.query {
@@ -314,12 +346,7 @@ impl<D: Database> Engine<D> {
         if let Some(state) = self.queries.get_mut(&query) {
             state.subscribers.insert((session, sub.clone()));
         }
-        if let Some(state) =
-            self.sessions.get_mut(session).and_then(|state| state.subs.get_mut(sub))
-        {
-            state.query = Some(query);
-        }
-        self.sessions.stir(session);
+        self.enter(session, sub, query);
     }
 
     fn make_query(
@@ -408,7 +435,7 @@ impl<D: Database> Engine<D> {
     }
 
     /// Takes a subscriber from a live query; the last one takes it along.
-    fn leave(&mut self, id: QueryId, session: SessionId, sub: &Arc<str>) {
+    pub(crate) fn leave(&mut self, id: QueryId, session: SessionId, sub: &Arc<str>) {
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.subscribers.remove(&(session, sub.clone()));
         if !query.subscribers.is_empty() {
@@ -431,12 +458,13 @@ impl<D: Database> Engine<D> {
     }
 
     /// Forgets a statement that nobody subscribes to, where it failed or there are many.
-    fn forget_template_if_idle(&mut self, id: TemplateId) {
+    pub(crate) fn forget_template_if_idle(&mut self, id: TemplateId) {
         let Some(entry) = self.templates.get(id) else { return };
         let is_idle = entry.queries.is_empty() && entry.applicants.is_empty();
         let is_used_soon = self.casts.values().any(|cast| cast.template == id);
-        let is_useless = !entry.is_current
-            && !matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..));
+        let is_useless = (!entry.is_current
+            && !matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..)))
+            || self.is_replaced(&entry.statement);
         let are_many = self.templates.len() > self.limits.idle_templates_max;
         if is_idle && !is_used_soon && (is_useless || are_many) {
             self.templates.remove(id);

@@ -3,8 +3,9 @@
 
 use crate::world::{Panel, Question, Questions, World};
 use convoy_engine::{
-    Argument, DiffOp, Engine, Event, Limits, Observer, Outbox, OutboxState, Position,
-    QueryReference, SessionId, Snapshot, Statement, Transition, Update, UpdateKind,
+    Argument, Definition, DiffOp, Engine, ErrorCode, Event, Limits, Observer, Outbox, OutboxState,
+    Position, QueryError, QueryReference, Redefinition, SessionId, Snapshot, Statement, Transition,
+    Update, UpdateKind,
 };
 use convoy_types::{FullXid, Lsn, RelationId, Transaction};
 use rand::rngs::SmallRng;
@@ -41,11 +42,30 @@ impl Outbox for Inbox {
     }
 }
 
+/// What a subscription asked for.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    /// A statement.
+    Panel(Panel),
+    /// A name, by number, and which of its meanings was shown last.
+    Name(usize, usize),
+}
+
+/// What a name means, one after the other; none where its file is gone. It is asked for with a group, always.
+type Meanings = Vec<Option<Panel>>;
+
+/// Returns whether a meaning serves those who ask with a group.
+fn serves(meaning: &Option<Panel>) -> bool {
+    meaning.is_some_and(Panel::has_parameter)
+}
+
 /// A client that believes what it is told.
 struct Client {
     id: SessionId,
     inbox: Inbox,
-    subs: HashMap<Arc<str>, (Panel, i32)>,
+    subs: HashMap<Arc<str>, (Wish, i32)>,
+    /// Subscriptions that were told an error: a snapshot is next.
+    in_error: BTreeSet<Arc<str>>,
     results: BTreeMap<Arc<str>, Vec<(String, Vec<String>)>>,
     stale: BTreeMap<Arc<str>, bool>,
     lsn: Lsn,
@@ -54,8 +74,11 @@ struct Client {
 
 impl Client {
     fn apply(&mut self, name: &Arc<str>, kind: &UpdateKind) {
+        let goes_on = matches!(kind, UpdateKind::Diffs(_) | UpdateKind::Unchanged);
+        assert!(!goes_on || !self.in_error.contains(name), "{name}: {kind:?} after an error");
         match kind {
             UpdateKind::Snapshot(snapshot) => {
+                self.in_error.remove(name);
                 let cells = |cells: &[Box<str>]| cells.iter().map(ToString::to_string).collect();
                 let rows =
                     snapshot.value.rows.iter().map(|row| (row.key.to_string(), cells(&row.cells)));
@@ -71,8 +94,23 @@ impl Client {
             }
             UpdateKind::Unchanged => drop(self.stale.insert(name.clone(), false)),
             UpdateKind::Stale(_) => drop(self.stale.insert(name.clone(), true)),
-            UpdateKind::Error { error, .. } => panic!("{name}: {error}"),
+            UpdateKind::Error { error, last } => {
+                let is_named = !matches!(self.subs.get(name), Some((Wish::Panel(_), _)));
+                assert!(is_named, "{name}: {error}");
+                self.in_error.insert(name.clone());
+                if *last {
+                    self.forget(name);
+                }
+            }
         }
+    }
+}
+
+impl Client {
+    fn forget(&mut self, name: &Arc<str>) {
+        self.subs.remove(name);
+        self.results.remove(name);
+        self.in_error.remove(name);
     }
 }
 
@@ -110,6 +148,8 @@ struct Schedule {
     questions: Questions,
     applied: Applied,
     clients: Vec<Client>,
+    /// What the project's queries mean.
+    names: [Meanings; 2],
     now: Instant,
     /// What each read's snapshot shows.
     shown: HashMap<u64, Vec<bool>>,
@@ -147,6 +187,7 @@ impl Schedule {
             questions,
             applied,
             clients: Vec::new(),
+            names: [vec![Some(Panel::Sum)], vec![Some(Panel::Top)]],
             now,
             shown: HashMap::new(),
             answers: Vec::new(),
@@ -229,6 +270,7 @@ impl Schedule {
             id,
             inbox: inbox.clone(),
             subs: HashMap::new(),
+            in_error: BTreeSet::new(),
             results: BTreeMap::new(),
             stale: BTreeMap::new(),
             lsn: Lsn(0),
@@ -247,9 +289,25 @@ impl Schedule {
         let client = &mut self.clients[at];
         let sub: Arc<str> = client.next_sub.to_string().into();
         client.next_sub += 1;
-        client.subs.insert(sub.clone(), (panel, grp));
-        let statement = Arc::new(Statement::ad_hoc(panel.sql()).expect("a statement"));
-        let args = if panel.has_parameter() {
+        let name = self.random.random_range(0..4);
+        // Who asks may have looked the name up a while ago.
+        let meanings = self.names.get(name).map_or(&[][..], |meanings| {
+            let ago =
+                self.random.random_range(0..3_usize).saturating_sub(1).min(meanings.len() - 1);
+            &meanings[..meanings.len() - ago]
+        });
+        let (wish, statement) = match meanings.last() {
+            Some(meaning) if serves(meaning) => {
+                let panel = meaning.expect("it serves");
+                (Wish::Name(name, meanings.len() - 1), panel.named(&format!("q{name}")))
+            }
+            _ => {
+                let statement = Statement::ad_hoc(panel.sql()).expect("a statement");
+                (Wish::Panel(panel), Arc::new(statement))
+            }
+        };
+        client.subs.insert(sub.clone(), (wish, grp));
+        let args = if matches!(wish, Wish::Name(..)) || panel.has_parameter() {
             vec![Some(Argument::Number(grp.to_string()))]
         } else {
             Vec::new()
@@ -261,6 +319,27 @@ impl Schedule {
             have: None,
         };
         self.handle(event);
+    }
+
+    /// The project is read again, and a name means something else, or its new version is no good.
+    fn redefine(&mut self) {
+        let name = self.random.random_range(0..self.names.len());
+        let said = self.random.random_range(0..1_000);
+        let error = |code| QueryError::new(code, format!("the {said}th of its kind"));
+        let definition = match self.random.random_range(0..8) {
+            0 => Definition::Broken(error(ErrorCode::InvalidArgs)),
+            1 => {
+                self.names[name].push(None);
+                Definition::Removed(error(ErrorCode::NotFound))
+            }
+            _ => {
+                let panel = Panel::ALL[self.random.random_range(0..4)];
+                self.names[name].push(Some(panel));
+                Definition::Statement(panel.named(&format!("q{name}")))
+            }
+        };
+        let redefinition = Redefinition { name: format!("q{name}"), definition };
+        self.handle(Event::QueriesRedefined(vec![redefinition]));
     }
 
     fn unsubscribe(&mut self) {
@@ -301,6 +380,14 @@ impl Schedule {
             self.read(at);
         }
         let client = &mut self.clients[at];
+        // Final errors are the server's to repeat.
+        let lost =
+            std::mem::take(&mut *client.inbox.transitions.lock().expect("no panic under it"));
+        for update in lost.into_iter().flat_map(|transition| transition.updates) {
+            if matches!(update.kind, UpdateKind::Error { last: true, .. }) {
+                client.forget(&update.sub);
+            }
+        }
         client.inbox = Inbox { room: client.inbox.room, ..Inbox::default() };
         let event = Event::SessionResumed(client.id, Box::new(client.inbox.clone()));
         self.handle(event);
@@ -322,6 +409,12 @@ impl Schedule {
         }
         assert!(transition.lsn >= client.lsn, "seed {seed}: lsn went back");
         client.lsn = transition.lsn;
+        // A final error waits for no cut, so it may overtake what a resume has yet to bring.
+        let is_final =
+            |update: &Update| matches!(update.kind, UpdateKind::Error { last: true, .. });
+        if !transition.updates.is_empty() && transition.updates.iter().all(is_final) {
+            return;
+        }
         let applied = self.applied.0.lock().expect("no panic under it");
         let in_cut = &applied[..usize::try_from(transition.position.0).expect("small")];
         for commit in &self.world.commits {
@@ -344,15 +437,38 @@ impl Schedule {
                 stale_seen += 1;
                 continue;
             }
-            let Some((panel, grp)) = client.subs.get(sub) else { continue };
+            let Some((wish, grp)) = client.subs.get_mut(sub) else { continue };
+            if client.in_error.contains(sub) {
+                continue;
+            }
             let shown: Vec<_> = rows.iter().map(|(_, cells)| cells.clone()).collect();
+            let from = if let Wish::Name(_, meaning) = wish { *meaning } else { 0 };
+            let meanings = match wish {
+                Wish::Panel(panel) => vec![Some(*panel)],
+                Wish::Name(name, _) => self.names[*name][from..].to_vec(),
+            };
+            let mut seen = None;
             for (items, wrong) in [&without, &with].into_iter().zip(&mut wrong) {
-                let expected = json(panel.answer(items, *grp));
-                if shown != expected {
-                    wrong.get_or_insert_with(|| {
-                        format!("{panel:?} of {grp} is {shown:?}, not {expected:?}")
-                    });
+                let is_it = |panel: &Option<Panel>| {
+                    panel.is_some_and(|panel| json(panel.answer(items, *grp)) == shown)
+                };
+                match meanings.iter().position(is_it) {
+                    Some(at) => seen = seen.max(Some(std::cmp::Reverse(at))),
+                    None => {
+                        wrong.get_or_insert_with(|| {
+                            let expected: Vec<_> = meanings
+                                .iter()
+                                .flatten()
+                                .map(|panel| json(panel.answer(items, *grp)))
+                                .collect();
+                            format!("{wish:?} of {grp} is {shown:?}, none of {expected:?}")
+                        });
+                    }
                 }
+            }
+            // The least that it can be; it never goes back.
+            if let (Wish::Name(_, meaning), Some(std::cmp::Reverse(at))) = (wish, seen) {
+                *meaning += at;
             }
         }
         self.stale_seen += stale_seen;
@@ -384,7 +500,8 @@ impl Schedule {
                     self.open_session();
                 }
             }
-            86..90 => self.subscribe(),
+            86..89 => self.subscribe(),
+            89..90 => self.redefine(),
             90..91 => self.unsubscribe(),
             91..97 => {
                 if !self.clients.is_empty() {
@@ -439,7 +556,12 @@ impl Schedule {
         }
         let items = self.world.items_after(self.seed, |_, _| true);
         for client in &self.clients {
-            for (sub, (panel, grp)) in &client.subs {
+            for (sub, (wish, grp)) in &client.subs {
+                let Some(panel) = self.panel_of(*wish) else {
+                    let is_told = client.in_error.contains(sub);
+                    assert!(is_told, "seed {}: {sub} does not know that it is gone", self.seed);
+                    continue;
+                };
                 let rows = client
                     .results
                     .get(sub)
@@ -461,11 +583,24 @@ impl Schedule {
         }
     }
 
+    /// Returns what a subscription is to see in the end, where there is something that fits it.
+    fn panel_of(&self, wish: Wish) -> Option<Panel> {
+        match wish {
+            Wish::Panel(panel) => Some(panel),
+            Wish::Name(name, _) => self.names[name].last().copied().filter(serves).flatten(),
+        }
+    }
+
     fn is_answered(&self) -> bool {
         let is_fresh = |client: &Client, sub: &Arc<str>| client.stale.get(sub) == Some(&false);
         self.clients.iter().all(|client| {
-            client.subs.keys().all(|sub| client.results.contains_key(sub) && is_fresh(client, sub))
-                && client.inbox.transitions.lock().expect("no panic under it").is_empty()
+            client.subs.iter().all(|(sub, (wish, _))| {
+                let is_told = match self.panel_of(*wish) {
+                    Some(_) => client.results.contains_key(sub),
+                    None => client.in_error.contains(sub),
+                };
+                is_told && (is_fresh(client, sub) || client.in_error.contains(sub))
+            }) && client.inbox.transitions.lock().expect("no panic under it").is_empty()
         })
     }
 }

@@ -67,6 +67,13 @@ impl Panel {
         }
     }
 
+    /// The statement as a project's file.
+    pub fn named(self, name: &str) -> Arc<Statement> {
+        let header = if self.has_parameter() { "-- @param grp int4\n" } else { "" };
+        let text = format!("{header}{}", self.sql());
+        Arc::new(Statement::named(name, &text).expect("a statement"))
+    }
+
     pub fn has_parameter(self) -> bool {
         self != Panel::Groups
     }
@@ -170,7 +177,7 @@ impl Database for Questions {
     fn describe(&mut self, id: DescribeId, statement: &Arc<Statement>) {
         let panel = Panel::ALL
             .into_iter()
-            .find(|panel| panel.sql() == statement.text)
+            .find(|panel| statement.text.ends_with(panel.sql()))
             .expect("one of the panels");
         self.push(Question::Describe(id, panel));
     }

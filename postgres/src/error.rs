@@ -172,8 +172,13 @@ fn message(db: &DbError, sent: Option<Sent<'_>>) -> String {
     let mut text = db.message().to_owned();
     if let (Some(sent), Some(ErrorPosition::Original(position))) = (sent, db.position()) {
         let position = (*position as usize).saturating_sub(sent.prefix_chars).max(1);
-        let lines = sent.text.chars().take(position - 1).filter(|&c| c == '\n').count();
-        text.push_str(&format!(" at character {position} (line {})", lines + 1));
+        let before = sent.text.chars().take(position - 1);
+        let (line, column) =
+            before.fold(
+                (1, 1),
+                |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) },
+            );
+        text.push_str(&format!(" at line {line}, column {column}"));
     }
     for (label, more) in [("", db.detail()), ("hint: ", db.hint())] {
         if let Some(more) = more {

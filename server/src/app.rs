@@ -11,6 +11,7 @@ use crate::sessions::Sessions;
 use axum::Router;
 use axum::middleware;
 use convoy_engine::{QueryReference, Statement};
+use convoy_postgres::PostgresDatabase;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub struct AppState {
     pub queries: RwLock<Arc<NamedQueries>>,
     /// The sessions.
     pub sessions: Arc<Sessions>,
+    /// The database, for questions that are not the engine's.
+    pub database: Arc<PostgresDatabase>,
     /// The way to the engine.
     pub queue: Arc<EventQueue>,
     /// How far behind it is.
@@ -92,7 +95,7 @@ impl App {
         self.queries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the project's queries. What runs goes on with the statement that it began with.
+    /// Replaces the project's queries. What runs is the engine's to change (`reload.rs`).
     pub fn replace_queries(&self, queries: NamedQueries) {
         *self.queries.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queries);
     }

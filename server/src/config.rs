@@ -89,7 +89,7 @@ pub struct ServeArgs {
     /// The address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = LISTEN_DEFAULT, env = "CONVOY_LISTEN")]
     pub listen: SocketAddr,
-    /// The project's folder; SIGHUP reads it again
+    /// The project's folder; SIGHUP reads it again, and running subscriptions go over to what changed
     #[arg(long, value_name = "DIR", default_value = ".", env = "CONVOY_PROJECT")]
     pub project: PathBuf,
     /// Lets clients send SQL of their own: any SELECT that the role may run

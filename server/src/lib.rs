@@ -27,6 +27,7 @@ pub mod commands;
 mod demo;
 pub mod error;
 pub mod metrics;
+pub mod reload;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;

@@ -62,10 +62,39 @@ pub enum ProjectError {
     },
 }
 
+/// A file that is not in order.
+#[derive(Debug)]
+pub struct Failure {
+    /// The query that it would be; none where that is what is wrong.
+    pub name: Option<String>,
+    /// The file, from the project's root.
+    pub file: String,
+    /// What is wrong.
+    pub error: ProjectError,
+}
+
+/// A named query: its statement, and its file.
+#[derive(Clone, Debug)]
+pub struct NamedQuery {
+    /// What it asks.
+    pub statement: Arc<Statement>,
+    /// Where it is, from the project's root.
+    pub file: String,
+    path: PathBuf,
+}
+
 /// The named queries of a project.
 #[derive(Clone, Debug, Default)]
 pub struct NamedQueries {
-    by_name: BTreeMap<String, (Arc<Statement>, PathBuf)>,
+    by_name: BTreeMap<String, NamedQuery>,
+}
+
+/// What a project's folder holds.
+#[derive(Default)]
+struct Loading {
+    root: PathBuf,
+    queries: NamedQueries,
+    failures: Vec<Failure>,
 }
 
 impl NamedQueries {
@@ -74,17 +103,67 @@ impl NamedQueries {
     /// # Errors
     /// The first thing that is not in order, in the order of the files' names.
     pub fn load(project: &Path) -> Result<Self, ProjectError> {
+        let (queries, failures) = Self::load_what_is_good(project)?;
+        match failures.into_iter().next() {
+            Some(failure) => Err(failure.error),
+            None => Ok(queries),
+        }
+    }
+
+    /// Reads the queries of the project in this folder, and says which files are not in order.
+    ///
+    /// # Errors
+    /// Where a folder can't be read, so that nobody knows which queries there are.
+    pub fn load_what_is_good(project: &Path) -> Result<(Self, Vec<Failure>), ProjectError> {
         if !project.is_dir() {
             return Err(ProjectError::NoFolder { path: project.to_owned() });
         }
-        let folder = root(project).join("queries");
-        let mut queries = NamedQueries::default();
+        let root = root(project);
+        let folder = root.join("queries");
+        let mut loading = Loading { root, ..Loading::default() };
         if folder.is_dir() {
-            queries.load_folder(&folder, &mut Vec::new())?;
+            loading.load_folder(&folder, &mut Vec::new())?;
         }
-        Ok(queries)
+        Ok((loading.queries, loading.failures))
     }
 
+    /// Returns a query.
+    pub fn get(&self, name: &str) -> Option<&Arc<Statement>> {
+        self.by_name.get(name).map(|query| &query.statement)
+    }
+
+    /// Returns a query with its file.
+    pub fn query(&self, name: &str) -> Option<&NamedQuery> {
+        self.by_name.get(name)
+    }
+
+    /// Puts a query in, in place of the one of its name.
+    pub fn insert(&mut self, name: String, query: NamedQuery) {
+        self.by_name.insert(name, query);
+    }
+
+    /// Takes a query out.
+    pub fn remove(&mut self, name: &str) -> Option<NamedQuery> {
+        self.by_name.remove(name)
+    }
+
+    /// Returns the names in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+impl Loading {
     fn load_folder(
         &mut self,
         folder: &Path,
@@ -115,57 +194,44 @@ impl NamedQueries {
             }
             let Some(stem) = name.strip_suffix(".sql") else { continue };
             segments.push(stem.to_owned());
-            let loaded = self.load_file(&path, segments);
+            self.load_file(path, segments);
             segments.pop();
-            loaded?;
         }
         Ok(())
     }
 
-    fn load_file(&mut self, path: &Path, segments: &[String]) -> Result<(), ProjectError> {
+    fn load_file(&mut self, path: PathBuf, segments: &[String]) {
         let name = segments.join(".");
+        let file = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
         // First, since both paths say more than one: `a/b.sql` beside `a.b.sql`.
-        if let Some((_, first)) = self.by_name.get(&name) {
-            return Err(ProjectError::Twice {
-                name,
-                first: first.clone(),
-                second: path.to_owned(),
-            });
+        if let Some(first) = self.queries.by_name.get(&name) {
+            let error =
+                ProjectError::Twice { name: name.clone(), first: first.path.clone(), second: path };
+            return self.failures.push(Failure { name: Some(name), file, error });
         }
         if let Some(segment) = segments.iter().find(|segment| !is_identifier(segment)) {
-            return Err(ProjectError::Name { path: path.to_owned(), segment: segment.clone() });
+            let error = ProjectError::Name { path, segment: segment.clone() };
+            return self.failures.push(Failure { name: None, file, error });
         }
-        let error = |source| ProjectError::Read { path: path.to_owned(), source };
-        if std::fs::metadata(path).map_err(error)?.len() > FILE_BYTES_MAX {
-            let source = io::Error::new(io::ErrorKind::FileTooLarge, "a query has at most 1 MiB");
-            return Err(error(source));
+        match read_statement(&path, &name) {
+            Ok(statement) => {
+                let statement = Arc::new(statement);
+                self.queries.insert(name, NamedQuery { statement, file, path });
+            }
+            Err(error) => self.failures.push(Failure { name: Some(name), file, error }),
         }
-        let text = std::fs::read_to_string(path).map_err(error)?;
-        let statement = Statement::named(&name, &text)
-            .map_err(|error| ProjectError::Statement { path: path.to_owned(), error })?;
-        self.by_name.insert(name, (Arc::new(statement), path.to_owned()));
-        Ok(())
     }
+}
 
-    /// Returns a query.
-    pub fn get(&self, name: &str) -> Option<&Arc<Statement>> {
-        self.by_name.get(name).map(|(statement, _)| statement)
+fn read_statement(path: &Path, name: &str) -> Result<Statement, ProjectError> {
+    let error = |source| ProjectError::Read { path: path.to_owned(), source };
+    if std::fs::metadata(path).map_err(error)?.len() > FILE_BYTES_MAX {
+        let source = io::Error::new(io::ErrorKind::FileTooLarge, "a query has at most 1 MiB");
+        return Err(error(source));
     }
-
-    /// Returns the names in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
-    }
-
-    /// Returns how many there are.
-    pub fn len(&self) -> usize {
-        self.by_name.len()
-    }
-
-    /// Returns whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
-    }
+    let text = std::fs::read_to_string(path).map_err(error)?;
+    Statement::named(name, &text)
+        .map_err(|error| ProjectError::Statement { path: path.to_owned(), error })
 }
 
 /// Returns the project's root.
@@ -225,6 +291,31 @@ mod tests {
         assert_eq!(names(&[("src/convoy/queries/a.sql", SQL), ("queries/b.sql", SQL)]), ["a"]);
         assert_eq!(names(&[("queries/b.sql", SQL)]), ["b"]);
         assert_eq!(names(&[("readme", "")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_in_order_does_not_hide_the_others() {
+        let folder = project(&[
+            ("queries/a.sql", "delete from t"),
+            ("queries/b-c.sql", SQL),
+            ("queries/d.sql", SQL),
+            ("queries/e/f.sql", SQL),
+            ("queries/e.f.sql", SQL),
+        ]);
+        let (queries, failures) = NamedQueries::load_what_is_good(folder.path()).expect("folders");
+        assert_eq!(queries.names().collect::<Vec<_>>(), ["d", "e.f"]);
+        let failures: Vec<_> = failures
+            .iter()
+            .map(|failure| (failure.name.as_deref(), failure.file.as_str()))
+            .collect();
+        assert_eq!(
+            failures,
+            [
+                (Some("a"), "queries/a.sql"),
+                (None, "queries/b-c.sql"),
+                (Some("e.f"), "queries/e.f.sql")
+            ]
+        );
     }
 
     #[test]

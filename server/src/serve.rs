@@ -17,16 +17,14 @@ use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase};
 use convoy_replication::{ReplicationConfig, SlotChoice};
 use convoy_types::DatabaseUrl;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
-use tracing::{info, warn};
+use tracing::warn;
 
 /// How long a start may go without the database before it counts as failed.
 const START_MAX: Duration = Duration::from_secs(8);
@@ -96,7 +94,7 @@ impl Server {
             Handle::current(),
             Arc::new(move |event| answers.push_answer(event)),
         );
-        // For replication, which makes the publications; its answers are awaited, not sent.
+        // For replication, which makes the publications, and for the project read again; its answers are awaited, not sent.
         let publisher =
             Arc::new(PostgresDatabase::new(database_options, Handle::current(), Arc::new(|_| {})));
         let engine = EngineThread::start(queue.clone(), args.engine_limits(), database)
@@ -117,6 +115,7 @@ impl Server {
             front_page,
             queries: RwLock::new(Arc::new(queries)),
             sessions: sessions.clone(),
+            database: publisher.clone(),
             queue: queue.clone(),
             lag: lag.clone(),
             metrics,
@@ -273,20 +272,4 @@ async fn sample_rates(app: App) {
         let Some(status) = app.queue.ask(|engine| engine.status()).await else { return };
         app.metrics.sample(Instant::now(), status.counters);
     }
-}
-
-/// Reads the project again whenever SIGHUP comes; what is not in order leaves it as it was. Never ends.
-pub async fn reload_on_hang_up(mut hang_ups: Signal, app: App, project: PathBuf) {
-    while hang_ups.recv().await.is_some() {
-        let folder = project.clone();
-        match tokio::task::spawn_blocking(move || NamedQueries::load(&folder)).await {
-            Ok(Ok(queries)) => {
-                info!(queries = queries.len(), "the project was read again");
-                app.replace_queries(queries);
-            }
-            Ok(Err(error)) => warn!(error = %chain(&error), "the project stays as it was"),
-            Err(error) => warn!(%error, "the project stays as it was"),
-        }
-    }
-    std::future::pending::<()>().await;
 }

@@ -7,6 +7,7 @@ mod guard;
 mod locks;
 mod one_shot;
 mod oracle;
+mod reload;
 mod rules;
 mod stream;
 mod support;

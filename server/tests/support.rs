@@ -16,7 +16,7 @@ pub struct Fixture {
     pub address: SocketAddr,
     pub url: String,
     pub writer: tokio_postgres::Client,
-    _project: tempfile::TempDir,
+    pub project: tempfile::TempDir,
 }
 
 /// What the tests' project has.
@@ -73,7 +73,7 @@ impl Fixture {
             extra: Router::new(),
         };
         let server = Server::start(listener, options).await.expect("a server");
-        Fixture { address: server.address(), url, server, writer, _project: project }
+        Fixture { address: server.address(), url, server, writer, project }
     }
 
     /// Writes, and returns a position that includes it.

@@ -65,11 +65,8 @@ async fn p11_what_writes_or_locks_is_refused() {
         ("create table u (id int)", "syntax error"),
         ("select id into u from t", "no result"),
         ("", "syntax error"),
-        ("select id from nothing", "relation \"nothing\" does not exist at character 16 (line 1)"),
-        (
-            "select id,\n  missing\nfrom t",
-            "column \"missing\" does not exist at character 14 (line 2)",
-        ),
+        ("select id from nothing", "relation \"nothing\" does not exist at line 1, column 16"),
+        ("select id,\n  missing\nfrom t", "column \"missing\" does not exist at line 2, column 3"),
     ] {
         let error = harness.describe(&statement(sql)).await.expect_err(sql);
         assert!(error.message.contains(expected), "{sql}: {error}");

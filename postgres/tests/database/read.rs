@@ -191,10 +191,7 @@ async fn p13_an_error_stays_alone() {
             }
             8 => {
                 let error = answer.as_ref().expect_err("an unknown column");
-                assert_eq!(
-                    error.message,
-                    "column \"nonsense\" does not exist at character 8 (line 1)"
-                );
+                assert_eq!(error.message, "column \"nonsense\" does not exist at line 1, column 8");
             }
             _ => assert_eq!(shown(answer.as_ref().expect("rows")), [[(number + 1).to_string()]]),
         }

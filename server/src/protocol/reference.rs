@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, Code};
 use super::nearest::nearest;
-use convoy_engine::{Argument, ParamDeclaration};
+use convoy_engine::{Argument, ArgumentMisfit, ParamDeclaration, arguments_in_order};
 use serde_json::{Map, Value};
 
 /// What a client names: a query of ours, or SQL of its own.
@@ -104,12 +104,15 @@ pub fn read_params(text: &[u8], bytes_max: usize) -> Result<Vec<Argument>, ApiEr
 /// `INVALID_ARGS` for one that is unknown, missing, or null where null may not be given.
 pub fn arguments_by_name(
     params: &[ParamDeclaration],
-    mut given: Vec<(String, Argument)>,
+    given: Vec<(String, Argument)>,
 ) -> Result<Vec<Option<Argument>>, ApiError> {
     let known = || params.iter().map(|param| param.name.as_str());
-    if let Some((unknown, _)) = given.iter().find(|(name, _)| !known().any(|param| param == name)) {
-        let shown: String = unknown.chars().take(100).collect();
-        return Err(ApiError::invalid(match nearest(unknown, known()) {
+    arguments_in_order(params, given).map_err(|misfit| {
+        let ArgumentMisfit::Unknown { name } = &misfit else {
+            return ApiError::invalid(misfit.to_string());
+        };
+        let shown: String = name.chars().take(100).collect();
+        ApiError::invalid(match nearest(name, known()) {
             Some(nearest) => format!("unknown argument {shown:?}: did you mean {nearest:?}?"),
             None if params.is_empty() => {
                 format!("unknown argument {shown:?}: the query takes none")
@@ -118,26 +121,8 @@ pub fn arguments_by_name(
                 "unknown argument {shown:?}: there are {}",
                 known().collect::<Vec<_>>().join(", ")
             ),
-        }));
-    }
-    params
-        .iter()
-        .map(|param| {
-            let position = given.iter().position(|(name, _)| *name == param.name);
-            match position.map(|position| given.swap_remove(position).1) {
-                Some(Argument::Null) if !param.nullable => Err(ApiError::invalid(format!(
-                    "argument {:?} must not be null: `-- @param {} {} null` would allow it",
-                    param.name, param.name, param.type_name
-                ))),
-                Some(argument) => Ok(Some(argument)),
-                None if param.default.is_some() => Ok(None),
-                None => Err(ApiError::invalid(format!(
-                    "argument {:?} is missing: give it a value of type {}",
-                    param.name, param.type_name
-                ))),
-            }
         })
-        .collect()
+    })
 }
 
 pub(super) fn parse(text: &[u8], what: &str) -> Result<Value, ApiError> {
