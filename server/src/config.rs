@@ -108,9 +108,9 @@ pub struct ServeArgs {
     /// WAL that the engine may be behind, in bytes; past it the slot is dropped and everything is read again
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, env = "CONVOY_MAX_LAG")]
     pub max_lag: u64,
-    /// Row changes that may wait for the engine, in bytes; past it what they touched is read again
+    /// WAL that the engine may be behind, in bytes, and still take in each change; past it what was touched is read again
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "CONVOY_REFRESH_LAG")]
-    pub refresh_lag: usize,
+    pub refresh_lag: u64,
     /// The lag below which the server first calls itself ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "CONVOY_READY_LAG")]
     pub ready_lag: Duration,

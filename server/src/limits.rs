@@ -86,6 +86,9 @@ impl Default for RequestLimits {
 
 /// Bytes of client requests that wait for the engine; further requests wait before they are taken in.
 pub const REQUEST_QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Bytes of row changes that wait for the engine, however much WAL that is; past it they give way to the tables that they
+/// touched. Twice what `--refresh-lag` is by default: rows take more memory than WAL.
+pub const BACKLOG_ROW_BYTES_MAX: usize = 128 << 20;
 /// Transactions that wait for the engine; past it the stream is given up and everything is read again.
 pub const BACKLOG_TRANSACTIONS_MAX: usize = 1 << 20;
 /// Events that the engine takes before it publishes what they changed, while more keep coming.

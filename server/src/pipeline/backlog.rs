@@ -1,9 +1,14 @@
 //! What of the stream waits for the engine, and what is done when that is too much (P10): rows give way to the tables
 //! that they touched, which are then read again.
+//!
+//! Too much is WAL, from what the engine has applied to what was received (`--refresh-lag`): reading again once costs
+//! less by then than each change does. And it is memory, whatever the WAL is.
 
-use crate::limits::BACKLOG_TRANSACTIONS_MAX;
+use crate::limits::{BACKLOG_ROW_BYTES_MAX, BACKLOG_TRANSACTIONS_MAX};
 use convoy_engine::Event;
-use convoy_types::{ChangeKind, Changes, OldRow, Relation, RelationId, RowChange, Transaction};
+use convoy_types::{
+    ChangeKind, Changes, Lsn, OldRow, Relation, RelationId, RowChange, Transaction,
+};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -25,32 +30,54 @@ pub enum Pushed {
 pub(super) struct Backlog {
     row_bytes: usize,
     transactions: usize,
-    bytes_max: usize,
+    /// Where the stream began; none before its first event.
+    began: Option<Lsn>,
+    /// The greatest position that was received.
+    received: Lsn,
+    /// Whether the engine is behind: then rows give way as they come.
+    is_behind: bool,
+    lag_bytes_max: u64,
+    row_bytes_max: usize,
     transactions_max: usize,
 }
 
 impl Backlog {
-    /// Returns an empty one, in which so many bytes of rows may wait.
-    pub fn new(bytes_max: usize) -> Self {
+    /// Returns an empty one, for an engine that may be so many bytes of WAL behind.
+    pub fn new(lag_bytes_max: u64) -> Self {
         Backlog {
             row_bytes: 0,
             transactions: 0,
-            bytes_max,
+            began: None,
+            received: Lsn::default(),
+            is_behind: false,
+            lag_bytes_max,
+            row_bytes_max: BACKLOG_ROW_BYTES_MAX,
             transactions_max: BACKLOG_TRANSACTIONS_MAX,
         }
     }
 
-    /// Forgets what waited.
+    /// Forgets what waited, and how far the stream was.
     pub fn clear(&mut self) {
         (self.row_bytes, self.transactions) = (0, 0);
+        (self.began, self.received, self.is_behind) = (None, Lsn::default(), false);
     }
 
-    /// Counts an event that begins to wait.
-    pub fn count(&mut self, event: &Event) {
-        if let Event::Committed(transaction) = event {
-            self.transactions += 1;
-            self.row_bytes += row_bytes(transaction);
-        }
+    /// Counts an event that begins to wait; its rows give way at once where the engine is behind.
+    pub fn add(&mut self, event: &mut Event) {
+        let (from, to) = match event {
+            Event::Committed(transaction) => {
+                if self.is_behind {
+                    collapse(transaction);
+                }
+                self.transactions += 1;
+                self.row_bytes += row_bytes(transaction);
+                (transaction.commit_lsn, transaction.end_lsn)
+            }
+            Event::Progress(lsn) => (*lsn, *lsn),
+            _ => return,
+        };
+        self.began.get_or_insert(from);
+        self.received = self.received.max(to);
     }
 
     /// Counts an event that waits no more.
@@ -61,15 +88,21 @@ impl Backlog {
         }
     }
 
-    /// Lets rows give way where there are too many.
+    /// Lets rows give way where there are too many, or where the engine, which has applied so much, is too far behind.
     pub fn collapse_if_needed<'a>(
         &mut self,
+        applied: Lsn,
         waiting: impl Iterator<Item = &'a mut Event>,
     ) -> Pushed {
         if self.transactions > self.transactions_max {
             return Pushed::Overrun;
         }
-        if self.row_bytes <= self.bytes_max {
+        // Before it has applied anything, the engine's position is none of this stream.
+        let applied = applied.max(self.began.unwrap_or_default());
+        let is_behind = self.received.bytes_since(applied) > self.lag_bytes_max;
+        let was_behind = std::mem::replace(&mut self.is_behind, is_behind);
+        // While it stays behind, what came was collapsed as it came.
+        if (!is_behind || was_behind) && self.row_bytes <= self.row_bytes_max {
             return Pushed::Waiting;
         }
         for event in waiting {
@@ -125,8 +158,8 @@ mod tests {
     use bytes::Bytes;
     use convoy_types::{Datum, Lsn, PgTimestamp, ReplicaIdentity, Row, Xid};
 
-    fn transaction(tables: &[u32], bytes: usize) -> Event {
-        let change = |&id: &u32| RowChange {
+    fn change(id: u32, bytes: usize) -> RowChange {
+        RowChange {
             relation: Arc::new(Relation {
                 id: RelationId(id),
                 namespace: "public".into(),
@@ -137,11 +170,19 @@ mod tests {
             kind: ChangeKind::Insert {
                 new: Row([Datum::Text(Bytes::from(vec![b'x'; bytes]))].into()),
             },
-        };
+        }
+    }
+
+    fn transaction(tables: &[u32], bytes: usize) -> Event {
+        at(1, tables, bytes)
+    }
+
+    fn at(lsn: u64, tables: &[u32], bytes: usize) -> Event {
+        let change = |&id: &u32| change(id, bytes);
         Event::Committed(Transaction {
             xid: Xid(7),
-            commit_lsn: Lsn(1),
-            end_lsn: Lsn(2),
+            commit_lsn: Lsn(lsn),
+            end_lsn: Lsn(lsn + 1),
             commit_time: PgTimestamp(0),
             changes: Changes::Rows(tables.iter().map(change).collect()),
             messages: vec![],
@@ -150,13 +191,13 @@ mod tests {
 
     #[test]
     fn p10_rows_give_way_to_tables_once_they_are_too_many() {
-        let mut backlog = Backlog::new(1000);
+        let mut backlog = Backlog { row_bytes_max: 1000, ..Backlog::new(1 << 20) };
         let mut waiting = vec![transaction(&[1, 2, 1], 100)];
-        backlog.count(&waiting[0]);
-        assert_eq!(backlog.collapse_if_needed(waiting.iter_mut()), Pushed::Waiting);
+        backlog.add(&mut waiting[0]);
+        assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Waiting);
         waiting.push(transaction(&[3], 900));
-        backlog.count(&waiting[1]);
-        assert_eq!(backlog.collapse_if_needed(waiting.iter_mut()), Pushed::Collapsed);
+        backlog.add(&mut waiting[1]);
+        assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Collapsed);
         let touched = |event: &Event| match event {
             Event::Committed(Transaction {
                 changes: Changes::Touched(tables),
@@ -175,7 +216,45 @@ mod tests {
     fn transactions_are_bounded_too() {
         let mut backlog = Backlog { transactions_max: 1, ..Backlog::new(1000) };
         let mut waiting = [transaction(&[], 0), transaction(&[], 0)];
-        waiting.iter().for_each(|event| backlog.count(event));
-        assert_eq!(backlog.collapse_if_needed(waiting.iter_mut()), Pushed::Overrun);
+        waiting.iter_mut().for_each(|event| backlog.add(event));
+        assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Overrun);
+    }
+
+    #[test]
+    fn rows_give_way_while_the_engine_is_far_behind_in_the_log() {
+        let mut backlog = Backlog::new(1000);
+        let mut waiting = Vec::new();
+        let mut push = |lsn: u64, applied: u64| {
+            waiting.push(at(lsn, &[1], 1));
+            backlog.add(waiting.last_mut().expect("one"));
+            let pushed = backlog.collapse_if_needed(Lsn(applied), waiting.iter_mut());
+            let is_collapsed = |event: &Event| match event {
+                Event::Committed(transaction) => matches!(transaction.changes, Changes::Touched(_)),
+                _ => false,
+            };
+            (pushed, waiting.iter().map(is_collapsed).collect::<Vec<_>>(), backlog.row_bytes() > 0)
+        };
+        // The stream begins far into the log; that the engine has applied nothing of it is no lag.
+        assert_eq!(push(50_000, 0), (Pushed::Waiting, vec![false], true));
+        assert_eq!(push(50_900, 0), (Pushed::Waiting, vec![false; 2], true));
+        assert_eq!(push(51_000, 0), (Pushed::Collapsed, vec![true; 3], false), "1001 bytes");
+        // It is said once.
+        assert_eq!(push(51_100, 50_000), (Pushed::Waiting, vec![true; 4], false));
+        // The one that finds it caught up may still be read again; the next ones are not.
+        assert_eq!(push(51_200, 50_900), (Pushed::Waiting, vec![true; 5], false));
+        let caught_up = [vec![true; 5], vec![false]].concat();
+        assert_eq!(push(51_300, 51_000), (Pushed::Waiting, caught_up, true));
+    }
+
+    #[test]
+    fn a_stream_that_begins_anew_has_no_lag_of_the_one_before() {
+        let mut backlog = Backlog::new(1000);
+        let mut events = [at(10, &[1], 1), at(5_000, &[1], 1)];
+        events.iter_mut().for_each(|event| backlog.add(event));
+        assert_eq!(backlog.collapse_if_needed(Lsn(0), events.iter_mut()), Pushed::Collapsed);
+        backlog.clear();
+        let mut events = [at(90_000, &[1], 1)];
+        backlog.add(&mut events[0]);
+        assert_eq!(backlog.collapse_if_needed(Lsn(0), events.iter_mut()), Pushed::Waiting);
     }
 }

@@ -53,12 +53,12 @@ pub struct EventQueue {
 pub struct Reservation(OwnedSemaphorePermit);
 
 impl EventQueue {
-    /// Returns an empty queue, in which so many bytes of row changes may wait.
-    pub fn new(rows_bytes_max: usize) -> Arc<Self> {
+    /// Returns an empty queue, whose rows give way once the engine is so many bytes of WAL behind.
+    pub fn new(refresh_lag_bytes: u64) -> Arc<Self> {
         Arc::new(EventQueue {
             state: Mutex::new(State {
                 queued: VecDeque::new(),
-                backlog: Backlog::new(rows_bytes_max),
+                backlog: Backlog::new(refresh_lag_bytes),
                 deadline: None,
                 is_stopped: false,
             }),
@@ -117,17 +117,15 @@ impl EventQueue {
     pub fn push_stream(&self, events: impl IntoIterator<Item = Event>) -> Pushed {
         let mut guard = self.lock();
         let state = &mut *guard;
-        for event in events {
-            state.backlog.count(&event);
+        for mut event in events {
+            state.backlog.add(&mut event);
             state.queued.push_back(Queued::Event(event));
         }
-        let pushed =
-            state.backlog.collapse_if_needed(state.queued.iter_mut().filter_map(|queued| {
-                match queued {
-                    Queued::Event(event) => Some(event),
-                    _ => None,
-                }
-            }));
+        let waiting = state.queued.iter_mut().filter_map(|queued| match queued {
+            Queued::Event(event) => Some(event),
+            _ => None,
+        });
+        let pushed = state.backlog.collapse_if_needed(self.confirmed(), waiting);
         drop(guard);
         pushed
     }
