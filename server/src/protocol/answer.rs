@@ -1,7 +1,7 @@
 //! Answers that are one JSON document: one-shot results, and what the server tells of itself.
 
 use super::push_json_str;
-use super::update::{Numbers, encode_snapshot_value};
+use super::rows::{Numbers, encode_snapshot_value};
 use convoy_engine::{LiveQueryInfo, ResultSnapshot, WhyAction, WhyEntry};
 use convoy_types::Lsn;
 use serde_json::{Value, json};

@@ -8,6 +8,8 @@ mod frame;
 mod nearest;
 mod reference;
 mod request;
+mod rows;
+mod transition;
 mod update;
 
 pub use answer::{one_shot, queries, why};
@@ -16,7 +18,8 @@ pub use frame::{CLOSED_TOKEN, Goodbye, RETRY_MS, comment, goodbye, hello, tempor
 pub use nearest::nearest;
 pub use reference::{Reference, arguments_by_name, read_args, read_params};
 pub use request::{OpeningRequest, SessionRequest, SubscribeRequest};
-pub use update::{Numbers, TransitionWriter, encode_row, encode_snapshot_value};
+pub use rows::{Numbers, encode_row, encode_snapshot_value};
+pub use transition::TransitionWriter;
 
 /// The version that `hello` names.
 pub const PROTOCOL: u32 = 1;
