@@ -78,6 +78,16 @@ pub(super) async fn create_publications(client: &Client) -> Result<(), QueryErro
     Ok(())
 }
 
+/// Returns whether another Convoy did the same a moment before.
+pub(super) fn was_overtaken(error: &tokio_postgres::Error) -> bool {
+    matches!(
+        error.code(),
+        Some(
+            &SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION | &SqlState::UNDEFINED_OBJECT
+        )
+    )
+}
+
 /// Returns what somebody is told who lacks the right, or who is blocked.
 pub(super) fn refusal(error: &tokio_postgres::Error, statements: &[String]) -> QueryError {
     let sql = statements.join("; ");

@@ -7,8 +7,9 @@
 //! otherwise its leaves are members one by one, and the catalogue watch adds new ones.
 //!
 //! Here is what is done and in which order; what our publications are is in `definition`, where a table belongs in
-//! `membership`, and whom we wait for in `writers`.
+//! `membership`, what has to change for it in `changes`, and whom we wait for in `writers`.
 
+mod changes;
 mod definition;
 mod membership;
 mod writers;
@@ -17,9 +18,10 @@ pub use definition::{FULL, INSERTS_ONLY};
 
 use crate::catalog::{self, Tree};
 use crate::pool::Pool;
+use changes::Changes;
 use convoy_engine::{Publication, QueryError};
 use convoy_types::RelationId;
-use definition::{Ours, create_publications, refusal};
+use definition::{create_publications, refusal, was_overtaken};
 use membership::{Membership, foreseen, members, memberships, partition_roots};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +31,9 @@ use writers::{Writer, wait_for, writers};
 
 /// Transactions that another Convoy's ADD TABLE may have missed began at most this many before it.
 const RECENT_XIDS: i64 = 1000;
+
+/// How often a change of the publications is tried where another Convoy is changing them too.
+const CHANGES_MAX: u32 = 5;
 
 /// Whether publishing may change the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,39 +163,31 @@ impl Publisher {
         client: &Client,
         memberships: &BTreeMap<RelationId, Membership>,
     ) -> Result<Vec<Writer>, QueryError> {
-        let members = members(client, memberships.keys().copied()).await?;
-        let mut statements = Vec::new();
-        let mut added = Vec::new();
-        let mut recent: Vec<(RelationId, i64)> = Vec::new();
-        for (&id, membership) in memberships {
-            for publication in [Ours::Full, Ours::Inserts] {
-                let is_member = members.get(&(id, publication)).copied();
-                let should = membership.of == Some(publication);
-                let alter = format!("ALTER PUBLICATION {}", publication.name());
-                match (is_member, should) {
-                    (None, true) => {
-                        statements.push(format!("{alter} ADD TABLE ONLY {}", membership.name));
-                        added.push(id);
-                    }
-                    (Some(_), false) => {
-                        statements
-                            .insert(0, format!("{alter} DROP TABLE ONLY {}", membership.name));
-                    }
-                    (Some(age), true) => recent.push((id, age)),
-                    (None, false) => {}
-                }
+        let mut attempts = 0;
+        let Changes { added, recent, .. } = loop {
+            let members = members(client, memberships.keys().copied()).await?;
+            let changes = Changes::between(memberships, &members);
+            let statements = &changes.statements;
+            if statements.is_empty() {
+                break changes;
             }
-        }
-        if !statements.is_empty() {
             create_publications(client).await?;
             let script = format!("BEGIN; {}; COMMIT", statements.join("; "));
-            if let Err(error) = client.batch_execute(&script).await {
-                // Out of the failed transaction, or the connection is of no use to the next.
-                let _ = client.batch_execute("ROLLBACK").await;
-                return Err(refusal(&error, &statements));
+            match client.batch_execute(&script).await {
+                Ok(()) => {
+                    tracing::info!(changes = statements.join("; "), "changed the publications");
+                    break changes;
+                }
+                Err(error) => {
+                    // Out of the failed transaction, or the connection is of no use to the next.
+                    let _ = client.batch_execute("ROLLBACK").await;
+                    attempts += 1;
+                    if attempts == CHANGES_MAX || !was_overtaken(&error) {
+                        return Err(refusal(&error, statements));
+                    }
+                }
             }
-            tracing::info!(changes = statements.join("; "), "changed the publications");
-        }
+        };
         // Rows live in partitions that are members through their root.
         let added: BTreeSet<RelationId> = added
             .iter()

@@ -91,6 +91,21 @@ async fn p1_foreign_publications_of_our_name_are_refused() {
 }
 
 #[tokio::test]
+async fn p1_two_that_publish_at_once_are_not_in_each_others_way() {
+    let tables = "do $$ begin for n in 1..20 loop \
+                    execute format('create table t%s (id int primary key)', n); end loop; end $$";
+    let mut one = Harness::new("race", tables).await;
+    let mut other = Harness::at(one.url.clone(), |options| options).await;
+    for n in 1..=20 {
+        let sql = format!("select id from t{n}");
+        let (here, there) = tokio::join!(one.facts(&sql), other.facts(&sql));
+        assert_eq!(here.tables[0].publication, Publication::Full);
+        assert_eq!(there.tables[0].publication, Publication::Full);
+        assert_eq!(one.publications_of(&format!("t{n}")).await, ["convoy_full"]);
+    }
+}
+
+#[tokio::test]
 async fn p2_a_writer_from_before_is_waited_for() {
     let mut harness = Harness::new("p2", "create table t (id int primary key)").await;
     let mut other = client(&harness.url).await;
