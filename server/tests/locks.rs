@@ -42,3 +42,21 @@ async fn a_locked_table_holds_up_nobody_who_does_not_read_it() {
     drop(holder);
     fixture.server.stop().await;
 }
+
+#[tokio::test]
+async fn p2_who_waits_for_a_writer_is_told_its_name() {
+    let fixture = Fixture::start("named_writer", &["--allow-sql", "--first-answer-max", "1"]).await;
+    fixture.write("create table other (id int4 primary key)").await;
+    fixture.write("begin; insert into other values (1)").await;
+    let pid: i32 =
+        fixture.writer.query_one("select pg_backend_pid()", &[]).await.expect("a pid").get(0);
+    let path = "/api/sql?sql=select%20id%20from%20other";
+    let mut stream = EventStream::open(fixture.address, "GET", path, &[], "").await;
+    stream.expect("hello").await;
+    // The reason, and not that it took too long: there is time enough to say it.
+    let update = stream.transition().await.data["updates"][0].clone();
+    let message = update["error"]["message"].as_str().expect("an error");
+    assert!(message.contains(&format!("pg_terminate_backend({pid})")), "{message}");
+    fixture.write("commit").await;
+    fixture.server.stop().await;
+}
