@@ -134,6 +134,68 @@ async fn p6_what_hangs_behind_a_standby_is_streamed_before_it_is_visible() {
     .await;
 }
 
+/// The commit record lies before the slot, and the transaction is visible only later.
+#[tokio::test]
+async fn p10_what_hangs_behind_a_standby_while_the_slot_is_made_is_never_streamed() {
+    within(async {
+        let server = PrivatePostgres::start(testing::options()).await.expect("a server");
+        let url = server.url("postgres");
+        let client = connect(&url).await;
+        let set_up = "CREATE PUBLICATION convoy_full;\nCREATE PUBLICATION convoy_ins;\n\
+                      CREATE TABLE t (id int PRIMARY KEY);\nCREATE TABLE u (id int);\n\
+                      ALTER PUBLICATION convoy_full ADD TABLE t;\n\
+                      ALTER SYSTEM SET synchronous_standby_names = 'nobody';\nSELECT pg_reload_conf()";
+        run(&client, set_up).await;
+        while text(&connect(&url).await, "SHOW synchronous_standby_names").await.as_deref() != Some("nobody") {
+            tokio::task::yield_now().await;
+        }
+        let until = async |condition: &str| {
+            let asked = format!("SELECT count(*) FROM {condition}");
+            while text(&client, &asked).await.as_deref() != Some("1") {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (first, second) = (connect(&url).await, connect(&url).await);
+        let begin = "SET synchronous_commit = local;\nBEGIN;\nINSERT INTO u VALUES (1)";
+        run(&first, begin).await;
+        let config = ReplicationConfig::new(url.parse().expect("a URL"));
+        let starting = tokio::spawn(ReplicationStream::connect(config));
+        // The slot waits for the first, then for the second, which began meanwhile.
+        let blocked_by = async |writer: &tokio_postgres::Client| {
+            let pid = text(writer, "SELECT pg_backend_pid()").await.expect("a process id");
+            until(&format!("pg_stat_activity WHERE {pid} = ANY (pg_blocking_pids(pid))")).await;
+        };
+        blocked_by(&first).await;
+        run(&second, begin).await;
+        run(&first, "COMMIT").await;
+        blocked_by(&second).await;
+        let hanging = connect(&url).await;
+        let hanging = tokio::spawn(async move { run(&hanging, "INSERT INTO t VALUES (1)").await });
+        until("pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+        run(&second, "COMMIT").await;
+        let mut stream = starting.await.expect("no panic").expect("a stream");
+
+        let seen = "SELECT string_agg(id::text, ',' ORDER BY id) FROM t";
+        assert_eq!(text(&client, seen).await, None, "it is not visible");
+        let open = "SELECT pg_visible_in_snapshot(transactionid::text::xid8, pg_current_snapshot()) \
+                    FROM pg_locks WHERE locktype = 'transactionid'";
+        assert_eq!(text(&client, open).await.as_deref(), Some("f"), "it is open");
+        run(&client, "ALTER SYSTEM RESET synchronous_standby_names;\nSELECT pg_reload_conf()").await;
+        hanging.await.expect("it is through");
+        assert_eq!(text(&client, seen).await.as_deref(), Some("1"));
+        run(&client, "INSERT INTO t VALUES (2)").await;
+        let streamed = loop {
+            if let StreamEvent::Committed(transaction) = stream.next().await.expect("an event") {
+                break transaction;
+            }
+        };
+        assert_eq!(show(&streamed), ["t: insert id=2"], "the first that the stream brings");
+        stream.shutdown().await;
+        server.stop().await.expect("it is gone");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn p7_ddl_sends_nothing() {
     within(async {
