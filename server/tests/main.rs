@@ -3,12 +3,16 @@
 mod cli;
 mod client;
 mod demo;
+mod faults;
 mod guard;
 mod locks;
+mod mirror;
 mod one_shot;
 mod oracle;
+mod process;
 mod reload;
 mod rules;
+mod slots;
 mod stream;
 mod support;
 mod sync;

@@ -19,6 +19,10 @@ pub struct Fixture {
     pub project: tempfile::TempDir,
 }
 
+/// The table of the tests' project.
+pub const ORDERS: &str = "create table orders (id int8 primary key, tenant int4 not null, status text not null, total numeric);
+     insert into orders values (1, 7, 'open', 1.50), (2, 7, 'paid', 2), (3, 8, 'open', null)";
+
 /// What the tests' project has.
 const FILES: [(&str, &str); 2] = [
     (
@@ -39,7 +43,8 @@ pub fn serve_args(flags: &[&str]) -> ServeArgs {
     }
 }
 
-fn write_project(folder: &Path) {
+/// Writes the tests' project into a folder.
+pub fn write_project(folder: &Path) {
     for (path, text) in FILES {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
@@ -51,14 +56,13 @@ impl Fixture {
     /// Starts a server with three orders in its database.
     pub async fn start(name: &str, flags: &[&str]) -> Fixture {
         let url = testing::shared().await.database(name).await;
-        let writer = connect(&url).await;
-        writer
-            .batch_execute(
-                "create table orders (id int8 primary key, tenant int4 not null, status text not null, total numeric);
-                 insert into orders values (1, 7, 'open', 1.50), (2, 7, 'paid', 2), (3, 8, 'open', null)",
-            )
-            .await
-            .expect("a table");
+        connect(&url).await.batch_execute(ORDERS).await.expect("a table");
+        Fixture::on(&url, flags).await
+    }
+
+    /// Starts a server on a database that is there.
+    pub async fn on(url: &str, flags: &[&str]) -> Fixture {
+        let writer = connect(url).await;
         let project = tempfile::tempdir().expect("a folder");
         write_project(project.path());
         let args = serve_args(flags);
@@ -73,7 +77,7 @@ impl Fixture {
             extra: Router::new(),
         };
         let server = Server::start(listener, options).await.expect("a server");
-        Fixture { address: server.address(), url, server, writer, project }
+        Fixture { address: server.address(), url: url.to_owned(), server, writer, project }
     }
 
     /// Writes, and returns a position that includes it.
