@@ -1,6 +1,6 @@
 //! `convoy serve` as the operating system has it: signals, a sudden end, a slot that is kept through a restart.
 
-use crate::client::{get, send};
+use crate::client::send;
 use crate::mirror::Mirror;
 use crate::support::{ORDERS, connect, write_project};
 use convoy_postgres::testing;
@@ -208,19 +208,4 @@ async fn a_second_signal_cuts_the_end_short() {
         }
     };
     timeout(PATIENCE, gone).await.expect("the slot goes with its process");
-}
-
-#[tokio::test]
-async fn a_hang_up_reads_the_project_again() {
-    let (url, _client, project) = database("hang_up").await;
-    let mut process = Process::start(&url, project.path(), &[]).await;
-    let query = project.path().join("queries/newer.sql");
-    assert_eq!(get(process.address, "/api/query/newer").await.status, 404);
-    std::fs::write(&query, "select count(*) as n from orders").expect("a file");
-    process.signal("HUP").await;
-    process.says("the project was read again").await;
-    let answer = crate::client::post(process.address, "/api/query/newer", "{}").await;
-    assert_eq!(answer.json()["value"], serde_json::json!([{"n": 3}]), "{}", answer.body);
-    process.signal("TERM").await;
-    assert_eq!(process.ended().await, Some(0));
 }
