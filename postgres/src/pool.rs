@@ -144,6 +144,11 @@ impl Lease {
     pub fn mark_broken(&mut self) {
         self.state = LeaseState::Broken;
     }
+
+    /// Returns whether the connection must not be used again.
+    pub fn is_broken(&self) -> bool {
+        self.state == LeaseState::Broken
+    }
 }
 
 impl Deref for Lease {

@@ -131,7 +131,8 @@ enum Ended {
 
 impl<'a> Worker<'a> {
     pub(crate) fn new(lease: &'a mut Lease) -> Worker<'a> {
-        Worker { lease, window: 1, cancelled: false }
+        let cancelled = lease.is_broken();
+        Worker { lease, window: 1, cancelled }
     }
 
     /// Runs queries until none waits.
@@ -172,7 +173,16 @@ impl<'a> Worker<'a> {
 
     /// Runs a statement of our own, whose failure means that the connection is of no more use.
     async fn execute(&mut self, jobs: &Jobs<'_>, sql: &str) -> bool {
-        let result = self.lease.client().batch_execute(sql).await;
+        let mut result = self.lease.client().batch_execute(sql).await;
+        for _ in 0..RETRIES_MAX {
+            match &result {
+                // Our own cancellation met this one.
+                Err(error) if self.cancelled && error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                    result = self.lease.client().batch_execute(sql).await;
+                }
+                _ => break,
+            }
+        }
         if let Err(error) = &result {
             self.broken(jobs, error);
         }
@@ -228,6 +238,10 @@ impl<'a> Worker<'a> {
                 Ended::Answered(result) => jobs.finish(job, result),
                 Ended::TooLarge { error, cancelled, spoilt } => {
                     self.cancelled |= cancelled;
+                    if cancelled {
+                        // It may still be on its way when somebody else has the connection.
+                        self.lease.mark_broken();
+                    }
                     if spoilt {
                         outcome = outcome.worse(Batch::Spoilt);
                     }

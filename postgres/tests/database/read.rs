@@ -360,3 +360,25 @@ async fn p9_settings_are_pinned_whatever_the_database_says() {
         [["2026-01-02 03:04:05+00", "1 day", "\\x00"]]
     );
 }
+
+#[tokio::test]
+async fn a_cancellation_meets_nobody_elses_statement() {
+    let mut harness = Harness::with("stray_cancel", "create table t (id int)", |options| {
+        convoy_postgres::DatabaseOptions { connections_max: 1, ..options }
+    })
+    .await;
+    let table = harness.oid("t").await;
+    let pid = || query(1, "select pg_backend_pid()::text");
+    let first = harness.read(vec![table], vec![pid()]).await;
+    let again = harness.read(vec![table], vec![pid()]).await;
+    assert_eq!(first[&1], again[&1], "there is one connection");
+    // One row too many: the statement ends by itself, and its cancellation may come at any time after that.
+    let many = "select g::text from generate_series(1, 1001) g";
+    let large = QueryRead { rows_max: 1000, ..query(2, many) };
+    let slow = query(3, "select 'done' from pg_sleep(0.01)");
+    let answers = harness.read(vec![table], vec![large, slow]).await;
+    assert_eq!(answers[&2].as_ref().expect_err("too large").code, ErrorCode::LimitExceeded);
+    assert_eq!(shown(answers[&3].as_ref().expect("an answer")), [["done"]]);
+    let next = harness.read(vec![table], vec![pid()]).await;
+    assert!(next[&1].is_ok() && next[&1] != first[&1], "{next:?}");
+}
