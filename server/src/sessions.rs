@@ -113,6 +113,13 @@ impl Session {
 }
 
 impl Session {
+    /// Returns why a stream of one query has nothing more to say; none while it may.
+    pub fn last_word(&self) -> Option<Goodbye> {
+        self.scope.as_ref()?;
+        let state = self.lock();
+        state.final_errors.last().map(|(_, _, error)| Goodbye::refused(error))
+    }
+
     /// Takes in what never got as far as a stream. Results come anew when the session is resumed; final errors would
     /// not.
     pub fn rescue(&self, items: impl IntoIterator<Item = Item>) {

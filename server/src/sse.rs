@@ -238,7 +238,11 @@ impl SseBody {
             let before = frames.len();
             let updates = self.session.encode(item, self.numbers, &mut frames);
             bytes += frames[before..].iter().map(Bytes::len).sum::<usize>();
-            self.is_over = self.ends_after_one && updates > 0;
+            if updates > 0 {
+                let last_word = self.session.last_word();
+                self.is_over = self.ends_after_one || last_word.is_some();
+                frames.extend(last_word.as_ref().map(goodbye));
+            }
         }
         if drained {
             self.sessions.drained(&self.session);

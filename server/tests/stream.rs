@@ -183,3 +183,24 @@ async fn a_session_ends_when_nobody_comes_back() {
     assert_eq!(stream.transition().await.data["updates"][0]["type"], "snapshot");
     fixture.server.stop().await;
 }
+
+#[tokio::test]
+async fn a_stream_whose_query_is_refused_ends() {
+    let fixture = Fixture::start("stream_refused", &["--allow-sql"]).await;
+    let path = "/api/sql?sql=select%20nothing%20from%20orders";
+    let mut stream = EventStream::open(fixture.address, "GET", path, &[], "").await;
+    stream.expect("hello").await;
+    let update = stream.transition().await.data["updates"][0].clone();
+    assert_eq!((&update["type"], &update["final"]), (&json!("error"), &json!(true)));
+    let goodbye = stream.next().await.expect("a goodbye");
+    assert_eq!(goodbye.name, "goodbye");
+    assert_eq!(goodbye.data["code"], json!("INVALID_ARGS"));
+    assert_eq!(goodbye.data["message"], update["error"]["message"]);
+    assert_eq!(goodbye.data["retry_ms"], json!(null));
+    assert_eq!(stream.next().await, None);
+    // An event source comes back all the same.
+    let token = goodbye.id.expect("a token");
+    let headers = [("last-event-id", token.as_str()), ("accept", "text/event-stream")];
+    assert_eq!(ask(fixture.address, "GET", path, &headers, "").await.status, 204);
+    fixture.server.stop().await;
+}

@@ -44,6 +44,16 @@ impl Goodbye {
         }
     }
 
+    /// Returns what a stream of one query is told that has no query any more.
+    pub fn refused(error: &ApiError) -> Self {
+        Goodbye {
+            code: error.code.as_str(),
+            message: error.message.clone(),
+            retry_ms: error.code.is_temporary().then_some(RETRY_MS),
+            resume: false,
+        }
+    }
+
     /// Returns what a stream is told whose session the server has ended.
     pub fn session_over() -> Self {
         let message = "the session is over: subscribe again".to_owned();
