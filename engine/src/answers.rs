@@ -51,6 +51,9 @@ impl<D: Database> Engine<D> {
             outcome => outcome,
         };
         let value = self.value_of(id, rows);
+        if self.refuse_for_memory(id, &value) {
+            return;
+        }
         let Some(query) = self.queries.get_mut(&id) else { return };
         if query.value_read.is_some_and(|newest| newest > read) {
             return self.deliver_old(read, id, position, value);
@@ -129,6 +132,7 @@ impl<D: Database> Engine<D> {
                 }
             }
         }
+        self.weigh(id);
         self.hold_membership(id);
     }
 

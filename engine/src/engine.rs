@@ -59,6 +59,9 @@ pub struct Engine<D> {
     pub(crate) sessions: Sessions,
     pub(crate) casts: HashMap<CastId, CastPurpose>,
     pub(crate) counters: Counters,
+    /// What all live queries take, estimated.
+    // Invariant: the sum of their weights.
+    pub(crate) memory_bytes: usize,
     /// Whether a probe of the newest snapshot is under way, and when the next one is due.
     pub(crate) probe: Probe,
     /// Who hears what the line does, in tests.
@@ -132,6 +135,7 @@ impl<D: Database> Engine<D> {
             sessions: Sessions::default(),
             casts: HashMap::new(),
             counters: Counters::default(),
+            memory_bytes: 0,
             probe: Probe { in_flight: None, due: now, attempts: 0 },
             observer: None,
             next_id: 0,

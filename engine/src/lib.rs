@@ -34,6 +34,7 @@ mod lifecycle;
 mod limits;
 mod line;
 mod live_query;
+mod memory;
 mod moves;
 mod observer;
 mod reads;

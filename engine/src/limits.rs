@@ -18,6 +18,8 @@ pub struct Limits {
     /// Bytes of transactions that are kept while nobody could say yet what is visible. Past it they are let go; what they
     /// did is read anyway.
     pub early_bytes_max: usize,
+    /// Bytes of all live queries, estimated (`memory.rs`). Past it no new one begins.
+    pub memory_bytes_max: usize,
     /// Reads that run at a time, a database connection or a few each. Further ones wait.
     pub reads_max: usize,
     /// Reads in which one live query may be at a time. A further one waits.
@@ -48,6 +50,7 @@ impl Default for Limits {
             result_bytes_max: 16 << 20,
             write_log_bytes_max: 64 << 20,
             early_bytes_max: 64 << 20,
+            memory_bytes_max: 1 << 30,
             reads_max: 8,
             reads_per_query_max: 2,
             history_bytes_min: 16 << 10,

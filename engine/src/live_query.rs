@@ -113,6 +113,8 @@ pub(crate) struct LiveQuery {
     /// Reads that it is in and that have not answered.
     pub reads: Vec<ReadId>,
     pub subscribers: BTreeSet<(SessionId, Arc<str>)>,
+    /// What it was last found to take, in bytes (`memory.rs`).
+    pub weight: usize,
     pub why: VecDeque<WhyEntry>,
     /// The newest diffs; the last one leads to `version`.
     history: VecDeque<Arc<Shared<Diff>>>,
@@ -146,6 +148,7 @@ impl LiveQuery {
             broken_reads: 0,
             reads: Vec::new(),
             subscribers: BTreeSet::new(),
+            weight: 0,
             why: VecDeque::new(),
             history: VecDeque::new(),
             history_bytes: 0,
@@ -192,6 +195,11 @@ impl LiveQuery {
         self.history.clear();
         self.history_bytes = 0;
         self.snapshot = None;
+    }
+
+    /// Returns the bytes of the diffs that are kept.
+    pub fn history_bytes(&self) -> usize {
+        self.history_bytes
     }
 
     /// Returns what a subscription that was told so far must be told now; none where it knows.

@@ -44,6 +44,7 @@ impl<D: Database> Engine<D> {
             };
             if query.subscribers.iter().all(told) {
                 query.forget_history();
+                self.weigh(id);
             }
         }
     }

@@ -190,11 +190,8 @@ impl<D: Database> Engine<D> {
     }
 
     /// Returns whether a subscription was answered, so that it outlives a new meaning of its name.
-    pub(crate) fn is_answered(&self, applicant: &Applicant) -> bool {
-        let sub = self
-            .sessions
-            .get(applicant.session)
-            .and_then(|session| session.subs.get(&applicant.sub));
+    pub(crate) fn was_answered(&self, session: SessionId, sub: &Arc<str>) -> bool {
+        let sub = self.sessions.get(session).and_then(|session| session.subs.get(sub));
         sub.is_some_and(|sub| sub.told != Told::Nothing)
     }
 

@@ -20,6 +20,10 @@ pub struct EngineStatus {
     pub transactions_waiting: usize,
     /// Live queries.
     pub live_queries: usize,
+    /// What live queries take, estimated, in bytes.
+    pub memory_bytes: usize,
+    /// The limit of that.
+    pub memory_bytes_max: usize,
     /// Live queries whose result is not known and must be read.
     pub dirty_queries: usize,
     /// Statements analysed.
@@ -66,6 +70,8 @@ impl<D: Database> Engine<D> {
             applied: self.label(),
             transactions_waiting: self.line.as_ref().map_or(0, |line| line.waiting()),
             live_queries: self.queries.len(),
+            memory_bytes: self.memory_bytes,
+            memory_bytes_max: self.limits.memory_bytes_max,
             dirty_queries: self.dirty.len(),
             templates: self.templates.len(),
             sessions: self.sessions.len(),

@@ -242,7 +242,7 @@ impl<D: Database> Engine<D> {
         let is_first_failure = delay == RETRY_DELAY.0;
         for applicant in applicants {
             // What its name meant before goes on serving the one that was answered, which is told once.
-            if self.is_answered(&applicant) {
+            if self.was_answered(applicant.session, &applicant.sub) {
                 if is_first_failure {
                     self.notify(applicant.session, &applicant.sub, error);
                 }
@@ -269,6 +269,9 @@ impl<D: Database> Engine<D> {
             return self.suspend(session, sub, error);
         }
         let Some(refused) = state.subs.remove(sub) else { return };
+        if let Some(stage) = &mut state.stage {
+            stage.settle(sub);
+        }
         state.send_error(now, sub.clone(), true, error);
         if let Some(query) = refused.query {
             self.leave(query, session, sub);
@@ -338,10 +341,20 @@ impl<D: Database> Engine<D> {
         let args: ArgumentTexts = texts.into_iter().map(|text| text.map(Arc::from)).collect();
         let query = match self.query_of.get(&(id, args.clone())) {
             Some(&query) => query,
-            None => match self.make_query(id, template, args) {
-                Ok(query) => query,
-                Err(error) => return self.refuse(session, sub, error),
-            },
+            None => {
+                // Who was answered goes on, and only goes over to another statement.
+                let room = match self.was_answered(session, sub) {
+                    true => Ok(()),
+                    false => self.check_memory_for_new(),
+                };
+                match room.and_then(|()| self.make_query(id, template, args)) {
+                    Ok(query) => query,
+                    Err(error) => {
+                        self.refuse(session, sub, error);
+                        return self.forget_template_if_idle(id);
+                    }
+                }
+            }
         };
         if let Some(state) = self.queries.get_mut(&query) {
             state.subscribers.insert((session, sub.clone()));
@@ -361,6 +374,7 @@ impl<D: Database> Engine<D> {
         self.index.insert(query, id, slots.clone()).map_err(internal)?;
         let state = LiveQuery::new(id, args.clone(), slots, bounds, template.columns.clone());
         self.queries.insert(query, state);
+        self.weigh(query);
         self.query_of.insert((id, args), query);
         self.dirty.insert(query);
         if let Some(entry) = self.templates.get_mut(id) {
@@ -386,7 +400,9 @@ impl<D: Database> Engine<D> {
         }
         query.slots = slots.clone();
         query.bounds = bounds;
-        let inserted = self.index.insert(id, query.template, slots).map_err(internal);
+        let query_template = query.template;
+        self.weigh(id);
+        let inserted = self.index.insert(id, query_template, slots).map_err(internal);
         match inserted {
             Err(error) => self.fail(id, &error),
             Ok(()) => {
@@ -408,6 +424,7 @@ impl<D: Database> Engine<D> {
         }
         query.knowledge = crate::live_query::Knowledge::Known;
         self.dirty.remove(&id);
+        self.weigh(id);
         self.stir_subscribers(id);
     }
 
@@ -447,6 +464,7 @@ impl<D: Database> Engine<D> {
         self.dirty.remove(&id);
         self.due.cancel(id);
         let Some(query) = self.queries.remove(&id) else { return };
+        self.memory_bytes -= query.weight;
         self.query_of.remove(&(query.template, query.args));
         // Its id may be used again once no read can answer for it any more.
         self.reads.forget(id);

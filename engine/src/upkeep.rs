@@ -322,6 +322,7 @@ impl<D: Database> Engine<D> {
             self.counters.diffs += 1;
         }
         query.changed_by(ops, self.limits.history_bytes_min);
+        self.weigh(id);
         Ok(())
     }
 

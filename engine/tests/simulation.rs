@@ -581,6 +581,16 @@ impl Schedule {
                 );
             }
         }
+
+        // What live queries take goes with them.
+        let status = self.engine.status();
+        assert!(status.memory_bytes >= status.live_queries << 10, "seed {}: {status:?}", self.seed);
+        for at in 0..self.clients.len() {
+            let id = self.clients[at].id;
+            self.handle(Event::SessionClosed(id));
+        }
+        let status = self.engine.status();
+        assert_eq!((status.live_queries, status.memory_bytes), (0, 0), "seed {}", self.seed);
     }
 
     /// Returns what a subscription is to see in the end, where there is something that fits it.

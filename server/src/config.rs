@@ -135,6 +135,10 @@ pub struct ResultLimits {
     /// Bytes in a result; past it the query fails
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, env = "CONVOY_RESULT_BYTES_MAX")]
     pub result_bytes_max: usize,
+    /// What all live queries may take, in bytes, estimated from their results; past it a subscription that needs a new one
+    /// is refused, and the others go on
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, env = "CONVOY_MEMORY_LIMIT")]
+    pub memory_limit: usize,
     /// Reads that run at a time
     #[arg(long, value_name = "N", default_value_t = 8, env = "CONVOY_READS_MAX")]
     pub reads_max: usize,
@@ -150,6 +154,7 @@ impl Default for ResultLimits {
             max_hold: limits.max_hold,
             result_rows_max: limits.result_rows_max,
             result_bytes_max: limits.result_bytes_max,
+            memory_limit: limits.memory_bytes_max,
             reads_max: limits.reads_max,
             first_answer_max: limits.first_answer_max,
         }
@@ -164,6 +169,7 @@ impl ServeArgs {
             statement_timeout: self.database.statement_timeout,
             result_rows_max: self.results.result_rows_max,
             result_bytes_max: self.results.result_bytes_max,
+            memory_bytes_max: self.results.memory_limit,
             reads_max: self.results.reads_max,
             first_answer_max: self.results.first_answer_max,
             // A little sooner than promised: the promise is to the client, and the way there takes time.

@@ -19,6 +19,8 @@ const LAG_AGE: &str = "replication_lag_age";
 const RETAINED: &str = "replication_slot_retained";
 const RECONNECTS: &str = "replication_reconnects";
 const LIVE_QUERIES: &str = "live_queries";
+const LIVE_QUERY_MEMORY: &str = "live_query_memory";
+const LIVE_QUERY_MEMORY_LIMIT: &str = "live_query_memory_limit";
 const DIRTY_QUERIES: &str = "dirty_queries";
 const TEMPLATES: &str = "query_templates";
 const SESSIONS: &str = "sessions";
@@ -157,6 +159,18 @@ impl Metrics {
         if let Some(status) = status {
             let counters = &status.counters;
             text.gauge(LIVE_QUERIES, "Live queries", status.live_queries as u64);
+            text.gauge_in(
+                LIVE_QUERY_MEMORY,
+                "What live queries take, estimated",
+                Unit::Bytes,
+                status.memory_bytes as f64,
+            );
+            text.gauge_in(
+                LIVE_QUERY_MEMORY_LIMIT,
+                "What live queries may take (--memory-limit)",
+                Unit::Bytes,
+                status.memory_bytes_max as f64,
+            );
             text.gauge(
                 DIRTY_QUERIES,
                 "Live queries that wait to be read",

@@ -1,6 +1,6 @@
 //! Streams of many subscriptions.
 
-use crate::client::{EventStream, StreamEvent, post};
+use crate::client::{EventStream, StreamEvent, get, post};
 use crate::support::Fixture;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -190,5 +190,77 @@ async fn what_was_had_before_is_known_after_a_resume() {
     assert_eq!(seen["a"], json!({"sub": "a", "type": "unchanged"}));
     assert_eq!((&seen["b"]["type"], &seen["b"]["final"]), (&json!("error"), &json!(true)));
     assert_eq!(seen["b"]["error"]["code"], "INVALID_ARGS");
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn live_queries_are_bounded_by_their_memory() {
+    let flags = ["--allow-sql", "--memory-limit", "20000"];
+    let fixture = Fixture::start("sync_memory", &flags).await;
+    let at = fixture.address;
+    let mut stream = EventStream::open(at, "GET", "/api/sync", &[], "").await;
+    let hello = stream.expect("hello").await.data;
+    let path = format!("/api/sync/{}", hello["session"].as_str().expect("a session"));
+    let of_tenant = |sub: &str, tenant: i32| {
+        let args = json!({ "tenant": tenant });
+        json!({"sub": sub, "query": "orders.byTenant", "args": args})
+    };
+    let refusal = |update: &Value| {
+        assert_eq!(
+            (&update["type"], &update["final"]),
+            (&json!("error"), &json!(true)),
+            "{update}"
+        );
+        assert_eq!(update["error"]["code"], "LIMIT_EXCEEDED", "{update}");
+        let message = update["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("--memory-limit"), "{message}");
+    };
+
+    // Some fit; one too many does not, and one that is there already takes no more.
+    let mut fitting = Vec::new();
+    let refused = loop {
+        let sub = format!("t{}", fitting.len());
+        let tenant = 7 + i32::try_from(fitting.len()).expect("few");
+        let body = json!({"subscribe": [of_tenant(&sub, tenant)]});
+        assert_eq!(post(at, &path, &body.to_string()).await.status, 202);
+        let update = updates_of(&mut stream, &[&sub]).await.remove(&sub).expect("it");
+        if update["type"] == "error" {
+            break update;
+        }
+        fitting.push(sub);
+        assert!(fitting.len() < 20, "more than 20 live queries in 20,000 bytes");
+    };
+    refusal(&refused);
+    assert!(fitting.len() > 1, "{fitting:?}");
+    let body = json!({"subscribe": [of_tenant("again", 7)]});
+    assert_eq!(post(at, &path, &body.to_string()).await.status, 202);
+    assert_eq!(updates_of(&mut stream, &["again"]).await["again"]["type"], "snapshot");
+    let status = get(at, "/api/status").await.json();
+    assert_eq!(status["memory_limit_bytes"], 20_000);
+    let bytes = status["live_query_bytes"].as_u64().expect("a number");
+    assert!((1..=20_000).contains(&bytes), "{status}");
+    let metrics = get(at, "/metrics").await.body;
+    assert!(metrics.contains(&format!("convoy_live_query_memory_bytes {bytes}.0")), "{metrics}");
+
+    // Who is there goes on, and may grow.
+    fixture
+        .write("insert into orders select n, 7, 'open', n from generate_series(100, 400) as n")
+        .await;
+    let seen = updates_of(&mut stream, &["t0", "again"]).await;
+    assert!(seen["t0"]["type"] != "error" && seen["again"]["type"] != "error", "{seen:?}");
+
+    // Room is made; a result that is too large for it is refused when it is known.
+    let gone: Vec<_> = fitting.iter().cloned().chain(["again".to_owned()]).collect();
+    let body = json!({ "unsubscribe": gone });
+    assert_eq!(post(at, &path, &body.to_string()).await.status, 202);
+    let body = json!({"subscribe": [
+        {"sub": "large", "query": "all"},
+        {"sub": "small", "sql": "select count(*) as n from orders"},
+    ]});
+    assert_eq!(post(at, &path, &body.to_string()).await.status, 202);
+    let seen = updates_of(&mut stream, &["large", "small"]).await;
+    refusal(&seen["large"]);
+    assert_eq!(seen["small"]["value"], json!([{"n": 304}]));
+    assert_eq!(get(at, "/api/status").await.json()["live_queries"], 1);
     fixture.server.stop().await;
 }

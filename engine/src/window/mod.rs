@@ -131,7 +131,7 @@ impl Window {
     }
 
     /// Returns the keys of the rows that it holds, shown or spare.
-    pub fn held_keys(&self) -> impl Iterator<Item = &Key> {
+    pub fn held_keys(&self) -> impl ExactSizeIterator<Item = &Key> {
         self.held.iter().map(|held| &held.key)
     }
 

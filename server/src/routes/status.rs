@@ -22,6 +22,8 @@ pub(super) async fn get(State(app): State<App>) -> Response {
         "lag_bytes": lag.lag_bytes,
         "lag_seconds": milliseconds(lag.lag.as_secs_f64()),
         "live_queries": status.as_ref().map(|status| status.live_queries),
+        "live_query_bytes": status.as_ref().map(|status| status.memory_bytes),
+        "memory_limit_bytes": status.as_ref().map(|status| status.memory_bytes_max),
         "sessions": sessions,
         "streams": streams,
         "subscriptions": status.as_ref().map(|status| status.subscriptions),

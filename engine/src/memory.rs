@@ -1,0 +1,98 @@
+//! How much memory live queries take, estimated: what their results hold and what each costs by itself.
+//!
+//! An estimate that is kept as results change, since nobody can ask the allocator whose its bytes are. What subscribers
+//! have not fetched yet is theirs and counted with their queues.
+
+use crate::database::{Database, ErrorCode, QueryError};
+use crate::engine::Engine;
+use crate::live_query::{LiveQuery, Value};
+use crate::session::SessionId;
+use convoy_query_index::QueryId;
+use std::sync::Arc;
+
+/// A live query without rows: its state, its place in the index, its subscription (measured: `bench/README.md`,
+/// "Memory", less the one row that each of those has).
+const QUERY_BYTES: usize = 3 << 10;
+/// A row beside its texts: the allocation and its place in the list.
+const ROW_BYTES: usize = 64;
+/// A cell beside its text: pointer, length, the allocator's own.
+const CELL_BYTES: usize = 32;
+/// A row that a window holds, beside the row: its sort key, its key, its place by that, and in the index.
+const HELD_BYTES: usize = 256;
+
+impl LiveQuery {
+    /// Returns about how many bytes it takes.
+    fn memory_bytes(&self) -> usize {
+        let args: usize = self.args.iter().flatten().map(|arg| arg.len()).sum();
+        QUERY_BYTES + args + self.history_bytes() + value_bytes(&self.value, self.columns.len())
+    }
+}
+
+fn value_bytes(value: &Value, columns: usize) -> usize {
+    let row_bytes = ROW_BYTES + columns * CELL_BYTES;
+    match value {
+        Value::None => 0,
+        Value::Failed(error) => error.message.len(),
+        Value::Rows(rows) => rows.text_bytes() + rows.rows().len() * row_bytes,
+        Value::Window(window) => {
+            // Rows that are held and not shown are about as large as those that are.
+            let (shown, held) = (window.visible().rows().len(), window.held_keys().len());
+            let texts = window.visible().text_bytes();
+            let of_spare = texts.checked_div(shown).unwrap_or(0) * held.saturating_sub(shown);
+            texts + of_spare + held * (row_bytes + HELD_BYTES)
+        }
+    }
+}
+
+impl<D: Database> Engine<D> {
+    /// Notes what a live query takes now.
+    pub(crate) fn weigh(&mut self, id: QueryId) {
+        if let Some(query) = self.queries.get_mut(&id) {
+            let bytes = query.memory_bytes();
+            let before = std::mem::replace(&mut query.weight, bytes);
+            self.memory_bytes = self.memory_bytes - before + bytes;
+        }
+    }
+
+    /// Returns why no further live query may begin, where that is so.
+    pub(crate) fn check_memory(&self, more_bytes: usize) -> Result<(), QueryError> {
+        let limit = self.limits.memory_bytes_max;
+        if self.memory_bytes + more_bytes <= limit {
+            return Ok(());
+        }
+        Err(QueryError::new(
+            ErrorCode::LimitExceeded,
+            format!(
+                "live queries take {} of {limit} bytes (--memory-limit), too much for one more: unsubscribe from some, or \
+                 ask for fewer rows",
+                self.memory_bytes
+            ),
+        ))
+    }
+
+    /// Returns why a new live query may not begin.
+    pub(crate) fn check_memory_for_new(&self) -> Result<(), QueryError> {
+        self.check_memory(QUERY_BYTES)
+    }
+
+    /// Ends those who wait for a result's first answer where it is more than there is room for. Who was answered goes
+    /// on. Returns whether nobody is left.
+    pub(crate) fn refuse_for_memory(&mut self, id: QueryId, value: &Value) -> bool {
+        let Some(query) = self.queries.get(&id).filter(|query| query.version == 0) else {
+            return false;
+        };
+        let Err(error) = self.check_memory(value_bytes(value, query.columns.len())) else {
+            return false;
+        };
+        let waiting: Vec<(SessionId, Arc<str>)> = query
+            .subscribers
+            .iter()
+            .filter(|(session, sub)| !self.was_answered(*session, sub))
+            .cloned()
+            .collect();
+        for (session, sub) in waiting {
+            self.refuse(session, &sub, error.clone());
+        }
+        !self.queries.contains_key(&id)
+    }
+}
