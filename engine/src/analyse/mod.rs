@@ -92,7 +92,7 @@ fn template(
     let (plan, predicates, slots) = match window {
         Ok(window) => {
             notes.push(format!("{}: kept up to date from its row changes", window.plan.table.name));
-            if !statement.directives.key.is_empty() {
+            if refresh::stated_key(statement, facts)?.is_some() {
                 notes.push("@key is not needed: rows are told apart by the primary key".to_owned());
             }
             (Plan::Window(window.plan), vec![window.predicate], window.slots)

@@ -97,7 +97,7 @@ pub(crate) fn refresh(
 }
 
 /// Returns the columns that `@key` names.
-fn stated_key(
+pub(super) fn stated_key(
     statement: &Statement,
     facts: &StatementFacts,
 ) -> Result<Option<Vec<usize>>, QueryError> {

@@ -107,4 +107,6 @@ fn the_sql_of_refreshes() {
         matches!(&analysed(&case).plan, Plan::Refresh(plan) if plan.keys == RowKeys::Output(vec![0]))
     );
     check_refused(&Case::new("-- @key b\nselect total + 1 as a from orders", "a"), "@key names b");
+    // Also where rows are told apart by the primary key.
+    check_refused(&Case::new("-- @key b\nselect total as a from orders", "a"), "@key names b");
 }
