@@ -25,7 +25,10 @@ impl<D: Database> Engine<D> {
         id: QueryId,
         outcome: Result<Vec<TextRow>, QueryError>,
     ) {
-        let Some(ReadAt { position, label, since }) = self.reads.answered(read, id) else { return };
+        let Some(ReadAt { position, label, since }) = self.reads.answered(self.now, read, id)
+        else {
+            return;
+        };
         let took = self.now - since;
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.reads.retain(|there| *there != read);

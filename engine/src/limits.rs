@@ -29,6 +29,9 @@ pub struct Limits {
     pub history_bytes_min: usize,
     /// How long the line stands still for a snapshot. Then it goes on, and the snapshot may have to be taken again.
     pub fence_max: Duration,
+    /// How long a read may be without any answer; then it is given up, and what it should have read is read anew. Longer
+    /// than a statement may run.
+    pub read_silence_max: Duration,
     /// How long a snapshot may stay unsettled before the server is made to flush its WAL.
     pub flush_after: Duration,
     /// How often an idle session hears that it is up to date.
@@ -55,6 +58,7 @@ impl Default for Limits {
             reads_per_query_max: 2,
             history_bytes_min: 16 << 10,
             fence_max: Duration::from_millis(100),
+            read_silence_max: Duration::from_secs(60),
             flush_after: Duration::from_millis(5),
             heartbeat: Duration::from_secs(15),
             first_answer_max: Duration::from_secs(30),

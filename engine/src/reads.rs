@@ -3,7 +3,7 @@
 //! One read at a time is on its way to its snapshot; any number up to a limit run behind it. Which queries a read
 //! answers is decided when its snapshot closes: all that are dirty then and whose tables it has locked.
 
-use crate::database::{Database, QueryError, QueryRead, ReadId, ReadingRole, Snapshot};
+use crate::database::{Database, ErrorCode, QueryError, QueryRead, ReadId, ReadingRole, Snapshot};
 use crate::engine::Engine;
 use crate::line::{Accepted, Line, Position};
 use crate::live_query::Knowledge;
@@ -35,11 +35,25 @@ enum Phase {
 #[derive(Debug)]
 struct Read {
     phase: Phase,
+    /// When the database last said something of it, or was asked to.
+    heard: Instant,
     tables: BTreeSet<RelationId>,
     /// Queries that it has not answered.
     queries: BTreeSet<QueryId>,
     /// When its snapshot was asked for, in the order of the engine's numbers.
     asked: u64,
+}
+
+impl Read {
+    /// Returns when it counts as lost; none while it is not the database's turn.
+    fn silent_at(&self, silence_max: Duration) -> Option<Instant> {
+        match self.phase {
+            Phase::Opening | Phase::Snapshot { .. } | Phase::Running { .. } => {
+                Some(self.heard + silence_max)
+            }
+            Phase::Retaking { .. } | Phase::Settling { .. } => None,
+        }
+    }
 }
 
 /// Where a result was read.
@@ -73,12 +87,13 @@ impl Reads {
     }
 
     /// Notes that a read has answered a query, and returns where it read; none where nobody waits for that answer.
-    pub fn answered(&mut self, read: ReadId, query: QueryId) -> Option<ReadAt> {
-        let Read { phase: Phase::Running { position, label, since }, queries, .. } =
+    pub fn answered(&mut self, now: Instant, read: ReadId, query: QueryId) -> Option<ReadAt> {
+        let Read { phase: Phase::Running { position, label, since }, queries, heard, .. } =
             self.by_id.get_mut(&read)?
         else {
             return None;
         };
+        *heard = now;
         queries.remove(&query).then_some(ReadAt {
             position: *position,
             label: *label,
@@ -130,9 +145,10 @@ impl<D: Database> Engine<D> {
         }
         let id = self.next_read_id();
         self.database.open_read(id, tables.iter().copied().collect());
-        self.reads
-            .by_id
-            .insert(id, Read { phase: Phase::Opening, tables, queries: BTreeSet::new(), asked: 0 });
+        self.reads.by_id.insert(
+            id,
+            Read { phase: Phase::Opening, heard: now, tables, queries: BTreeSet::new(), asked: 0 },
+        );
     }
 
     fn is_current_since(&self, id: QueryId) -> u64 {
@@ -185,11 +201,13 @@ impl<D: Database> Engine<D> {
     /// Asks for a read's snapshot, and lets the line stand still until it is there.
     fn take_snapshot(&mut self, id: ReadId) {
         let asked = self.next_number();
+        let now = self.now;
         let (Some(read), Some(line)) = (self.reads.by_id.get_mut(&id), &mut self.line) else {
             return;
         };
         let Phase::Retaking { attempts, .. } = read.phase else { return };
-        read.phase = Phase::Snapshot { since: self.now, attempts };
+        read.phase = Phase::Snapshot { since: now, attempts };
+        read.heard = now;
         read.asked = asked;
         line.fence(id);
         self.database.take_snapshot(id);
@@ -255,6 +273,7 @@ impl<D: Database> Engine<D> {
         }
         if let Some(read) = self.reads.by_id.get_mut(&id) {
             read.phase = Phase::Running { position, label, since: self.now };
+            read.heard = self.now;
             read.queries = included.iter().copied().collect();
         }
         self.reads.log.begin(position);
@@ -309,10 +328,10 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    /// Gives a read up that has not run.
+    /// Gives a read up; what it has not answered is read again.
     fn read_failed(&mut self, id: ReadId, error: &QueryError) {
         warn!(read = id.0, %error, "a read failed: trying again");
-        self.reads.by_id.remove(&id);
+        self.read_finished(id);
         if let Some(line) = &mut self.line {
             line.abandon(id);
         }
@@ -341,12 +360,25 @@ impl<D: Database> Engine<D> {
         self.reads.log = WriteLog::default();
     }
 
-    /// Sees to reads that wait: takes snapshots again, lifts the fence, makes the server flush.
+    /// Gives a read up of which nothing was heard for too long: its connection may be dead without anybody's noticing.
+    fn give_up_silent(&mut self, id: ReadId) {
+        let message = format!(
+            "the database has not answered a read for {} s",
+            self.limits.read_silence_max.as_secs()
+        );
+        self.read_failed(id, &QueryError::new(ErrorCode::Unavailable, message));
+    }
+
+    /// Sees to reads that wait: takes snapshots again, lifts the fence, makes the server flush, gives silent ones up.
     pub(crate) fn tick_reads(&mut self) {
         /// How soon a flush is asked for again that changed nothing.
         const FLUSH_AGAIN: Duration = Duration::from_millis(500);
-        let mut retake = None;
+        let (mut retake, mut silent) = (None, Vec::new());
         for (&id, read) in &mut self.reads.by_id {
+            if read.silent_at(self.limits.read_silence_max).is_some_and(|at| self.now >= at) {
+                silent.push(id);
+                continue;
+            }
             match &mut read.phase {
                 Phase::Retaking { at, .. } if self.now >= *at => retake = Some(id),
                 Phase::Snapshot { since, .. } if self.now >= *since + self.limits.fence_max => {
@@ -360,6 +392,9 @@ impl<D: Database> Engine<D> {
                 }
                 _ => {}
             }
+        }
+        for id in silent {
+            self.give_up_silent(id);
         }
         if let Some(id) = retake {
             self.take_snapshot(id);
@@ -377,6 +412,8 @@ impl<D: Database> Engine<D> {
         };
         let pauses = self.reads.not_before.iter().chain(self.reads.kept_out.values()).copied();
         let pauses = pauses.filter(|until| *until > self.now && !self.dirty.is_empty());
-        self.reads.by_id.values().filter_map(phase).chain(pauses).min()
+        let silent = |read: &Read| read.silent_at(self.limits.read_silence_max);
+        let reads = self.reads.by_id.values();
+        reads.clone().filter_map(phase).chain(reads.filter_map(silent)).chain(pauses).min()
     }
 }

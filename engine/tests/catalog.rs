@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const SEED: u64 = 3;
 
@@ -25,6 +25,7 @@ impl Outbox for NoReader {
 
 /// An engine with a line and a session, whose questions are answered by hand.
 struct Talk {
+    limits: Limits,
     engine: Engine<Questions>,
     questions: Questions,
     world: World,
@@ -34,11 +35,13 @@ struct Talk {
 
 impl Talk {
     fn new() -> Self {
+        // Short, so that other patience does not end first.
+        let limits = Limits { read_silence_max: Duration::from_secs(5), ..Limits::default() };
         let mut random = SmallRng::seed_from_u64(SEED);
         let (world, questions) = (World::new(&mut random), Questions::default());
         let now = Instant::now();
-        let engine = Engine::new(Limits::default(), questions.clone(), now);
-        let mut talk = Talk { engine, questions, world, random, now };
+        let engine = Engine::new(limits.clone(), questions.clone(), now);
+        let mut talk = Talk { limits, engine, questions, world, random, now };
         talk.world.synchronous_standbys = false;
         talk.handle(Event::ReplicationStarted);
         let Question::Probe(id) = talk.question() else { panic!("something else is asked") };
@@ -55,6 +58,14 @@ impl Talk {
 
     fn question(&mut self) -> Question {
         self.questions.take(&mut self.random).expect("a question")
+    }
+
+    /// Answers what the engine asks when time passes; a question that is not that stays.
+    fn answer_probe(&mut self) {
+        if let Some(id) = self.questions.take_probe() {
+            let probed = self.world.probe();
+            self.handle(Event::SnapshotProbed(id, Ok(probed)));
+        }
     }
 
     fn subscribe(&mut self, panel: Panel) {
@@ -74,7 +85,8 @@ impl Talk {
 
     /// Lets a read get as far as its snapshot.
     fn snapshot(&mut self) -> (ReadId, Vec<bool>) {
-        let Question::OpenRead(id) = self.question() else { panic!("another question") };
+        let question = self.question();
+        let Question::OpenRead(id) = question else { panic!("{question:?} is asked") };
         self.handle(Event::ReadOpened(id, Ok(BTreeSet::new())));
         assert!(matches!(self.question(), Question::TakeSnapshot(read) if read == id));
         let (snapshot, shown) = self.world.snapshot();
@@ -176,5 +188,38 @@ fn p2_what_was_analysed_meanwhile_is_not_read_at_an_older_snapshot() {
     let (newer, shown) = talk.snapshot();
     talk.settle();
     assert_eq!(talk.run(newer, &shown), 2);
+    assert_eq!(talk.engine.status().dirty_queries, 0);
+}
+
+#[test]
+fn a_read_that_is_silent_is_given_up_and_read_again() {
+    let mut talk = Talk::new();
+    talk.subscribe(Panel::ALL[0]);
+    talk.describe(|facts| facts);
+    let silence = talk.limits.read_silence_max;
+    // Waiting for its locks.
+    assert!(matches!(talk.question(), Question::OpenRead(_)));
+    let pass = |talk: &mut Talk| {
+        talk.now += silence;
+        for _ in 0..2 {
+            // Once for the silence, once for the pause after it.
+            talk.handle(Event::Tick);
+            talk.now += silence / 10;
+        }
+        talk.handle(Event::Tick);
+        talk.answer_probe();
+    };
+    pass(&mut talk);
+    // Running.
+    let (read, shown) = talk.snapshot();
+    talk.settle();
+    assert!(matches!(talk.question(), Question::Run(id, _) if id == read));
+    pass(&mut talk);
+    let (again, shown_again) = talk.snapshot();
+    talk.settle();
+    // What the first one has to say comes too late.
+    assert_ne!(read, again);
+    assert_eq!(shown, shown_again);
+    assert_eq!(talk.run(again, &shown_again), 1);
     assert_eq!(talk.engine.status().dirty_queries, 0);
 }

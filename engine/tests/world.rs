@@ -164,6 +164,17 @@ impl Questions {
         (len > 0).then(|| questions.remove(random.random_range(0..len)))
     }
 
+    /// Takes a probe out, if one is asked for.
+    pub fn take_probe(&self) -> Option<ProbeId> {
+        let mut questions = self.0.lock().expect("no panic under it");
+        let probe = |question: &Question| matches!(question, Question::Probe(_));
+        let at = questions.iter().position(probe)?;
+        match questions.remove(at) {
+            Question::Probe(id) => Some(id),
+            _ => None,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.lock().expect("no panic under it").is_empty()
     }

@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How long after a statement's time the database may be silent before the read counts as lost.
+const READ_SILENCE: Duration = Duration::from_secs(30);
 /// Where it listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:4500";
 
@@ -167,6 +169,8 @@ impl ServeArgs {
         Limits {
             max_hold: self.results.max_hold,
             statement_timeout: self.database.statement_timeout,
+            // The server ends statements itself; who says nothing for longer is gone.
+            read_silence_max: self.database.statement_timeout + READ_SILENCE,
             result_rows_max: self.results.result_rows_max,
             result_bytes_max: self.results.result_bytes_max,
             memory_bytes_max: self.results.memory_limit,
