@@ -166,6 +166,7 @@ pub async fn connect(
                 Err(
                     error @ (PostgresError::Certificate { .. }
                     | PostgresError::NoRootCertificate
+                    | PostgresError::HalfIdentity
                     | PostgresError::Tls(_)),
                 ) => return Err(error),
                 Err(error) => last = Some(error),

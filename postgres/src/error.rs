@@ -52,6 +52,9 @@ pub enum PostgresError {
          (or sslrootcert=system)"
     )]
     NoRootCertificate,
+    /// Only one of our certificate and its key was given.
+    #[error("sslcert and sslkey must be given together")]
+    HalfIdentity,
     /// The TLS library would not take the configuration.
     #[error("could not set up TLS")]
     Tls(#[from] rustls::Error),
@@ -85,6 +88,7 @@ impl PostgresError {
             | PostgresError::PoolBusy { .. } => true,
             PostgresError::Certificate { .. }
             | PostgresError::NoRootCertificate
+            | PostgresError::HalfIdentity
             | PostgresError::Tls(_)
             | PostgresError::Unexpected { .. } => false,
         }

@@ -72,7 +72,8 @@ impl Tls {
                     .map_err(|error| certificate(key, "a private key in PEM", &error))?;
                 builder.with_client_auth_cert(chain, private)?
             }
-            _ => builder.with_no_client_auth(),
+            (None, None) => builder.with_no_client_auth(),
+            _ => return Err(PostgresError::HalfIdentity),
         };
         Ok(Tls(Arc::new(config)))
     }

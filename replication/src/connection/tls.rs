@@ -1,8 +1,8 @@
 //! Encryption, as libpq's `sslmode` means it (PostgreSQL manual, 34.19 "SSL Support").
 //!
 //! Without a root certificate, `allow`, `prefer` and `require` encrypt and check nothing; with one, they check the
-//! chain like `verify-ca`. `verify-full` checks the host's name too. One thing is ours: `verify-ca` and `verify-full`
-//! without a root certificate trust the system's authorities, where libpq looks for a file in the home directory.
+//! chain like `verify-ca`. `verify-full` checks the host's name too. Where libpq would look for files in the home
+//! directory, there are none: `verify-ca` and `verify-full` need a root certificate, or `sslrootcert=system`.
 
 use convoy_types::{DatabaseUrl, SslMode};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -45,7 +45,7 @@ pub enum TlsSetupError {
     },
     /// The server's certificate is to be checked, and nothing says against what.
     #[error(
-        "sslmode verifies the server's certificate: sslrootcert must name the file of its authority"
+        "sslmode verifies the server's certificate: sslrootcert must name the file of its authority, or be `system`"
     )]
     NoAuthorities,
     /// Only one of our certificate and its key was given.
@@ -66,9 +66,10 @@ pub(super) fn client_config(url: &DatabaseUrl) -> Result<Arc<ClientConfig>, TlsS
         .with_safe_default_protocol_versions()?;
     let verifies = matches!(url.ssl_mode, SslMode::VerifyCa | SslMode::VerifyFull);
     let authorities = match &url.ssl_root_cert {
-        Some(file) if file != Path::new("system") => Some(authorities(file)?),
-        _ if verifies => Some(system_authorities()?),
-        _ => None,
+        Some(file) if file == Path::new("system") => Some(system_authorities()?),
+        Some(file) => Some(authorities(file)?),
+        None if verifies => return Err(TlsSetupError::NoAuthorities),
+        None => None,
     };
     let verifier: Arc<dyn ServerCertVerifier> = match (authorities, url.ssl_mode) {
         (Some(authorities), SslMode::VerifyFull) => {
