@@ -3,6 +3,10 @@
 //! Unlike the rest of the library this reads the environment, so that a run can be pointed at
 //! another version: `CONVOY_TEST_PG_BIN` names the folder of the Postgres programs to use.
 
+mod tls;
+
+pub use tls::{Encrypted, TlsServer};
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 

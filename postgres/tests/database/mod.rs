@@ -6,3 +6,4 @@ mod harness;
 mod publish;
 mod read;
 mod rules;
+mod tls;
