@@ -38,6 +38,8 @@ struct State {
     /// The number of the last transition sent.
     sequence: u64,
     last_lsn: Lsn,
+    /// After a resume, until the next transition of the engine's: the client may not have what `last_lsn` promises.
+    is_behind: bool,
     /// Final errors with the transition that told them.
     final_errors: Vec<(u64, Arc<str>, ApiError)>,
     /// Final errors that no transition has told yet. Bounded by the names that a session may use.
@@ -84,6 +86,7 @@ impl Session {
             Item::Transition(transition) => {
                 // What was told before stays true of whatever comes after.
                 state.last_lsn = state.last_lsn.max(transition.lsn);
+                state.is_behind = false;
                 let (committed_at, reflects) = (transition.committed_at, &transition.reflects);
                 let mut writer = TransitionWriter::begin(
                     chunks,
@@ -96,16 +99,13 @@ impl Session {
                 for update in transition.updates {
                     state.write(&mut writer, update);
                 }
+                state.write_untold(&mut writer);
                 writer.end()
             }
             Item::Refused => {
-                let refused = std::mem::take(&mut state.untold);
                 let mut writer =
                     TransitionWriter::begin(chunks, numbers, &token, state.last_lsn, None, &[]);
-                for (sub, error) in refused {
-                    writer.error(&sub, true, &error);
-                    state.remember_error(sub, error);
-                }
+                state.write_untold(&mut writer);
                 writer.end()
             }
         }
@@ -140,8 +140,22 @@ impl State {
                 }
             }
         }
-        if let Some(stream) = self.stream.as_ref().filter(|_| !self.untold.is_empty()) {
+        self.tell_untold();
+    }
+
+    /// Lets the stream tell final errors that nothing has told. One that goes on where another broke has to wait for the
+    /// engine's next transition, which is due at once: before it, no position is true of what the client has.
+    fn tell_untold(&self) {
+        let may_go = !self.untold.is_empty() && (!self.is_behind || self.active == 0);
+        if let Some(stream) = self.stream.as_ref().filter(|_| may_go) {
             stream.push_refused();
+        }
+    }
+
+    fn write_untold(&mut self, writer: &mut TransitionWriter<'_>) {
+        for (sub, error) in std::mem::take(&mut self.untold) {
+            writer.error(&sub, true, &error);
+            self.remember_error(sub, error);
         }
     }
 
@@ -156,11 +170,12 @@ impl State {
             UpdateKind::Snapshot(snapshot) => {
                 let digest = snapshot.value.digest.clone();
                 if has.as_ref() == Some(&digest) {
+                    // It had it before this frame, and has it also where this one is lost.
                     writer.unchanged(&update.sub);
                 } else {
                     writer.snapshot(&update.sub, &snapshot);
+                    sub.sent = Some((sequence, digest));
                 }
-                sub.sent = Some((sequence, digest));
             }
             UpdateKind::Diffs(diffs) => {
                 writer.diffs(&update.sub, &diffs);
@@ -334,6 +349,7 @@ impl Sessions {
         if state.is_over || sequence > state.sequence {
             return None;
         }
+        state.is_behind = true;
         if let Some(older) = state.stream.replace(stream.clone()) {
             state.rescue(older.end(Goodbye::superseded()));
         }
@@ -341,17 +357,15 @@ impl Sessions {
         for (name, sub) in state.subs.iter_mut().filter(|(_, sub)| !sub.is_gone) {
             // What was sent later may never have arrived.
             sub.sent.take_if(|(sent_with, _)| *sent_with > sequence);
-            sub.has = have
-                .get(name)
-                .cloned()
-                .or_else(|| sub.sent.as_ref().map(|(_, digest)| digest.clone()));
+            if let Some(digest) = have.get(name) {
+                sub.sent = Some((sequence, digest.clone()));
+            }
+            sub.has = sub.sent.as_ref().map(|(_, digest)| digest.clone());
         }
         let told = std::mem::take(&mut state.final_errors);
         let lost = told.into_iter().filter(|(told_with, _, _)| *told_with > sequence);
         state.untold.extend(lost.map(|(_, sub, error)| (sub, error)));
-        if !state.untold.is_empty() {
-            stream.push_refused();
-        }
+        state.tell_untold();
         // Under the lock: a session's streams reach the engine in the order in which they came.
         self.queue.push_control(Event::SessionResumed(session.id, outbox(&session, &stream)));
         drop(guard);
@@ -431,9 +445,7 @@ impl Sessions {
             state.end(&sub);
             state.untold.push((sub, error));
         }
-        if let Some(stream) = &state.stream {
-            stream.push_refused();
-        }
+        state.tell_untold();
     }
 
     /// From now on nothing that names these is sent. Returns those that stood.

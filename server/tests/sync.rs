@@ -194,6 +194,32 @@ async fn what_was_had_before_is_known_after_a_resume() {
 }
 
 #[tokio::test]
+async fn a_final_error_after_a_resume_promises_no_position_that_the_client_lacks() {
+    let fixture = Fixture::start("sync_behind", &[]).await;
+    let at = fixture.address;
+    let body = r#"{"subscribe":[{"sub":"a","query":"all"}]}"#;
+    let mut stream = EventStream::open(at, "POST", "/api/sync", &[], body).await;
+    let hello = stream.expect("hello").await.data;
+    let path = format!("/api/sync/{}", hello["session"].as_str().expect("a session"));
+    let token = stream.transition().await.id.expect("a token");
+    // This is sent, and the client says later that it has not got it.
+    fixture.write("update orders set status = 'gone'").await;
+    assert_eq!(updates_of(&mut stream, &["a"]).await["a"]["type"], "diff");
+    drop(stream);
+    // Nobody listens when this one is refused.
+    let body = r#"{"subscribe":[{"sub":"b","query":"nope"}]}"#;
+    assert_eq!(post(at, &path, body).await.status, 202);
+
+    let resume = json!({ "resume": token }).to_string();
+    let mut stream = EventStream::open(at, "POST", "/api/sync", &[], &resume).await;
+    assert_eq!(stream.expect("hello").await.data["resumed"], json!(true));
+    let updates = stream.transition().await.data["updates"].clone();
+    let told: Vec<_> = updates.as_array().expect("updates").iter().map(|u| &u["type"]).collect();
+    assert_eq!(told, [&json!("snapshot"), &json!("error")], "{updates}");
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
 async fn live_queries_are_bounded_by_their_memory() {
     let flags = ["--allow-sql", "--memory-limit", "20000"];
     let fixture = Fixture::start("sync_memory", &flags).await;
