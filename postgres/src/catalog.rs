@@ -33,7 +33,9 @@ SELECT tree.root, c.oid, c.relkind::text, c.relpersistence::text, n.nspname::tex
          WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate
            AND k.place <= i.indnkeyatts),
        EXISTS (SELECT FROM pg_catalog.pg_index i
-                WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND i.indimmediate)
+                WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND i.indimmediate),
+       EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attgenerated = 'v')
 FROM tree
 JOIN pg_catalog.pg_class c ON c.oid = tree.id
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
@@ -138,7 +140,8 @@ pub(crate) async fn trees(
             _ => ReplicaIdentity::Nothing,
         };
         let primary_key: Vec<i16> = row.try_get::<_, Option<Vec<i16>>>(9)?.unwrap_or_default();
-        let has_identity_index: bool = row.try_get(10)?;
+        let (has_identity_index, has_virtual_columns): (bool, bool) =
+            (row.try_get(10)?, row.try_get(11)?);
         let (kind, persistence, namespace): (&str, &str, String) =
             (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
         let relation = Relation {
@@ -148,7 +151,8 @@ pub(crate) async fn trees(
             name: row.try_get(5)?,
             identity,
             identity_usable: match identity {
-                ReplicaIdentity::Full => true,
+                // They can't be published, and FULL needs all columns (18).
+                ReplicaIdentity::Full => !has_virtual_columns,
                 ReplicaIdentity::Index => has_identity_index,
                 ReplicaIdentity::Default => !primary_key.is_empty(),
                 ReplicaIdentity::Nothing => false,

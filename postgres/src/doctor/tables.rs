@@ -17,7 +17,8 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
 
 /// Whether a plain table's updates and deletes can be published (P1).
 const IDENTITY_USABLE_SQL: &str = "\
-(c.relreplident = 'f'
+((c.relreplident = 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attgenerated = 'v'))
     OR (c.relreplident = 'd' AND EXISTS (SELECT FROM pg_catalog.pg_index i
          WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate))
     OR (c.relreplident = 'i' AND EXISTS (SELECT FROM pg_catalog.pg_index i
@@ -75,13 +76,19 @@ pub(super) async fn rights(client: &Client) -> Result<Check, PostgresError> {
 pub(super) async fn identities(client: &Client) -> Result<Check, PostgresError> {
     let name = "replica identity";
     let sql = format!(
-        "SELECT n.nspname::text, c.relname::text {TABLES_SQL} AND c.relkind = 'r' AND NOT {IDENTITY_USABLE_SQL}
+        "SELECT n.nspname::text, c.relname::text, c.relreplident = 'f' {TABLES_SQL} AND c.relkind = 'r' AND NOT {IDENTITY_USABLE_SQL}
          ORDER BY 1, 2"
     );
     let mut fixes = Vec::new();
     for row in client.query_typed(&sql, &[]).await? {
         let table = qualified(row.try_get(0)?, row.try_get(1)?);
-        fixes.push(format!("ALTER TABLE {table} REPLICA IDENTITY FULL;"));
+        fixes.push(match row.try_get(2)? {
+            false => format!("ALTER TABLE {table} REPLICA IDENTITY FULL;"),
+            true => format!(
+                "ALTER TABLE {table} REPLICA IDENTITY DEFAULT; -- virtual generated columns can't be published, and \
+                 FULL needs them"
+            ),
+        });
     }
     if fixes.is_empty() {
         return Ok(Check::new(name, CheckStatus::Ok, "all tables have a replica identity"));

@@ -14,8 +14,15 @@ pub const INSERTS_ONLY: &str = "convoy_ins";
 
 const PUBLICATIONS_SQL: &str = "\
 SELECT p.pubname::text, p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot,
-       EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid)
+       EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid),
+       coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 's') = 's'
 FROM pg_catalog.pg_publication p WHERE p.pubname IN ('convoy_full', 'convoy_ins')";
+
+/// Since 18 an UPDATE of the user's fails where the replica identity has generated columns that the publication leaves
+/// out (P1); before 18 there is no such option, and no such failure.
+const WITH_GENERATED: &str = "(publish_generated_columns = stored)";
+/// The first version with that option.
+const GENERATED_FROM: i32 = 180_000;
 
 /// One of our two publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +43,15 @@ impl Ours {
 /// Makes our publications where they are missing, and refuses others of the same names.
 pub(super) async fn create_publications(client: &Client) -> Result<(), QueryError> {
     let rows = client.query_typed(PUBLICATIONS_SQL, &[]).await.map_err(PostgresError::from)?;
+    let sql = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
+    let version = client.query_typed_one(sql, &[]).await.map_err(PostgresError::from)?;
+    let version: i32 = version.try_get(0).map_err(PostgresError::from)?;
+    let mut create_full = format!("CREATE PUBLICATION {FULL}");
+    if version >= GENERATED_FROM {
+        create_full.push_str(&format!(" WITH {WITH_GENERATED}"));
+    }
     let mut missing = vec![
-        (FULL, format!("CREATE PUBLICATION {FULL}")),
+        (FULL, create_full),
         (
             INSERTS_ONLY,
             format!("CREATE PUBLICATION {INSERTS_ONLY} WITH (publish = 'insert, truncate')"),
@@ -60,6 +74,12 @@ pub(super) async fn create_publications(client: &Client) -> Result<(), QueryErro
                  drop it and it will be made again: DROP PUBLICATION {name}"
             );
             return Err(QueryError::new(ErrorCode::Unavailable, message));
+        }
+        if updates && !get(8)? {
+            // From before an upgrade to 18.
+            let sql = format!("ALTER PUBLICATION {FULL} SET {WITH_GENERATED}");
+            let altered = client.batch_execute(&sql).await;
+            altered.map_err(|error| refusal(&error, &[sql]))?;
         }
         missing.retain(|(missing, _)| *missing != name);
     }
