@@ -181,6 +181,18 @@ pub(super) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
+/// Returns a `psql` that runs: the one on `PATH`, or the one in this folder. Debian's on `PATH` is a script that fails where
+/// no client is installed.
+pub(super) fn psql(search: &Search, bin: &Path) -> Option<PathBuf> {
+    let runs = |psql: &PathBuf| {
+        let mut command = Command::new(psql);
+        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let in_bin = || Some(bin.join("psql")).filter(|psql| is_program(psql));
+    program_on_path(search, "psql").filter(runs).or_else(in_bin).filter(runs)
+}
+
 /// Says what version the folder holds, or why it does not serve.
 fn inspect(bin: &Path, account: Option<&Account>) -> Result<Version, String> {
     for program in ["postgres", "initdb"] {
@@ -283,5 +295,26 @@ mod tests {
         let rocky = "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n";
         assert_eq!(install_command_for(rocky), "dnf install postgresql-server");
         assert!(install_command_for("").contains("postgresql-server"));
+    }
+
+    #[test]
+    fn a_psql_that_does_not_run_is_none() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let (on_path, bin) = (folder.path().join("path"), folder.path().join("bin"));
+        let script = |folder: &Path, status: u8| {
+            fs::create_dir_all(folder).expect("a folder");
+            let psql = folder.join("psql");
+            fs::write(&psql, format!("#!/bin/sh\nexit {status}\n")).expect("a script");
+            fs::set_permissions(&psql, fs::Permissions::from_mode(0o755)).expect("executable");
+            psql
+        };
+        script(&on_path, 1);
+        let search = Search { path: Some(on_path.clone().into()), ..Search::default() };
+        assert_eq!(psql(&search, &bin), None);
+        let working = script(&bin, 0);
+        assert_eq!(psql(&search, &bin), Some(working));
+        let first = script(&on_path, 0);
+        assert_eq!(psql(&search, &bin), Some(first));
     }
 }

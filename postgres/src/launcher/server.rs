@@ -194,9 +194,7 @@ impl Server {
             folder: folder.path().to_owned(),
             socket: folder.socket(),
             log: folder.log(),
-            psql: discover::program_on_path(&options.search, "psql").or_else(|| {
-                Some(installation.bin.join("psql")).filter(|psql| discover::is_program(psql))
-            }),
+            psql: discover::psql(&options.search, &installation.bin),
             installation,
             password,
             libc_locale,
