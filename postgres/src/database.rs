@@ -91,6 +91,20 @@ pub struct PostgresDatabase {
     watcher: JoinHandle<()>,
 }
 
+/// The publications of a [`PostgresDatabase`], with what it has published.
+#[derive(Clone)]
+pub struct Publications(Arc<Shared>);
+
+impl Publications {
+    /// Makes our publications where they are missing, with the tables that were published before.
+    ///
+    /// # Errors
+    /// When the role may not make them: with the SQL for somebody who may.
+    pub async fn create(&self) -> Result<(), QueryError> {
+        self.0.publisher.create().await
+    }
+}
+
 /// What all tasks share.
 struct Shared {
     context: Arc<ReadContext>,
@@ -152,6 +166,11 @@ impl PostgresDatabase {
     /// When the role may not make them: with the SQL for somebody who may.
     pub async fn create_publications(&self) -> Result<(), QueryError> {
         self.shared.publisher.create().await
+    }
+
+    /// Returns a handle on the publications, for who has not the database itself.
+    pub fn publications(&self) -> Publications {
+        Publications(self.shared.clone())
     }
 
     /// Asks what a statement reads, takes and gives, for callers without an engine.

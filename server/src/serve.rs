@@ -96,8 +96,10 @@ impl Server {
             Handle::current(),
             Arc::new(move |event| answers.push_answer(event)),
         );
-        // For replication, which makes the publications, and for the project read again; its answers are awaited, not sent.
-        let publisher =
+        // The engine's own: it knows which tables are to be in them.
+        let publications = database.publications();
+        // For the project read again; its answers are awaited, not sent.
+        let asked =
             Arc::new(PostgresDatabase::new(database_options, Handle::current(), Arc::new(|_| {})));
         let engine = EngineThread::start(queue.clone(), args.engine_limits(), database)
             .map_err(system("starting the engine's thread"))?;
@@ -117,7 +119,7 @@ impl Server {
             front_page,
             queries: RwLock::new(Arc::new(queries)),
             sessions: sessions.clone(),
-            database: publisher.clone(),
+            database: asked,
             queue: queue.clone(),
             lag: lag.clone(),
             metrics,
@@ -143,7 +145,7 @@ impl Server {
         let options = ReplicationOptions { config, max_lag_bytes: args.max_lag };
         let (replication, started) = Replication::new(
             options,
-            publisher,
+            publications,
             pool.clone(),
             (queue, engine.turns()),
             lag,

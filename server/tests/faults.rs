@@ -1,6 +1,6 @@
 //! What goes wrong below a running server, and what its subscribers see of it: in the end exactly what Postgres says.
 
-use crate::client::get;
+use crate::client::{EventStream, get};
 use crate::mirror::Mirror;
 use crate::support::{Fixture, ORDERS, connect};
 use convoy_postgres::launcher::{PrivatePostgres, Shutdown};
@@ -287,5 +287,30 @@ async fn p6_a_transaction_is_applied_as_its_net_effect() {
         client.batch_execute(change).await.unwrap_or_else(|error| panic!("{change}: {error:?}"));
         seats.shows_what(&client, sql).await;
     }
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn p1_publications_that_are_dropped_are_made_again() {
+    let fixture = Fixture::start("faults_dropped", &[]).await;
+    let mut stream = EventStream::open(fixture.address, "GET", "/api/query/all", &[], "").await;
+    stream.expect("hello").await;
+    stream.transition().await;
+    fixture
+        .write(
+            "drop publication convoy_full; drop publication convoy_ins; \
+             update orders set status = 'missed' where id = 1",
+        )
+        .await;
+    let shows = async |stream: &mut EventStream, status: &str| loop {
+        let updates = stream.transition().await.data["updates"].to_string();
+        if updates.contains(status) {
+            return;
+        }
+    };
+    shows(&mut stream, "missed").await;
+    // And from here on changes come again.
+    fixture.write("update orders set status = 'seen' where id = 2").await;
+    shows(&mut stream, "seen").await;
     fixture.server.stop().await;
 }

@@ -11,7 +11,7 @@ use super::runner::EngineTurns;
 use super::slot;
 use crate::error::chain;
 use convoy_engine::{ErrorCode, Event, QueryError};
-use convoy_postgres::{Pool, PostgresDatabase};
+use convoy_postgres::{Pool, Publications};
 use convoy_replication::{
     Backoff, ReplicationConfig, ReplicationError, ReplicationSession, ReplicationStream,
     SlotChoice, StreamEvent,
@@ -52,6 +52,8 @@ enum Loss {
         "the engine is {lag_bytes} bytes of WAL behind, more than --max-lag {max_bytes}: everything is read again"
     )]
     Lag { lag_bytes: u64, max_bytes: u64 },
+    #[error("a publication was dropped: it is made again, and everything is read again")]
+    PublicationDropped,
     #[error("too many transactions wait for the engine: everything is read again")]
     Overrun,
 }
@@ -60,7 +62,7 @@ impl Loss {
     /// Returns whether the slot as it is would only lead here again.
     fn needs_new_slot(&self) -> bool {
         match self {
-            Loss::Lag { .. } | Loss::Overrun => true,
+            Loss::Lag { .. } | Loss::Overrun | Loss::PublicationDropped => true,
             Loss::Replication(error) => {
                 matches!(
                     error,
@@ -75,7 +77,7 @@ impl Loss {
         match self {
             Loss::Replication(error) => error.is_retryable() || self.needs_new_slot(),
             Loss::Publications(error) => error.code == ErrorCode::Unavailable,
-            Loss::Lag { .. } | Loss::Overrun => true,
+            Loss::Lag { .. } | Loss::Overrun | Loss::PublicationDropped => true,
         }
     }
 }
@@ -98,7 +100,7 @@ pub enum Started {
 /// The task.
 pub struct Replication {
     options: ReplicationOptions,
-    database: Arc<PostgresDatabase>,
+    publications: Publications,
     pool: Pool,
     queue: Arc<EventQueue>,
     turns: Arc<EngineTurns>,
@@ -111,14 +113,17 @@ impl Replication {
     /// Returns the task, and where it says how its start went.
     pub fn new(
         options: ReplicationOptions,
-        database: Arc<PostgresDatabase>,
+        publications: Publications,
         pool: Pool,
         (queue, turns): (Arc<EventQueue>, Arc<EngineTurns>),
         lag: Arc<Lag>,
         stopping: watch::Receiver<bool>,
     ) -> (Self, watch::Receiver<Started>) {
         let (started, receiver) = watch::channel(Started::NotYet);
-        (Replication { options, database, pool, queue, turns, lag, started, stopping }, receiver)
+        (
+            Replication { options, publications, pool, queue, turns, lag, started, stopping },
+            receiver,
+        )
     }
 
     /// Streams until the server stops. A temporary slot is gone when this returns.
@@ -173,7 +178,7 @@ impl Replication {
     }
 
     async fn connect(&self) -> Result<ReplicationStream, Loss> {
-        self.database.create_publications().await.map_err(Loss::Publications)?;
+        self.publications.create().await.map_err(Loss::Publications)?;
         let session = ReplicationSession::open(self.options.config.clone()).await?;
         let pid = session.backend_pid();
         let mut starting = std::pin::pin!(session.start());
@@ -250,6 +255,9 @@ impl Replication {
                 return Err(Loss::Lag { lag_bytes, max_bytes });
             }
             slot_views.warn_past(max_bytes);
+            if slot_views.publications_are_gone() {
+                return Err(Loss::PublicationDropped);
+            }
         }
     }
 }
@@ -283,6 +291,11 @@ impl SlotViews {
 
     fn unconfirmed_bytes(&self) -> u64 {
         self.latest.borrow().as_ref().map_or(0, |view| view.unconfirmed_bytes)
+    }
+
+    /// Before 18 the stream ends by itself when a publication is dropped; since 18 it goes on without its changes.
+    fn publications_are_gone(&self) -> bool {
+        self.latest.borrow().as_ref().is_some_and(|view| !view.has_publications)
     }
 
     /// Dropping the slot would not help where somebody's open transaction holds the WAL back: a new slot would wait for

@@ -14,6 +14,8 @@ pub(super) struct SlotView {
     pub retained_bytes: u64,
     /// The session whose open transaction keeps the slot from letting WAL go, and the age of that in seconds.
     pub oldest_writer: Option<(i32, f64)>,
+    /// Whether both publications are there.
+    pub has_publications: bool,
 }
 
 /// Why the server did not say.
@@ -30,7 +32,9 @@ pub(super) enum SlotError {
 /// Returns what the slot holds back; none where there is no such slot.
 pub(super) async fn view(pool: &Pool, slot: &str) -> Result<Option<SlotView>, SlotError> {
     const SQL: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, s.confirmed_flush_lsn::text, \
-         s.restart_lsn::text, w.pid, w.age \
+         s.restart_lsn::text, w.pid, w.age, \
+         (SELECT count(*) FROM pg_catalog.pg_publication \
+          WHERE pubname IN ('convoy_full', 'convoy_ins')) = 2 \
          FROM pg_catalog.pg_replication_slots s \
          LEFT JOIN (SELECT pid, extract(epoch FROM now() - xact_start)::float8 AS age \
                     FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL \
@@ -50,6 +54,7 @@ pub(super) async fn view(pool: &Pool, slot: &str) -> Result<Option<SlotView>, Sl
         unconfirmed_bytes: behind(lsn(1)?),
         retained_bytes: behind(lsn(2)?),
         oldest_writer: pid.zip(age),
+        has_publications: row.try_get(5)?,
     }))
 }
 
