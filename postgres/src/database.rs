@@ -91,17 +91,26 @@ pub struct PostgresDatabase {
     watcher: JoinHandle<()>,
 }
 
-/// The publications of a [`PostgresDatabase`], with what it has published.
+/// A [`PostgresDatabase`] for questions that are not the engine's. What they find out, it knows too.
 #[derive(Clone)]
-pub struct Publications(Arc<Shared>);
+pub struct DatabaseHandle(Arc<Shared>);
 
-impl Publications {
-    /// Makes our publications where they are missing, with the tables that were published before.
+impl DatabaseHandle {
+    /// Makes our publications where they are missing, with the tables that were published before: they must be there
+    /// before the replication slot is (P1).
     ///
     /// # Errors
     /// When the role may not make them: with the SQL for somebody who may.
-    pub async fn create(&self) -> Result<(), QueryError> {
+    pub async fn create_publications(&self) -> Result<(), QueryError> {
         self.0.publisher.create().await
+    }
+
+    /// Asks what a statement reads, takes and gives.
+    ///
+    /// # Errors
+    /// What Postgres says of the statement, and why a table of it can't be published.
+    pub async fn facts(&self, statement: &Statement) -> Described {
+        self.0.describe(statement).await
     }
 }
 
@@ -160,25 +169,9 @@ impl PostgresDatabase {
         PostgresDatabase { shared, runtime, reads: Arc::default(), watcher }
     }
 
-    /// Makes our publications where they are missing: they must be there before the replication slot is (P1).
-    ///
-    /// # Errors
-    /// When the role may not make them: with the SQL for somebody who may.
-    pub async fn create_publications(&self) -> Result<(), QueryError> {
-        self.shared.publisher.create().await
-    }
-
-    /// Returns a handle on the publications, for who has not the database itself.
-    pub fn publications(&self) -> Publications {
-        Publications(self.shared.clone())
-    }
-
-    /// Asks what a statement reads, takes and gives, for callers without an engine.
-    ///
-    /// # Errors
-    /// What Postgres says of the statement, and why a table of it can't be published.
-    pub async fn facts(&self, statement: &Statement) -> Described {
-        self.shared.describe(statement).await
+    /// Returns a handle on it, which outlives its being given to the engine.
+    pub fn handle(&self) -> DatabaseHandle {
+        DatabaseHandle(self.shared.clone())
     }
 
     fn send(&self, id: ReadId, command: ReadCommand) {

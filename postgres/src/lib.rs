@@ -29,7 +29,7 @@ mod watch;
 mod worker;
 
 pub use connect::{Connection, connect};
-pub use database::{DatabaseOptions, PostgresDatabase, Publications, Sink};
+pub use database::{DatabaseHandle, DatabaseOptions, PostgresDatabase, Sink};
 pub use error::PostgresError;
 pub use pool::{Lease, Pool};
 pub use publication::{FULL, INSERTS_ONLY, PublishMode};

@@ -11,7 +11,7 @@ use crate::sessions::Sessions;
 use axum::Router;
 use axum::middleware;
 use convoy_engine::{QueryReference, Statement};
-use convoy_postgres::PostgresDatabase;
+use convoy_postgres::DatabaseHandle;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub struct AppState {
     /// The sessions.
     pub sessions: Arc<Sessions>,
     /// The database, for questions that are not the engine's.
-    pub database: Arc<PostgresDatabase>,
+    pub database: DatabaseHandle,
     /// The way to the engine.
     pub queue: Arc<EventQueue>,
     /// How far behind it is.

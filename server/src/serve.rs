@@ -92,15 +92,11 @@ impl Server {
         };
         let answers = queue.clone();
         let database = PostgresDatabase::new(
-            database_options.clone(),
+            database_options,
             Handle::current(),
             Arc::new(move |event| answers.push_answer(event)),
         );
-        // The engine's own: it knows which tables are to be in them.
-        let publications = database.publications();
-        // For the project read again; its answers are awaited, not sent.
-        let asked =
-            Arc::new(PostgresDatabase::new(database_options, Handle::current(), Arc::new(|_| {})));
+        let handle = database.handle();
         let engine = EngineThread::start(queue.clone(), args.engine_limits(), database)
             .map_err(system("starting the engine's thread"))?;
 
@@ -119,7 +115,7 @@ impl Server {
             front_page,
             queries: RwLock::new(Arc::new(queries)),
             sessions: sessions.clone(),
-            database: asked,
+            database: handle.clone(),
             queue: queue.clone(),
             lag: lag.clone(),
             metrics,
@@ -145,7 +141,7 @@ impl Server {
         let options = ReplicationOptions { config, max_lag_bytes: args.max_lag };
         let (replication, started) = Replication::new(
             options,
-            publications,
+            handle,
             pool.clone(),
             (queue, engine.turns()),
             lag,

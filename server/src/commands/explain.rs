@@ -56,7 +56,7 @@ pub async fn run(args: ExplainArgs) -> Result<(), ServerError> {
         let _ = sender.send(event);
     });
     let mut database = PostgresDatabase::new(options, Handle::current(), sink);
-    let facts = database.facts(&statement).await?;
+    let facts = database.handle().facts(&statement).await?;
     let analysis = analyse(&statement, &facts)?;
     let requests = analysis.constants().to_vec();
     let constants = cast(&mut database, requests, &mut answers).await;

@@ -99,6 +99,7 @@ async fn once(
         ..DatabaseOptions::new(url.clone())
     };
     let facts = PostgresDatabase::new(options, Handle::current(), Arc::new(|_| {}))
+        .handle()
         .facts(statement)
         .await?;
     let pool = Pool::new(url, args.database.session(), 1, Duration::from_secs(10));

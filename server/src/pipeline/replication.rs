@@ -11,7 +11,7 @@ use super::runner::EngineTurns;
 use super::slot;
 use crate::error::chain;
 use convoy_engine::{ErrorCode, Event, QueryError};
-use convoy_postgres::{Pool, Publications};
+use convoy_postgres::{DatabaseHandle, Pool};
 use convoy_replication::{
     Backoff, ReplicationConfig, ReplicationError, ReplicationSession, ReplicationStream,
     SlotChoice, StreamEvent,
@@ -100,7 +100,7 @@ pub enum Started {
 /// The task.
 pub struct Replication {
     options: ReplicationOptions,
-    publications: Publications,
+    database: DatabaseHandle,
     pool: Pool,
     queue: Arc<EventQueue>,
     turns: Arc<EngineTurns>,
@@ -113,17 +113,14 @@ impl Replication {
     /// Returns the task, and where it says how its start went.
     pub fn new(
         options: ReplicationOptions,
-        publications: Publications,
+        database: DatabaseHandle,
         pool: Pool,
         (queue, turns): (Arc<EventQueue>, Arc<EngineTurns>),
         lag: Arc<Lag>,
         stopping: watch::Receiver<bool>,
     ) -> (Self, watch::Receiver<Started>) {
         let (started, receiver) = watch::channel(Started::NotYet);
-        (
-            Replication { options, publications, pool, queue, turns, lag, started, stopping },
-            receiver,
-        )
+        (Replication { options, database, pool, queue, turns, lag, started, stopping }, receiver)
     }
 
     /// Streams until the server stops. A temporary slot is gone when this returns.
@@ -178,7 +175,7 @@ impl Replication {
     }
 
     async fn connect(&self) -> Result<ReplicationStream, Loss> {
-        self.publications.create().await.map_err(Loss::Publications)?;
+        self.database.create_publications().await.map_err(Loss::Publications)?;
         let session = ReplicationSession::open(self.options.config.clone()).await?;
         let pid = session.backend_pid();
         let mut starting = std::pin::pin!(session.start());

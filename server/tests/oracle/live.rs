@@ -97,7 +97,7 @@ impl Live {
         let options =
             DatabaseOptions { export_snapshots: true, ..DatabaseOptions::new(url.clone()) };
         let database = PostgresDatabase::new(options, Handle::current(), sink);
-        database.create_publications().await.expect("publications");
+        database.handle().create_publications().await.expect("publications");
         let line = LineLog::default();
         let ear = Ear { line: line.clone(), epoch: epoch.clone(), on_closed };
         let epoch = epoch.clone();
