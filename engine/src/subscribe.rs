@@ -1,26 +1,19 @@
-//! From a wish to a live query: the statement analysed, the arguments read, the query found or made; and analysed again
-//! when the catalogue changes.
+//! From a wish to a live query: the arguments read, the query found or made; and how it ends.
 
-use crate::analyse::{Analysis, analyse};
 use crate::args::{argument_text, canonical};
 use crate::array::array_elements;
-use crate::database::{
-    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, QueryError,
-};
+use crate::database::{CastId, CastRequest, CastValue, Database, ErrorCode, QueryError};
 use crate::engine::Engine;
-use crate::facts::TableFacts;
 use crate::live_query::{ArgumentTexts, LiveQuery, Told, Value};
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::Sub;
 use crate::statement::Statement;
 use crate::template::{Count, Plan, QueryTemplate};
-use crate::templates::{Applicant, Progress, RETRY_DELAY, wrong_argument_count};
+use crate::templates::{Applicant, wrong_argument_count};
 use crate::window::Bounds;
 use convoy_query_index::{QueryId, SlotValue, TemplateId};
-use convoy_types::{Key, PgType, RelationId};
-use std::collections::BTreeSet;
+use convoy_types::{Key, PgType};
 use std::sync::Arc;
-use tracing::{debug, info};
 
 /// What a cast under way is for, besides a template's constants.
 #[derive(Debug)]
@@ -81,56 +74,9 @@ impl<D: Database> Engine<D> {
         self.describe_if_nobody_does(id, is_new);
     }
 
-    /// Asks the database about a statement that is not current and that nobody asks about.
-    fn describe_if_nobody_does(&mut self, id: TemplateId, is_new: bool) {
-        let is_left = |entry: &crate::templates::TemplateEntry| {
-            !entry.is_current && matches!(entry.progress, Progress::Idle)
-        };
-        if is_new || self.templates.get(id).is_some_and(is_left) {
-            self.describe(id);
-        }
-    }
-
-    /// Asks the database about a statement.
-    fn describe(&mut self, id: TemplateId) {
-        let describe = self.next_describe_id();
-        let Some(entry) = self.templates.get_mut(id) else { return };
-        entry.progress = Progress::Describing(describe);
-        entry.changed_again = false;
-        self.database.describe(describe, &entry.statement);
-    }
-
-    pub(crate) fn described(&mut self, describe: DescribeId, described: Described) {
-        let Some(id) = self.templates.described(describe) else { return };
-        let cast = self.next_cast_id();
-        let Some(entry) = self.templates.get_mut(id) else { return };
-        let analysis = described.and_then(|facts| {
-            entry.watched = facts.tables.iter().map(|table| table.id).collect();
-            analyse(&entry.statement, &facts)
-        });
-        match analysis {
-            Err(error) => self.analysis_failed(id, &error),
-            Ok(analysis) if analysis.constants().is_empty() => {
-                self.finish_analysis(id, analysis, &[])
-            }
-            Ok(analysis) => {
-                self.database.cast(cast, analysis.constants().to_vec());
-                entry.progress = Progress::Casting(cast, Box::new(analysis));
-            }
-        }
-    }
-
     pub(crate) fn cast(&mut self, cast: CastId, values: Vec<Result<Option<String>, QueryError>>) {
         if let Some(id) = self.templates.cast(cast) {
-            let Some(entry) = self.templates.get_mut(id) else { return };
-            if let Progress::Casting(_, analysis) =
-                std::mem::replace(&mut entry.progress, Progress::Idle)
-            {
-                let constants: Vec<_> =
-                    values.into_iter().map(|value| value.ok().flatten()).collect();
-                self.finish_analysis(id, *analysis, &constants);
-            }
-            return;
+            return self.constants_read(id, values);
         }
         let Some(CastPurpose { template: id, session, sub, known }) = self.casts.remove(&cast)
         else {
@@ -160,105 +106,6 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    fn finish_analysis(
-        &mut self,
-        id: TemplateId,
-        analysis: Analysis,
-        constants: &[Option<String>],
-    ) {
-        let template = match analysis.finish(constants) {
-            Ok(template) => Arc::new(template),
-            Err(error) => return self.analysis_failed(id, &error),
-        };
-        let number = self.next_number();
-        let Some(entry) = self.templates.get_mut(id) else { return };
-        let name = entry.statement.name.as_deref().unwrap_or("ad hoc");
-        debug!(
-            statement = name,
-            incremental = matches!(template.plan, Plan::Window(_)),
-            "analysed"
-        );
-        entry.progress = Progress::Idle;
-        entry.retry_delay = RETRY_DELAY.0;
-        entry.is_current = true;
-        entry.current_since = number;
-        entry.template = Some(template.clone());
-        let applicants = std::mem::take(&mut entry.applicants);
-        let queries: Vec<_> = entry.queries.iter().copied().collect();
-        let changed_again = entry.changed_again;
-        self.index.remove_template(id);
-        if let Err(error) = self.index.add_template(id, template.predicates.clone()) {
-            return self.analysis_failed(id, &internal(error));
-        }
-        self.set_tables();
-        for query in queries {
-            self.renew(query, &template);
-        }
-        for applicant in applicants {
-            self.admit(id, &template, applicant);
-        }
-        if changed_again {
-            self.describe_again(id);
-        }
-        self.describe_again_who_disagrees(id, &template);
-    }
-
-    /// Analyses statements again that know one of a statement's tables otherwise than it does: the stream's changes are
-    /// told to all in the same terms.
-    fn describe_again_who_disagrees(&mut self, id: TemplateId, template: &QueryTemplate) {
-        let is_other = |table: &Arc<TableFacts>| {
-            let knows = |known: &Arc<TableFacts>| known.id == table.id && !known.is_told_as(table);
-            template.tables.iter().any(knows)
-        };
-        let disagrees = |entry: &crate::templates::TemplateEntry| {
-            let template = entry.template.as_ref().filter(|_| entry.is_current);
-            template.is_some_and(|template| template.tables.iter().any(is_other))
-        };
-        let disagreeing = self.templates.iter().filter(|(_, entry)| disagrees(entry));
-        let mut disagreeing: Vec<_> = disagreeing.map(|(other, _)| other).collect();
-        if disagreeing.is_empty() {
-            return;
-        }
-        // Either may be the newer one: what describes a statement may have been overtaken.
-        disagreeing.push(id);
-        disagreeing.sort_unstable();
-        disagreeing.dedup();
-        for other in disagreeing {
-            self.describe_again(other);
-        }
-        self.set_tables();
-    }
-
-    /// Tells who waits or subscribes, and plans another try where somebody subscribes.
-    fn analysis_failed(&mut self, id: TemplateId, error: &QueryError) {
-        let now = self.now;
-        let Some(entry) = self.templates.get_mut(id) else { return };
-        let delay = entry.retry_delay;
-        entry.retry_delay = (delay * 2).min(RETRY_DELAY.1);
-        let applicants = std::mem::take(&mut entry.applicants);
-        let queries: Vec<_> = entry.queries.iter().copied().collect();
-        entry.progress = Progress::Waiting;
-        self.retries.set(id, now + delay);
-        let is_first_failure = delay == RETRY_DELAY.0;
-        for applicant in applicants {
-            // What its name meant before goes on serving the one that was answered, which is told once.
-            if self.was_answered(applicant.session, &applicant.sub) {
-                if is_first_failure {
-                    self.notify(applicant.session, &applicant.sub, error);
-                }
-                if let Some(entry) = self.templates.get_mut(id) {
-                    entry.applicants.push(applicant);
-                }
-            } else {
-                self.refuse(applicant.session, &applicant.sub, error.clone());
-            }
-        }
-        for query in queries {
-            self.fail(query, error);
-        }
-        self.forget_template_if_idle(id);
-    }
-
     /// Ends a subscription with an error; one that was answered before its name came to mean something else waits for
     /// a meaning that fits.
     pub(crate) fn refuse(&mut self, session: SessionId, sub: &Arc<str>, error: QueryError) {
@@ -279,7 +126,12 @@ impl<D: Database> Engine<D> {
     }
 
     /// Reads an applicant's arguments.
-    fn admit(&mut self, id: TemplateId, template: &Arc<QueryTemplate>, applicant: Applicant) {
+    pub(crate) fn admit(
+        &mut self,
+        id: TemplateId,
+        template: &Arc<QueryTemplate>,
+        applicant: Applicant,
+    ) {
         let Applicant { session, sub, args } = applicant;
         if args.len() != template.params.len() {
             return self.refuse(
@@ -385,7 +237,7 @@ impl<D: Database> Engine<D> {
     }
 
     /// Puts a live query on a new analysis of its statement.
-    fn renew(&mut self, id: QueryId, template: &Arc<QueryTemplate>) {
+    pub(crate) fn renew(&mut self, id: QueryId, template: &Arc<QueryTemplate>) {
         self.detach_reads(id);
         let Some(query) = self.queries.get_mut(&id) else { return };
         let renewed = slots(template, &query.args)
@@ -474,86 +326,9 @@ impl<D: Database> Engine<D> {
         }
         self.forget_template_if_idle(query.template);
     }
-
-    /// Forgets a statement that nobody subscribes to, where it failed or there are many.
-    pub(crate) fn forget_template_if_idle(&mut self, id: TemplateId) {
-        let Some(entry) = self.templates.get(id) else { return };
-        let is_idle = entry.queries.is_empty() && entry.applicants.is_empty();
-        let is_used_soon = self.casts.values().any(|cast| cast.template == id);
-        let is_useless = (!entry.is_current
-            && !matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..)))
-            || self.is_replaced(&entry.statement);
-        let are_many = self.templates.len() > self.limits.idle_templates_max;
-        if is_idle && !is_used_soon && (is_useless || are_many) {
-            self.templates.remove(id);
-            self.retries.cancel(id);
-            self.index.remove_template(id);
-            self.set_tables();
-        }
-    }
-
-    pub(crate) fn catalog_changed(&mut self, relations: &[RelationId]) {
-        let changed: BTreeSet<_> = relations.iter().collect();
-        for id in self.templates.ids() {
-            let Some(entry) = self.templates.get(id) else { continue };
-            // What is being described may have been looked at before the change.
-            let is_asked =
-                matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..));
-            if is_asked || entry.watched.iter().any(|relation| changed.contains(relation)) {
-                info!(
-                    statement = entry.statement.name.as_deref().unwrap_or("ad hoc"),
-                    "the catalogue changed: analysing again"
-                );
-                self.describe_again(id);
-            }
-        }
-    }
-
-    /// Analyses a statement again; meanwhile nothing is read by what was known of it.
-    fn describe_again(&mut self, id: TemplateId) {
-        let Some(entry) = self.templates.get_mut(id) else { return };
-        entry.is_current = false;
-        let queries: Vec<_> = entry.queries.iter().copied().collect();
-        if matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..)) {
-            entry.changed_again = true;
-        } else if queries.is_empty() && entry.applicants.is_empty() {
-            return self.forget_template_if_idle(id);
-        } else {
-            self.describe(id);
-        }
-        for query in queries {
-            self.detach_reads(query);
-            self.make_dirty(query);
-        }
-    }
-
-    /// Tries statements again that failed, where somebody subscribes to them.
-    pub(crate) fn tick_templates(&mut self) {
-        for id in self.retries.take_due(self.now) {
-            let Some(entry) = self.templates.get(id) else { continue };
-            if entry.queries.is_empty() && entry.applicants.is_empty() {
-                self.forget_template_if_idle(id);
-            } else if matches!(entry.progress, Progress::Waiting) {
-                self.describe(id);
-            }
-        }
-    }
-
-    fn set_tables(&mut self) {
-        // Where a table is known in two ways, the newer one counts: what is not current is being looked at again.
-        let mut entries: Vec<_> = self.templates.iter().map(|(_, entry)| entry).collect();
-        entries.sort_by_key(|entry| !entry.is_current);
-        let templates = entries.into_iter().filter_map(|entry| entry.template.as_ref());
-        let tables: Vec<_> =
-            templates.flat_map(|template| template.tables.iter().cloned()).collect();
-        self.tables.set(tables.into_iter());
-        let watched: BTreeSet<_> =
-            self.templates.iter().flat_map(|(_, entry)| entry.watched.iter().copied()).collect();
-        self.database.watch(watched.into_iter().collect());
-    }
 }
 
-fn internal(error: convoy_query_index::IndexError) -> QueryError {
+pub(crate) fn internal(error: convoy_query_index::IndexError) -> QueryError {
     QueryError::new(ErrorCode::Internal, error.to_string())
 }
 
