@@ -140,6 +140,11 @@ impl Lag {
         self.lock().retained_bytes = bytes;
     }
 
+    /// Returns how much WAL there is between what was received and what the engine has applied.
+    pub fn lag_bytes(&self) -> u64 {
+        self.lock().lag_bytes()
+    }
+
     /// Returns how things stand.
     pub fn view(&self, now: Instant) -> LagView {
         let state = self.lock();
@@ -148,7 +153,7 @@ impl Lag {
             slot: state.slot.clone(),
             received: state.received,
             confirmed: state.confirmed,
-            lag_bytes: state.received.bytes_since(state.confirmed),
+            lag_bytes: state.lag_bytes(),
             lag: state.lag(now),
             retained_bytes: state.retained_bytes,
             is_ready: state.was_ready && state.stream == StreamState::Streaming,
@@ -159,6 +164,10 @@ impl Lag {
 }
 
 impl State {
+    fn lag_bytes(&self) -> u64 {
+        self.received.bytes_since(self.confirmed)
+    }
+
     fn lag(&self, now: Instant) -> Duration {
         self.samples
             .front()

@@ -186,15 +186,16 @@ impl EventQueue {
     }
 
     /// Takes out at most `max`, in the order in which they came.
-    pub(super) fn take(&self, max: usize, out: &mut Vec<Queued>) {
+    pub(super) fn take(&self, max: usize) -> Vec<Queued> {
         let State { queued, backlog, .. } = &mut *self.lock();
         let count = queued.len().min(max);
-        for queued in queued.drain(..count) {
-            if let Queued::Event(event) = &queued {
+        let taken: Vec<_> = queued.drain(..count).collect();
+        for queued in &taken {
+            if let Queued::Event(event) = queued {
                 backlog.discount(event);
             }
-            out.push(queued);
         }
+        taken
     }
 
     /// Returns whether so little waits that handling it keeps nobody.
@@ -244,12 +245,11 @@ mod tests {
         let queue = EventQueue::new(1 << 20);
         queue.push_control(Event::SessionClosed(SessionId(1)));
         queue.push_control(Event::SessionClosed(SessionId(2)));
-        let mut out = Vec::new();
         assert!(queue.wait());
-        queue.take(1, &mut out);
-        queue.take(1, &mut out);
-        let ids: Vec<_> = out
+        let first = queue.take(1);
+        let ids: Vec<_> = first
             .iter()
+            .chain(&queue.take(1))
             .map(|queued| match queued {
                 Queued::Event(Event::SessionClosed(id)) => id.0,
                 _ => panic!("another event"),
@@ -268,10 +268,8 @@ mod tests {
         queue.push_stream([Event::ReplicationStarted, Event::Progress(Lsn(1))]);
         queue.push_control(Event::SessionClosed(SessionId(1)));
         queue.push_lost();
-        let mut out = Vec::new();
-        queue.take(10, &mut out);
         assert!(matches!(
-            out[..],
+            queue.take(10)[..],
             [
                 Queued::Event(Event::ReplicationStarted),
                 Queued::Event(Event::SessionClosed(_)),

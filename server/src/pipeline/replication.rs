@@ -246,8 +246,7 @@ impl Replication {
             stream.confirm(confirmed);
             self.lag.progress(Instant::now(), stream.received(), confirmed);
             let max_bytes = self.options.max_lag_bytes;
-            let lag_bytes =
-                self.lag.view(Instant::now()).lag_bytes.max(slot_views.unconfirmed_bytes());
+            let lag_bytes = self.lag.lag_bytes().max(slot_views.unconfirmed_bytes());
             if lag_bytes > max_bytes {
                 return Err(Loss::Lag { lag_bytes, max_bytes });
             }

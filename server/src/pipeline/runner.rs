@@ -37,9 +37,7 @@ impl EngineTurns {
     }
 
     fn turn(&self, engine: &mut LiveEngine) {
-        let mut taken = Vec::new();
-        self.queue.take(EVENTS_PER_FLUSH_MAX, &mut taken);
-        for queued in taken {
+        for queued in self.queue.take(EVENTS_PER_FLUSH_MAX) {
             match queued {
                 Queued::Event(event) => engine.handle(Instant::now(), event),
                 Queued::Request(events, room) => {
