@@ -2,7 +2,7 @@
 
 use crate::client::{EventStream, get};
 use crate::mirror::Mirror;
-use crate::support::{Fixture, ORDERS, connect};
+use crate::support::{Fixture, ORDERS, connect, text, until};
 use convoy_postgres::launcher::{PrivatePostgres, Shutdown};
 use convoy_postgres::testing;
 use serde_json::{Value, json};
@@ -39,23 +39,6 @@ async fn agree(mirrors: &mut (Mirror, Mirror), client: &Client) {
 
 async fn status(fixture: &Fixture) -> Value {
     get(fixture.address, "/api/status").await.json()
-}
-
-/// Asks until it is so; the test's own time is the limit.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let waits = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waits)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-async fn text(client: &Client, sql: &str) -> Option<String> {
-    let row = client.query_opt(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    row.and_then(|row| row.get(0))
 }
 
 /// Writers that never stop, whatever becomes of their connections.

@@ -3,30 +3,12 @@
 
 use crate::client::get;
 use crate::mirror::Mirror;
-use crate::support::{Fixture, ORDERS, connect};
+use crate::support::{Fixture, ORDERS, connect, text, until};
 use convoy_postgres::SessionOptions;
 use convoy_postgres::doctor;
 use convoy_postgres::launcher::PrivatePostgres;
 use convoy_postgres::testing;
 use serde_json::Value;
-use std::time::Duration;
-use tokio_postgres::Client;
-
-async fn text(client: &Client, sql: &str) -> Option<String> {
-    let row = client.query_opt(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    row.and_then(|row| row.get(0))
-}
-
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let waits = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waits)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
-}
 
 async fn replication(fixture: &Fixture) -> Value {
     get(fixture.address, "/api/status").await.json()["replication"].clone()

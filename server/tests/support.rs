@@ -9,6 +9,7 @@ use convoy_server::project::NamedQueries;
 use convoy_server::serve::{ServeOptions, Server, bind};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 /// A server, its database, and a connection to write with.
 pub struct Fixture {
@@ -100,4 +101,22 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
         let _ = connection.await;
     });
     client
+}
+
+/// Asks until it is so; the test's own time is the limit.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waits = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waits)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Returns the first column of the first row.
+pub async fn text(client: &tokio_postgres::Client, sql: &str) -> Option<String> {
+    let row = client.query_opt(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    row.and_then(|row| row.get(0))
 }
