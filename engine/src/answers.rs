@@ -64,7 +64,9 @@ impl<D: Database> Engine<D> {
         query.broken_reads = 0;
         query.value_read = Some(read);
         query.value_label = label;
+        query.why.known(self.now, position);
         self.set_value(id, value);
+        let head = self.head();
         if self.replay_and_deliver(read, id, position) == Err(Refill) {
             self.make_dirty(id);
             self.forget_waiting(read, id);
@@ -72,6 +74,7 @@ impl<D: Database> Engine<D> {
         let Some(query) = self.queries.get_mut(&id) else { return };
         if query.knowledge == Knowledge::Awaiting(read) {
             query.knowledge = Knowledge::Known;
+            query.why.known(self.now, head);
         }
         self.set_due(id);
         self.stir_subscribers(id);

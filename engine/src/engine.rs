@@ -157,7 +157,7 @@ impl<D: Database> Engine<D> {
             Event::ReplicationStarted => self.replication_started(),
             Event::Committed(transaction) => {
                 match &mut self.line {
-                    Some(line) => line.receive(transaction),
+                    Some(line) => line.receive(transaction, now),
                     None if self.streaming => {
                         self.early.receive(transaction, self.limits.early_bytes_max);
                     }
@@ -250,7 +250,7 @@ impl<D: Database> Engine<D> {
             self.read_what_was_overlooked();
             let Some(step) = self.line.as_mut().and_then(Line::step) else { break };
             match step {
-                Step::Apply(xid, transaction) => self.apply(xid, transaction),
+                Step::Apply(arrived) => self.apply(arrived),
                 Step::Close(read, snapshot) => self.close_snapshot(read, snapshot),
             }
         }

@@ -46,6 +46,7 @@ mod subscribe;
 mod tables;
 mod templates;
 mod upkeep;
+mod why;
 
 pub use args::{Argument, ArgumentMisfit, argument_text, arguments_in_order};
 pub use database::{
@@ -61,7 +62,6 @@ pub use facts::{
 };
 pub use limits::Limits;
 pub use line::Position;
-pub use live_query::{WhyAction, WhyEntry};
 pub use observer::Observer;
 pub use redefine::{Definition, Redefinition};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};
@@ -72,3 +72,4 @@ pub use template::{
     WindowPlan, spare_rows,
 };
 pub use update::{Diff, DiffOp, ResultRow, ResultSnapshot, Shared, Transition, Update, UpdateKind};
+pub use why::{RefreshReason, WhyAction, WhyEntry};

@@ -92,7 +92,9 @@ impl<D: Database> Engine<D> {
             let early = std::mem::take(&mut self.early);
             early.let_go().for_each(|xid| line.let_go(xid));
             line.progress(early.received);
-            early.transactions.into_iter().for_each(|transaction| line.receive(transaction));
+            for transaction in early.transactions {
+                line.receive(transaction, self.now);
+            }
             self.line = Some(line);
             self.probe.attempts = 0;
             self.advance();

@@ -10,6 +10,7 @@
 use crate::database::{ReadId, Snapshot};
 use convoy_types::{FullXid, Lsn, SnapshotMark, Transaction, Xid};
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// How many transactions have been applied: a point of the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,9 +20,17 @@ pub struct Position(pub u64);
 #[derive(Debug)]
 pub(crate) enum Step {
     /// This transaction is the next one.
-    Apply(FullXid, Transaction),
+    Apply(Arrived),
     /// The read's snapshot is exactly the head: what it reads is what is so here.
     Close(ReadId, Snapshot),
+}
+
+/// A transaction that the stream brought.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub xid: FullXid,
+    pub transaction: Transaction,
+    pub received_at: Instant,
 }
 
 /// What became of a snapshot that the line was told of.
@@ -57,7 +66,7 @@ pub(crate) struct Line {
     head: Position,
     gate: Gate,
     /// Received, not applied, in the order of their commits.
-    arrived: VecDeque<(FullXid, Transaction)>,
+    arrived: VecDeque<Arrived>,
     /// The greatest position that the stream has passed.
     received: Lsn,
     /// The newest snapshot: what widens transaction ids.
@@ -106,7 +115,7 @@ impl Line {
 
     /// Returns the position such that every transaction whose commit record ends at or before it has been applied.
     pub fn label(&self) -> Lsn {
-        let held = self.arrived.iter().map(|(_, transaction)| transaction.commit_lsn).min();
+        let held = self.arrived.iter().map(|arrived| arrived.transaction.commit_lsn).min();
         held.map_or(self.received, |held| held.min(self.received))
     }
 
@@ -121,11 +130,11 @@ impl Line {
     }
 
     /// Takes a transaction from the stream.
-    pub fn receive(&mut self, transaction: Transaction) {
+    pub fn receive(&mut self, transaction: Transaction, received_at: Instant) {
         self.received = self.received.max(transaction.end_lsn);
         let xid = self.newest.widen(transaction.xid);
         self.open.retain(|open| open.xid != xid);
-        self.arrived.push_back((xid, transaction));
+        self.arrived.push_back(Arrived { xid, transaction, received_at });
     }
 
     /// Notes a transaction that came before the line began and was not kept. The first snapshots must show it.
@@ -251,15 +260,16 @@ impl Line {
         let next = match &self.gate {
             Gate::Fenced(_) => return None,
             Gate::Open if self.synchronous_standbys => {
-                self.arrived.iter().position(|(xid, _)| self.newest.shows(*xid))
+                self.arrived.iter().position(|arrived| self.newest.shows(arrived.xid))
             }
             Gate::Open => (!self.arrived.is_empty()).then_some(0),
             Gate::Settling(_, snapshot) => {
-                self.arrived.iter().position(|(xid, _)| snapshot.mark.shows(*xid))
+                self.arrived.iter().position(|arrived| snapshot.mark.shows(arrived.xid))
             }
         };
         if let Some(index) = next {
-            let (xid, transaction) = self.arrived.remove(index)?;
+            let arrived = self.arrived.remove(index)?;
+            let xid = arrived.xid;
             self.head.0 += 1;
             if !self.newest.shows(xid) {
                 self.unseen.push(xid);
@@ -268,7 +278,7 @@ impl Line {
             if let Some(must_show) = &mut self.must_show {
                 must_show.push(xid);
             }
-            return Some(Step::Apply(xid, transaction));
+            return Some(Step::Apply(arrived));
         }
         if self.unsettled().is_some() {
             return None;
@@ -308,7 +318,7 @@ mod tests {
     fn steps(line: &mut Line) -> Vec<String> {
         std::iter::from_fn(|| line.step())
             .map(|step| match step {
-                Step::Apply(xid, _) => format!("apply {xid}"),
+                Step::Apply(arrived) => format!("apply {}", arrived.xid),
                 Step::Close(read, _) => format!("close {}", read.0),
             })
             .collect()
@@ -317,7 +327,7 @@ mod tests {
     #[test]
     fn p6_a_snapshot_that_misses_an_applied_transaction_is_taken_again() {
         let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
-        line.receive(commit(10, 100));
+        line.receive(commit(10, 100), Instant::now());
         assert_eq!(steps(&mut line), ["apply 10"]);
         line.fence(ReadId(1));
         assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 100)), Accepted::TooOld);
@@ -329,7 +339,7 @@ mod tests {
     #[test]
     fn p6_a_probe_does_not_vouch_for_an_older_snapshot() {
         let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
-        line.receive(commit(10, 100));
+        line.receive(commit(10, 100), Instant::now());
         assert_eq!(steps(&mut line), ["apply 10"]);
         line.fence(ReadId(1));
         line.see(&snapshot("12:12:", 100));
@@ -342,7 +352,7 @@ mod tests {
         line.fence(ReadId(1));
         line.lift_fence(ReadId(1));
         line.see(&snapshot("12:12:", 100));
-        line.receive(commit(10, 100));
+        line.receive(commit(10, 100), Instant::now());
         assert_eq!(steps(&mut line), ["apply 10"]);
         assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 100)), Accepted::TooOld);
     }
@@ -351,8 +361,8 @@ mod tests {
     fn p6_what_a_snapshot_shows_is_applied_before_what_it_does_not() {
         let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.fence(ReadId(1));
-        line.receive(commit(10, 100));
-        line.receive(commit(11, 200));
+        line.receive(commit(10, 100), Instant::now());
+        line.receive(commit(11, 200), Instant::now());
         assert_eq!(steps(&mut line), Vec::<String>::new());
         assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 200)), Accepted::Pending);
         // 11 was visible before 10, which the stream had first.
@@ -365,11 +375,11 @@ mod tests {
         let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.fence(ReadId(1));
         line.snapshot_taken(ReadId(1), snapshot("12:12:", 300));
-        line.receive(commit(10, 100));
+        line.receive(commit(10, 100), Instant::now());
         assert_eq!(steps(&mut line), ["apply 10"]);
         assert_eq!(line.unsettled(), Some((ReadId(1), Lsn(300))));
-        line.receive(commit(11, 200));
-        line.receive(commit(12, 400));
+        line.receive(commit(11, 200), Instant::now());
+        line.receive(commit(12, 400), Instant::now());
         assert_eq!(steps(&mut line), ["apply 11", "close 1", "apply 12"]);
     }
 
@@ -377,11 +387,11 @@ mod tests {
     fn p6_a_label_stays_behind_what_is_held() {
         let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
         line.fence(ReadId(1));
-        line.receive(commit(10, 100));
-        line.receive(commit(11, 200));
+        line.receive(commit(10, 100), Instant::now());
+        line.receive(commit(11, 200), Instant::now());
         assert_eq!(line.label(), Lsn(99));
         line.snapshot_taken(ReadId(1), snapshot("10:12:10", 200));
-        assert!(matches!(line.step(), Some(Step::Apply(FullXid(11), _))));
+        assert!(matches!(line.step(), Some(Step::Apply(arrived)) if arrived.xid == FullXid(11)));
         assert_eq!(line.label(), Lsn(99), "11 is in, and 10 still holds the label back");
         steps(&mut line);
         assert_eq!(line.label(), Lsn(200));
@@ -391,8 +401,8 @@ mod tests {
     fn p6_with_synchronous_standbys_nothing_is_applied_before_it_is_visible() {
         let standbys = |mark| Snapshot { synchronous_standbys: true, ..snapshot(mark, 0) };
         let mut line = Line::new(standbys("10:10:"), &[], Position(0));
-        line.receive(commit(10, 100));
-        line.receive(commit(11, 200));
+        line.receive(commit(10, 100), Instant::now());
+        line.receive(commit(11, 200), Instant::now());
         assert_eq!(steps(&mut line), Vec::<String>::new());
         assert!(line.wants_probe());
         line.see(&standbys("10:12:10"));
@@ -403,8 +413,8 @@ mod tests {
     #[test]
     fn p4_ids_are_widened_across_a_wrap() {
         let mut line = Line::new(snapshot("4294967290:4294967290:", 0), &[], Position(0));
-        line.receive(commit(4_294_967_295, 100));
-        line.receive(commit(3, 200));
+        line.receive(commit(4_294_967_295, 100), Instant::now());
+        line.receive(commit(3, 200), Instant::now());
         assert_eq!(steps(&mut line), ["apply 4294967295", "apply 4294967299"]);
         line.fence(ReadId(1));
         let older = snapshot("4294967299:4294967299:", 0);
@@ -416,13 +426,13 @@ mod tests {
         let mut line = Line::new(snapshot("10:10:", 0), &[Xid(9), Xid(11), Xid(12)], Position(0));
         line.progress(Lsn(100));
         assert!(!line.overlooked(), "nothing has ended");
-        line.receive(commit(11, 200));
+        line.receive(commit(11, 200), Instant::now());
         line.see(&snapshot("12:12:", 200));
         assert!(!line.overlooked(), "9 was visible, and 11 has come");
         line.fence(ReadId(1));
         line.snapshot_taken(ReadId(1), snapshot("13:13:", 300));
         assert!(!line.overlooked(), "12 may still come");
-        line.receive(commit(13, 250));
+        line.receive(commit(13, 250), Instant::now());
         assert_eq!(steps(&mut line), Vec::<String>::new(), "13 may build on 12");
         line.progress(Lsn(300));
         assert!(line.overlooked());

@@ -5,6 +5,7 @@ use crate::facts::OutputColumn;
 use crate::row_list::RowList;
 use crate::session::SessionId;
 use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
+use crate::why::Touches;
 use crate::window::{Bounds, Window};
 use convoy_query_index::{SlotValue, TemplateId};
 use convoy_types::{Lsn, PgTimestamp};
@@ -64,28 +65,6 @@ pub(crate) enum Told {
     Interrupted(u64),
 }
 
-/// A change that touched a live query, for `why`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WhyEntry {
-    /// Where the transaction's commit record ends.
-    pub lsn: Lsn,
-    /// The table, with its schema.
-    pub table: String,
-    /// The row's key, where it has one.
-    pub key: Option<String>,
-    /// What was done.
-    pub action: WhyAction,
-}
-
-/// What was done about a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhyAction {
-    /// The change was taken into the result.
-    Diff,
-    /// The result is read again.
-    Refresh,
-}
-
 /// One result with its subscribers.
 #[derive(Debug)]
 pub(crate) struct LiveQuery {
@@ -115,7 +94,8 @@ pub(crate) struct LiveQuery {
     pub subscribers: BTreeSet<(SessionId, Arc<str>)>,
     /// What it was last found to take, in bytes (`memory.rs`).
     pub weight: usize,
-    pub why: VecDeque<WhyEntry>,
+    /// The last changes that touched it.
+    pub why: Touches,
     /// The newest diffs; the last one leads to `version`.
     history: VecDeque<Arc<Shared<Diff>>>,
     history_bytes: usize,
@@ -149,7 +129,7 @@ impl LiveQuery {
             reads: Vec::new(),
             subscribers: BTreeSet::new(),
             weight: 0,
-            why: VecDeque::new(),
+            why: Touches::default(),
             history: VecDeque::new(),
             history_bytes: 0,
             snapshot: None,
@@ -241,14 +221,6 @@ impl LiveQuery {
             self.snapshot = Some(snapshot_of(self.value.rows()?, &self.columns));
         }
         self.snapshot.clone()
-    }
-
-    /// Notes a change that touched it.
-    pub fn note_why(&mut self, entry: WhyEntry, entries_max: usize) {
-        if self.why.len() >= entries_max {
-            self.why.pop_front();
-        }
-        self.why.push_back(entry);
     }
 }
 

@@ -125,7 +125,7 @@ impl<D: Database> Engine<D> {
                 continue;
             };
             let standing = Standing::at_head(query, sub, now, self.limits.max_hold);
-            take_news(name, sub, query, standing, &mut updates, &mut committed_at);
+            take_news(now, name, sub, query, standing, &mut updates, &mut committed_at);
             has_more |= sub.notice.is_some();
         }
         self.sessions.held.remove(&id);
@@ -193,7 +193,15 @@ impl<D: Database> Engine<D> {
                     continue;
                 };
                 if query.knowledge == Knowledge::Known {
-                    take_news(name, sub, query, Standing::InCut, &mut updates, &mut committed_at);
+                    take_news(
+                        now,
+                        name,
+                        sub,
+                        query,
+                        Standing::InCut,
+                        &mut updates,
+                        &mut committed_at,
+                    );
                 }
             }
             session.held_since.get_or_insert(now);
@@ -219,6 +227,7 @@ impl<D: Database> Engine<D> {
 
     /// Hands a live query's present value to a stage that waits for it.
     pub(crate) fn deliver(&mut self, id: SessionId, read: ReadId, query: QueryId) {
+        let now = self.now;
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = &mut session.stage else { return };
         let Some(state) = self.queries.get_mut(&query) else { return };
@@ -226,7 +235,7 @@ impl<D: Database> Engine<D> {
             if stage.expects(name, query, read) {
                 stage.settle(name);
                 let Stage { updates, committed_at, .. } = stage;
-                take_news(name, sub, state, Standing::InCut, updates, committed_at);
+                take_news(now, name, sub, state, Standing::InCut, updates, committed_at);
             }
         }
         self.send_stage_if_complete(id);
@@ -417,6 +426,7 @@ impl Standing {
 
 /// Writes down what a subscription must be told, and notes that it was.
 fn take_news(
+    now: Instant,
     name: &Arc<str>,
     sub: &mut Sub,
     query: &mut LiveQuery,
@@ -441,6 +451,7 @@ fn take_news(
     }
     match news {
         Some(kind) => {
+            query.why.told(now);
             if !is_first {
                 *committed_at = (*committed_at).max(query.changed_at);
             }

@@ -2,7 +2,6 @@
 
 use crate::database::Database;
 use crate::engine::{Counters, Engine};
-use crate::live_query::WhyEntry;
 use crate::template::Plan;
 use convoy_query_index::QueryId;
 use convoy_types::Lsn;
@@ -104,10 +103,5 @@ impl<D: Database> Engine<D> {
             })
         };
         self.queries.keys().filter_map(info).collect()
-    }
-
-    /// Returns the last changes that touched a live query, the oldest first; none where there is no such query.
-    pub fn why(&self, id: QueryId) -> Option<Vec<WhyEntry>> {
-        Some(self.queries.get(&id)?.why.iter().cloned().collect())
     }
 }

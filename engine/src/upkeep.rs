@@ -2,16 +2,15 @@
 
 use crate::database::Database;
 use crate::engine::Engine;
-use crate::line::Position;
-use crate::live_query::{Knowledge, Value, WhyAction, WhyEntry};
+use crate::line::{Arrived, Position};
+use crate::live_query::{Knowledge, Value};
 use crate::row_key::row_key;
 use crate::tables::{TableChange, field_values};
 use crate::template::{Plan, QueryTemplate};
+use crate::why::{Cause, RefreshReason, WhyAction};
 use crate::window::{Membership, Refill};
-use convoy_query_index::{FieldSet, OldRows, QueryId, RowImages};
-use convoy_types::{
-    ChangeKind, Changes, Datum, FullXid, Key, Lsn, PgTimestamp, RelationId, Transaction,
-};
+use convoy_query_index::{FieldSet, OldRows, Predicate, QueryId, RowImages};
+use convoy_types::{ChangeKind, Changes, Datum, Key, RelationId};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -125,9 +124,14 @@ impl Logged {
 
 impl<D: Database> Engine<D> {
     /// Applies a transaction, the next one of the line.
-    pub(crate) fn apply(&mut self, xid: FullXid, transaction: Transaction) {
+    pub(crate) fn apply(&mut self, arrived: Arrived) {
         let position = self.head();
+        let Arrived { xid, transaction, received_at } = arrived;
         let (lsn, committed_at) = (transaction.end_lsn, transaction.commit_time);
+        let applied_at = self.now;
+        let cause = |relation: RelationId, key: Option<Box<str>>| {
+            Arc::new(Cause { lsn, committed_at, received_at, applied_at, position, relation, key })
+        };
         trace!(%xid, %lsn, position = position.0, "applied");
         self.counters.transactions += 1;
         if let Some(observer) = &mut self.observer {
@@ -160,19 +164,24 @@ impl<D: Database> Engine<D> {
         for &table in &unknown {
             let mut hits = RoaringBitmap::new();
             self.index.on_relation(table, &mut hits);
+            let cause = cause(table, None);
             for query in hits {
-                self.touch_unknown(QueryId(query), table, lsn, committed_at);
+                self.touch_unknown(QueryId(query), &cause);
             }
         }
         for change in &changes {
-            self.match_change(change, lsn, committed_at);
+            self.match_change(change, |key| cause(change.table.id, key));
         }
         let logged = Logged { changes, unknown };
         self.reads.log.push(position, logged, self.limits.write_log_bytes_max);
     }
 
     /// Finds the live queries that a change touches.
-    fn match_change(&mut self, change: &Arc<TableChange>, lsn: Lsn, committed_at: PgTimestamp) {
+    fn match_change(
+        &mut self,
+        change: &Arc<TableChange>,
+        cause: impl Fn(Option<Box<str>>) -> Arc<Cause>,
+    ) {
         self.counters.changes += 1;
         let table = &change.table;
         let nothing = FieldSet::default();
@@ -198,8 +207,12 @@ impl<D: Database> Engine<D> {
         };
         let mut hits = RoaringBitmap::new();
         self.index.matches(&images, &mut hits);
+        if hits.is_empty() {
+            return;
+        }
+        let cause = cause(change.shown_key());
         for query in hits {
-            self.touch(QueryId(query), change, new_key.as_ref(), lsn, committed_at);
+            self.touch(QueryId(query), change, &images, &cause);
         }
     }
 
@@ -207,58 +220,47 @@ impl<D: Database> Engine<D> {
         &mut self,
         id: QueryId,
         change: &Arc<TableChange>,
-        new_key: Option<&Key>,
-        lsn: Lsn,
-        committed_at: PgTimestamp,
+        images: &RowImages<'_>,
+        cause: &Arc<Cause>,
     ) {
+        let Some(template) = self.template_of(id) else { return };
         let Some(query) = self.queries.get_mut(&id) else { return };
         self.counters.touches += 1;
-        query.touched_at = Some(committed_at);
-        let is_window = matches!(query.value, Value::Window(_));
+        query.touched_at = Some(cause.committed_at);
+        let is_window = matches!(template.plan, Plan::Window(_));
         let is_known = query.knowledge == Knowledge::Known;
-        let action = if is_window && is_known { WhyAction::Diff } else { WhyAction::Refresh };
-        let entry =
-            WhyEntry { lsn, table: change.table.qualified_name(), key: change.shown_key(), action };
-        query.note_why(entry, self.limits.why_entries_max);
-        if action == WhyAction::Diff {
-            if let Some(key) = new_key
-                && self.finds_by_membership(id)
+        let is_kept = is_known && matches!(query.value, Value::Window(_));
+        let action = match is_window {
+            true => WhyAction::Diff,
+            false => WhyAction::Refresh(RefreshReason::Plan),
+        };
+        let predicate = template.predicate_met(&query.slots, images);
+        query.why.note(cause, predicate, action, self.limits.why_entries_max);
+        if is_kept {
+            if let Some(key) = images.new_key
+                && finds_by_membership(&template)
             {
                 self.index.hold(id, change.table.id, key.clone());
                 self.batch.provisional.push((id, change.table.id, key.clone()));
             }
             self.batch.by_query.entry(id).or_default().push(change.clone());
-        } else if is_known || !self.is_window_plan(id) {
+        } else if is_known || !is_window {
             // A window that is being read takes the change from the write log instead.
             self.make_dirty(id);
         }
     }
 
     /// Marks a query whose rows may have changed in a way that the stream does not tell.
-    fn touch_unknown(
-        &mut self,
-        id: QueryId,
-        table: RelationId,
-        lsn: Lsn,
-        committed_at: PgTimestamp,
-    ) {
-        let name = self.template_of(id).and_then(|template| {
-            template
-                .tables
-                .iter()
-                .find(|facts| facts.id == table)
-                .map(|facts| facts.qualified_name())
-        });
+    fn touch_unknown(&mut self, id: QueryId, cause: &Arc<Cause>) {
+        let Some(template) = self.template_of(id) else { return };
         let Some(query) = self.queries.get_mut(&id) else { return };
         self.counters.touches += 1;
-        query.touched_at = Some(committed_at);
-        let entry = WhyEntry {
-            lsn,
-            table: name.unwrap_or_default(),
-            key: None,
-            action: WhyAction::Refresh,
-        };
-        query.note_why(entry, self.limits.why_entries_max);
+        query.touched_at = Some(cause.committed_at);
+        let of_table = |predicate: &Predicate| predicate.relation == cause.relation;
+        let predicate = template.predicates.iter().position(of_table).unwrap_or(0);
+        let action = WhyAction::Refresh(RefreshReason::TableAlone);
+        let predicate = u16::try_from(predicate).unwrap_or(u16::MAX);
+        query.why.note(cause, predicate, action, self.limits.why_entries_max);
         self.make_dirty(id);
     }
 
@@ -273,8 +275,16 @@ impl<D: Database> Engine<D> {
 
     /// Takes the matched changes into the windows that they touch.
     pub(crate) fn flush_batch(&mut self) {
+        let head = self.head();
         for (id, changes) in std::mem::take(&mut self.batch.by_query) {
-            if self.apply_to_window(id, &changes) == Err(Refill) {
+            let applied = self.apply_to_window(id, &changes);
+            if let Some(query) = self.queries.get_mut(&id) {
+                match applied {
+                    Ok(()) => query.why.known(self.now, head),
+                    Err(Refill) => query.why.refilled(),
+                }
+            }
+            if applied == Err(Refill) {
                 self.make_dirty(id);
             }
             self.stir_subscribers(id);
@@ -357,14 +367,6 @@ impl<D: Database> Engine<D> {
     pub(crate) fn template_of(&self, id: QueryId) -> Option<Arc<QueryTemplate>> {
         self.templates.get(self.queries.get(&id)?.template)?.template.clone()
     }
-
-    fn is_window_plan(&self, id: QueryId) -> bool {
-        self.template_of(id).is_some_and(|template| matches!(template.plan, Plan::Window(_)))
-    }
-
-    fn finds_by_membership(&self, id: QueryId) -> bool {
-        self.template_of(id).is_some_and(|template| finds_by_membership(&template))
-    }
 }
 
 fn finds_by_membership(template: &QueryTemplate) -> bool {
@@ -378,7 +380,7 @@ impl TableChange {
     }
 
     /// Returns the row's key as results show it, where the table has one.
-    fn shown_key(&self) -> Option<String> {
+    fn shown_key(&self) -> Option<Box<str>> {
         let fields = self.new.as_ref().or(self.old.as_ref())?;
         let key = &self.table.primary_key;
         let text = |position: &convoy_query_index::FieldId| {
@@ -386,6 +388,6 @@ impl TableChange {
                 .get(usize::from(position.0))
                 .and_then(|datum| std::str::from_utf8(datum.known()??).ok())
         };
-        (!key.is_empty()).then(|| row_key(key.iter().map(text)).into())
+        (!key.is_empty()).then(|| row_key(key.iter().map(text)))
     }
 }

@@ -16,3 +16,4 @@ mod slots;
 mod stream;
 mod support;
 mod sync;
+mod why;

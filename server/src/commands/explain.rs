@@ -13,7 +13,7 @@ use convoy_engine::{
     TableKind,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, PublishMode};
-use convoy_query_index::{FieldId, SlotId};
+use convoy_query_index::FieldId;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -122,11 +122,7 @@ fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
         }
         _ => format!("column {}", field.0),
     };
-    let slot_name = |slot: SlotId| match template.slots.get(usize::from(slot.0)) {
-        Some(spec) => format!("${}", spec.param + 1),
-        None => "$?".to_owned(),
-    };
-    let view = |predicate: &convoy_query_index::Predicate| {
+    let view = |(number, predicate): (usize, &convoy_query_index::Predicate)| {
         let table = template.tables.iter().find(|table| table.id == predicate.relation);
         let columns = (0..table.map_or(0, |table| table.columns.len()))
             .filter_map(|field| u16::try_from(field).ok().map(FieldId))
@@ -136,11 +132,11 @@ fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
         PredicateView {
             table: table
                 .map_or_else(|| predicate.relation.0.to_string(), |table| table.qualified_name()),
-            condition: predicate.condition.describe(&|field| name_of(table, field), &slot_name),
+            condition: template.describe_predicate(number),
             columns,
         }
     };
-    template.predicates.iter().map(view).collect()
+    template.predicates.iter().enumerate().map(view).collect()
 }
 
 fn plan_word(template: &QueryTemplate) -> &'static str {

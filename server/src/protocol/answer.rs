@@ -5,6 +5,7 @@ use super::rows::{Numbers, encode_snapshot_value};
 use convoy_engine::{LiveQueryInfo, ResultSnapshot, WhyAction, WhyEntry};
 use convoy_types::Lsn;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Returns the answer of a query that runs once.
 pub fn one_shot(snapshot: &ResultSnapshot, lsn: Lsn, numbers: Numbers) -> String {
@@ -39,14 +40,32 @@ pub fn queries(queries: &[LiveQueryInfo]) -> Value {
     json!({ "queries": queries.iter().map(one).collect::<Vec<_>>() })
 }
 
-/// Returns the last changes that touched a live query.
-pub fn why(id: &str, entries: &[WhyEntry]) -> Value {
+/// Returns the last changes that touched a live query. `since_commit` says how long after a commit it was received, by
+/// the two machines' clocks.
+pub fn why(
+    id: &str,
+    entries: &[WhyEntry],
+    since_commit: impl Fn(&WhyEntry) -> Option<Duration>,
+) -> Value {
+    let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1000.0);
     let one = |entry: &WhyEntry| {
-        let action = match entry.action {
-            WhyAction::Diff => "diff",
-            WhyAction::Refresh => "refresh",
+        let (action, reason) = match entry.action {
+            WhyAction::Diff => ("diff", None),
+            WhyAction::Refresh(reason) => ("refresh", Some(reason.describe())),
         };
-        json!({ "lsn": entry.lsn.to_string(), "table": entry.table, "key": entry.key, "action": action })
+        json!({
+            "lsn": entry.lsn.to_string(),
+            "committed_at": entry.committed_at.to_string(),
+            "table": entry.table,
+            "key": entry.key,
+            "predicate": entry.predicate,
+            "action": action,
+            "reason": reason,
+            "received_ms": millis(since_commit(entry)),
+            "waited_ms": millis(Some(entry.waited)),
+            "maintained_ms": millis(entry.maintained),
+            "told_ms": millis(entry.told),
+        })
     };
     json!({ "id": id, "changes": entries.iter().map(one).collect::<Vec<_>>() })
 }
