@@ -6,6 +6,7 @@
 //! below one that a slot makes would cost memory for each query and save little: it is left out unless it is a range of
 //! slots (`symbol = $1 AND price < $2`: very many may share the symbol).
 
+use crate::eval::Comparand;
 use crate::fields::{FieldId, FieldValue};
 use crate::interval::Interval;
 use crate::normal_form::{Conjunction, Literal};
@@ -99,6 +100,16 @@ impl Fingerprint {
 }
 
 /// Where a live query stands.
+pub(crate) enum Standing {
+    /// Nowhere: no row can meet its conjunction.
+    Nowhere,
+    /// Under no key: it is a candidate whatever the row holds, because a value of its key is open.
+    Unkeyed,
+    /// Under keys.
+    Under(Entries),
+}
+
+/// The keys under which a live query stands.
 pub(crate) struct Entries {
     // Invariant: not empty.
     pub(crate) fingerprints: BTreeSet<Fingerprint>,
@@ -147,22 +158,34 @@ impl Access {
         self.range.as_ref().map(|(field, _)| *field)
     }
 
-    /// Returns where a live query with these slots stands; `None` where no row can meet its conjunction.
-    pub(crate) fn entries(&self, hasher: &RandomState, slots: &[SlotValue]) -> Option<Entries> {
+    /// Returns where a live query with these slots stands.
+    pub(crate) fn standing(&self, hasher: &RandomState, slots: &[SlotValue]) -> Standing {
+        let Some(interval) = self.interval(slots) else { return Standing::Nowhere };
         let mut lists: Vec<Vec<&Key>> = Vec::with_capacity(self.keys.len());
+        let mut is_keyed = true;
         for source in self.keys.values() {
-            // A comparison with null is never true.
-            lists.push(match source {
-                KeySource::One(operand) => operand.value(slots).flatten().into_iter().collect(),
-                KeySource::AnyOf(operands) => {
-                    operands.iter().flat_map(|operand| operand.elements(slots)).flatten().collect()
+            let operands = match source {
+                KeySource::One(operand) => std::slice::from_ref(operand),
+                KeySource::AnyOf(operands) => operands,
+            };
+            let mut list = Vec::new();
+            for element in operands.iter().flat_map(|operand| operand.elements(slots)) {
+                match element {
+                    Comparand::Key(key) => list.push(key),
+                    // A comparison with null is never true.
+                    Comparand::Null => {}
+                    Comparand::Open | Comparand::Missing => is_keyed = false,
                 }
-            });
+            }
+            if list.is_empty() && is_keyed {
+                return Standing::Nowhere;
+            }
+            lists.push(list);
+        }
+        if !is_keyed {
+            return Standing::Unkeyed;
         }
         let alternatives = lists.iter().map(Vec::len).max().unwrap_or(1);
-        if lists.iter().any(Vec::is_empty) {
-            return None;
-        }
         let fingerprints = (0..alternatives)
             .map(|number| {
                 // A list of one value stands for itself in each alternative.
@@ -170,24 +193,28 @@ impl Access {
                 Fingerprint::of(hasher, values)
             })
             .collect();
-        let interval = match &self.range {
-            None => None,
-            Some((_, bounds)) => {
-                let mut interval = Interval::all();
-                for (op, operand) in bounds {
-                    let key = operand.value(slots).flatten()?;
-                    match op {
-                        CompareOp::Gt => interval.bound_below(key, false),
-                        CompareOp::Ge => interval.bound_below(key, true),
-                        CompareOp::Lt => interval.bound_above(key, false),
-                        CompareOp::Le => interval.bound_above(key, true),
-                        CompareOp::Eq | CompareOp::Ne => {}
-                    }
-                }
-                Some(interval)
+        Standing::Under(Entries { fingerprints, interval })
+    }
+
+    /// Returns what the bounds leave of the range's field, if there is a range; `None` where one is null.
+    fn interval(&self, slots: &[SlotValue]) -> Option<Option<Interval>> {
+        let Some((_, bounds)) = &self.range else { return Some(None) };
+        let mut interval = Interval::all();
+        for (op, operand) in bounds {
+            let key = match operand.value(slots) {
+                Comparand::Key(key) => key,
+                Comparand::Null => return None,
+                Comparand::Open | Comparand::Missing => continue,
+            };
+            match op {
+                CompareOp::Gt => interval.bound_below(key, false),
+                CompareOp::Ge => interval.bound_below(key, true),
+                CompareOp::Lt => interval.bound_above(key, false),
+                CompareOp::Le => interval.bound_above(key, true),
+                CompareOp::Eq | CompareOp::Ne => {}
             }
-        };
-        Some(Entries { fingerprints, interval })
+        }
+        Some(Some(interval))
     }
 
     /// Returns the path as `explain` shows it.
@@ -247,7 +274,7 @@ pub(crate) enum Held {
     Null,
     /// All of them are keys.
     Known,
-    /// Some are unknown.
+    /// Some are unknown, or something is told of which the look-up knows nothing: elements where a value is compared.
     PartlyUnknown,
     /// All are unknown.
     Unknown,
@@ -261,6 +288,7 @@ impl Held {
                 FieldValue::Null => return Held::Null,
                 FieldValue::Key(_) => known = true,
                 FieldValue::Unknown => unknown = true,
+                FieldValue::Elements(_) => (known, unknown) = (true, true),
             }
         }
         match (known, unknown) {
@@ -324,14 +352,25 @@ mod tests {
         let hasher = RandomState::new();
         let access = |condition| Access::choose(&conjunctions(&condition)[0]);
         let equal = access(compare(0, CompareOp::Eq, slot(0)));
-        assert!(equal.entries(&hasher, &[SlotValue::One(None)]).is_none());
+        let stands = |access: &Access, slot| match access.standing(&hasher, &[slot]) {
+            Standing::Nowhere => "nowhere",
+            Standing::Unkeyed => "unkeyed",
+            Standing::Under(_) => "under keys",
+        };
+        assert_eq!(stands(&equal, SlotValue::One(None)), "nowhere");
         let above = access(compare(0, CompareOp::Gt, slot(0)));
-        assert!(above.entries(&hasher, &[SlotValue::One(None)]).is_none());
+        assert_eq!(stands(&above, SlotValue::One(None)), "nowhere");
         let list = access(list(0, vec![slot(0)]));
-        assert!(list.entries(&hasher, &[SlotValue::Many(Box::new([None]))]).is_none());
+        assert_eq!(stands(&list, SlotValue::Many(Box::new([None]))), "nowhere");
+        // What is open is met by more than a key can say.
+        assert_eq!(stands(&equal, SlotValue::Open), "unkeyed");
+        assert_eq!(stands(&list, SlotValue::Open), "unkeyed");
+        assert_eq!(stands(&above, SlotValue::Open), "under keys");
         let key = crate::testing::key;
         let values = SlotValue::Many(Box::new([Some(key(1)), None, Some(key(2)), Some(key(1))]));
-        let entries = list.entries(&hasher, &[values]).expect("it can be true");
+        let Standing::Under(entries) = list.standing(&hasher, &[values]) else {
+            panic!("it can be true")
+        };
         assert_eq!(entries.fingerprints.len(), 2);
     }
 }

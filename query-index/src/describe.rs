@@ -55,6 +55,12 @@ impl Description<'_> {
                     operands.iter().map(|operand| self.operand(operand)).collect();
                 format!("{} IN ({})", (self.field_name)(*field), list.join(", "))
             }
+            Condition::Prefix { field, operand } => {
+                format!("{} ^@ {}", (self.field_name)(*field), self.operand(operand))
+            }
+            Condition::HasElement { field, operand } => {
+                format!("{} has {}", (self.field_name)(*field), self.operand(operand))
+            }
             Condition::IsNull(field) => format!("{} IS NULL", (self.field_name)(*field)),
             Condition::IsNotNull(field) => format!("{} IS NOT NULL", (self.field_name)(*field)),
             Condition::And(parts) => match &parts[..] {
@@ -119,6 +125,13 @@ mod tests {
                 Condition::Unknown,
             ]),
             "orders.c0 >= … AND (orders.c1 IS NULL OR orders.c1 IN ($1, null)) AND NOT (orders.c2 IS NOT NULL) AND ?",
+        );
+        check(
+            Condition::And(vec![
+                Condition::Prefix { field: FieldId(0), operand: constant(1) },
+                Condition::HasElement { field: FieldId(1), operand: slot(1) },
+            ]),
+            "orders.c0 ^@ … AND orders.c1 has $2",
         );
     }
 }

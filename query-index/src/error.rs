@@ -15,6 +15,9 @@ pub enum IndexError {
     /// The query is in the index already.
     #[error("query {} is in the index already", .0.0)]
     DuplicateQuery(QueryId),
+    /// The query is not in the index.
+    #[error("query {} is not in the index", .0.0)]
+    UnknownQuery(QueryId),
     /// The id is above [`QueryId::MAX`].
     #[error("query id {} is above {}", .0.0, QueryId::MAX.0)]
     QueryIdRange(QueryId),

@@ -49,6 +49,8 @@ impl Condition {
             Condition::Not(inner) => inner.is_exact(),
             Condition::Compare { .. }
             | Condition::In { .. }
+            | Condition::Prefix { .. }
+            | Condition::HasElement { .. }
             | Condition::IsNull(_)
             | Condition::IsNotNull(_) => true,
         }
@@ -65,6 +67,8 @@ impl Condition {
         match self {
             Condition::Compare { field, .. }
             | Condition::In { field, .. }
+            | Condition::Prefix { field, .. }
+            | Condition::HasElement { field, .. }
             | Condition::IsNull(field)
             | Condition::IsNotNull(field) => fields.insert(*field),
             Condition::And(parts) | Condition::Or(parts) => {
@@ -80,33 +84,39 @@ impl Condition {
     fn possible(&self, fields: &[FieldValue], slots: &[SlotValue]) -> Possible {
         match self {
             Condition::Compare { field, op, operand } => {
-                let Some(value) = operand.value(slots) else { return Possible::ANY };
-                compare(field_value(fields, *field), *op, value)
+                compare(field_value(fields, *field), operand.value(slots), |left, right| {
+                    op.holds(left.cmp(right))
+                })
             }
             Condition::In { field, operands } => {
                 let value = field_value(fields, *field);
                 let mut found = Possible::FALSE;
                 for operand in operands {
                     for element in operand.elements(slots) {
-                        found = found.or(compare(value, CompareOp::Eq, element));
+                        found = found.or(compare(value, element, |left, right| left == right));
                         if found == Possible::TRUE {
                             return found;
                         }
                     }
-                    if operand.is_missing(slots) {
-                        found = found.or(Possible::ANY);
-                    }
                 }
                 found
             }
+            Condition::Prefix { field, operand } => {
+                compare(field_value(fields, *field), operand.value(slots), |text, start| {
+                    text.as_bytes().starts_with(prefix_bytes(start))
+                })
+            }
+            Condition::HasElement { field, operand } => {
+                has_element(field_value(fields, *field), operand.elements(slots))
+            }
             Condition::IsNull(field) => match field_value(fields, *field) {
                 FieldValue::Null => Possible::TRUE,
-                FieldValue::Key(_) => Possible::FALSE,
+                FieldValue::Key(_) | FieldValue::Elements(_) => Possible::FALSE,
                 FieldValue::Unknown => Possible::TRUE_OR_FALSE,
             },
             Condition::IsNotNull(field) => match field_value(fields, *field) {
                 FieldValue::Null => Possible::FALSE,
-                FieldValue::Key(_) => Possible::TRUE,
+                FieldValue::Key(_) | FieldValue::Elements(_) => Possible::TRUE,
                 FieldValue::Unknown => Possible::TRUE_OR_FALSE,
             },
             Condition::And(parts) => {
@@ -135,41 +145,56 @@ impl Condition {
     }
 }
 
+/// What a field is compared with, for one live query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comparand<'a> {
+    Key(&'a Key),
+    Null,
+    /// [`SlotValue::Open`].
+    Open,
+    /// Not told: a slot that is not there, or an array where one value is meant.
+    Missing,
+}
+
+impl<'a> Comparand<'a> {
+    fn of(value: &'a Option<Key>) -> Self {
+        value.as_ref().map_or(Comparand::Null, Comparand::Key)
+    }
+}
+
 impl Operand {
-    /// Returns the one value that a comparison compares with; `Some(None)` is null, `None` means that there is none.
-    pub(crate) fn value<'a>(&'a self, slots: &'a [SlotValue]) -> Option<Option<&'a Key>> {
+    /// Returns the one value that a comparison compares with.
+    pub(crate) fn value<'a>(&'a self, slots: &'a [SlotValue]) -> Comparand<'a> {
         match self {
-            Operand::Constant(value) => Some(value.as_ref()),
+            Operand::Constant(value) => Comparand::of(value),
             Operand::Slot(slot) => match slots.get(usize::from(slot.0)) {
-                Some(SlotValue::One(value)) => Some(value.as_ref()),
-                Some(SlotValue::Many(_)) | None => None,
+                Some(SlotValue::One(value)) => Comparand::of(value),
+                Some(SlotValue::Open) => Comparand::Open,
+                Some(SlotValue::Many(_)) | None => Comparand::Missing,
             },
         }
     }
 
-    /// Returns the values that the operand adds to an `IN` list.
+    /// Returns the values that the operand adds to a list.
     pub(crate) fn elements<'a>(
         &'a self,
         slots: &'a [SlotValue],
-    ) -> impl Iterator<Item = Option<&'a Key>> {
-        let elements = match self {
-            Operand::Constant(value) => std::slice::from_ref(value),
+    ) -> impl Iterator<Item = Comparand<'a>> {
+        let (one, many) = match self {
             Operand::Slot(slot) => match slots.get(usize::from(slot.0)) {
-                Some(SlotValue::One(value)) => std::slice::from_ref(value),
-                Some(SlotValue::Many(values)) => values,
-                None => &[],
+                Some(SlotValue::Many(values)) => (None, &values[..]),
+                Some(SlotValue::One(_) | SlotValue::Open) | None => {
+                    (Some(self.value(slots)), &[][..])
+                }
             },
+            Operand::Constant(_) => (Some(self.value(slots)), &[][..]),
         };
-        elements.iter().map(Option::as_ref)
+        one.into_iter().chain(many.iter().map(Comparand::of))
     }
 
     /// Returns whether the operand's value differs between the live queries of a template.
     pub(crate) fn is_slot(&self) -> bool {
         matches!(self, Operand::Slot(_))
-    }
-
-    fn is_missing(&self, slots: &[SlotValue]) -> bool {
-        matches!(self, Operand::Slot(slot) if usize::from(slot.0) >= slots.len())
     }
 }
 
@@ -178,12 +203,49 @@ pub(crate) fn field_value(fields: &[FieldValue], field: FieldId) -> &FieldValue 
     fields.get(usize::from(field.0)).unwrap_or(&FieldValue::Unknown)
 }
 
-fn compare(left: &FieldValue, op: CompareOp, right: Option<&Key>) -> Possible {
+/// Returns the bytes that a key begins with whose text begins with this key's: it without the byte that ends a text.
+pub(crate) fn prefix_bytes(text: &Key) -> &[u8] {
+    let bytes = text.as_bytes();
+    bytes.split_last().map_or(bytes, |(_, start)| start)
+}
+
+fn compare(
+    left: &FieldValue,
+    right: Comparand<'_>,
+    holds: impl FnOnce(&Key, &Key) -> bool,
+) -> Possible {
     match (left, right) {
-        (FieldValue::Null, _) | (_, None) => Possible::NULL,
-        (FieldValue::Unknown, Some(_)) => Possible::ANY,
-        (FieldValue::Key(left), Some(right)) => Possible::of(op.holds(left.cmp(right))),
+        (FieldValue::Null, _) | (_, Comparand::Null) => Possible::NULL,
+        (_, Comparand::Missing) => Possible::ANY,
+        (FieldValue::Key(_) | FieldValue::Elements(_), Comparand::Open) => Possible::TRUE,
+        (FieldValue::Unknown, Comparand::Open) => Possible::TRUE_OR_NULL,
+        (FieldValue::Unknown | FieldValue::Elements(_), Comparand::Key(_)) => Possible::ANY,
+        (FieldValue::Key(left), Comparand::Key(right)) => Possible::of(holds(left, right)),
     }
+}
+
+fn has_element<'a>(value: &FieldValue, operands: impl Iterator<Item = Comparand<'a>>) -> Possible {
+    let mut found = match value {
+        FieldValue::Null => return Possible::NULL,
+        FieldValue::Unknown => Possible::FALSE_OR_NULL,
+        FieldValue::Key(_) | FieldValue::Elements(_) => Possible::FALSE,
+    };
+    for operand in operands {
+        found = found.or(match (value, operand) {
+            // No element equals null.
+            (_, Comparand::Null) => Possible::FALSE,
+            (FieldValue::Elements(elements), Comparand::Key(key)) => {
+                Possible::of(elements.contains(key))
+            }
+            (FieldValue::Unknown, Comparand::Open) => Possible::TRUE_OR_NULL,
+            (_, Comparand::Open) => Possible::TRUE,
+            (_, Comparand::Missing | Comparand::Key(_)) => Possible::ANY,
+        });
+        if found == Possible::TRUE {
+            break;
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -191,6 +253,7 @@ mod tests {
     use super::*;
     use crate::predicate::SlotId;
     use crate::testing::{compare as cmp, constant, key, slot};
+    use convoy_types::PgType;
 
     fn check(condition: &Condition, field: FieldValue, slots: &[SlotValue], expected: Truth) {
         assert_eq!(condition.eval(&[field], slots), expected, "{condition:?}");
@@ -243,6 +306,72 @@ mod tests {
         // `null = ANY ('{}')` is false.
         let any = Condition::In { field: FieldId(0), operands: vec![slot(0)] };
         check(&any, FieldValue::Null, &[SlotValue::Many(Box::new([]))], Truth::False);
+    }
+
+    #[test]
+    fn texts_begin_with_a_prefix() {
+        let text = |text: &str| Key::of(&PgType::Text, text.as_bytes()).expect("it is a text");
+        let begins = Condition::Prefix { field: FieldId(0), operand: slot(0) };
+        let with = |value: FieldValue, start: Option<&str>, expected| {
+            check(&begins, value, &[SlotValue::One(start.map(text))], expected);
+        };
+        for (value, start, expected) in [
+            ("abc", "ab", Truth::True),
+            ("abc", "abc", Truth::True),
+            ("ab", "abc", Truth::False),
+            ("abc", "b", Truth::False),
+            ("abc", "", Truth::True),
+            ("", "", Truth::True),
+            ("\u{10ffff}x", "\u{10ffff}", Truth::True),
+        ] {
+            with(FieldValue::Key(text(value)), Some(start), expected);
+        }
+        with(FieldValue::Key(text("abc")), None, Truth::Null);
+        with(FieldValue::Null, Some("a"), Truth::Null);
+        with(FieldValue::Unknown, Some("a"), Truth::Unknown);
+    }
+
+    #[test]
+    fn arrays_have_elements() {
+        let has = Condition::HasElement { field: FieldId(0), operand: slot(0) };
+        let array = || FieldValue::Elements(Box::new([key(1), key(2)]));
+        let many = |values: &[Option<i32>]| {
+            [SlotValue::Many(values.iter().map(|value| value.map(key)).collect())]
+        };
+        check(&has, array(), &[SlotValue::One(Some(key(2)))], Truth::True);
+        check(&has, array(), &[SlotValue::One(Some(key(3)))], Truth::False);
+        check(&has, array(), &[SlotValue::One(None)], Truth::False);
+        check(&has, array(), &many(&[Some(5), None, Some(1)]), Truth::True);
+        check(&has, array(), &many(&[]), Truth::False);
+        check(&has, FieldValue::Elements(Box::new([])), &many(&[Some(1)]), Truth::False);
+        check(&has, FieldValue::Null, &many(&[Some(1)]), Truth::Null);
+        check(&has, FieldValue::Unknown, &many(&[Some(1)]), Truth::Unknown);
+        check(&has, FieldValue::Unknown, &many(&[None]), Truth::Null);
+        // A row that tells a value where elements are asked for, and the other way.
+        check(&has, FieldValue::Key(key(1)), &many(&[Some(1)]), Truth::Unknown);
+        check(&cmp(0, CompareOp::Eq, constant(1)), array(), &[], Truth::Unknown);
+        check(&Condition::IsNull(FieldId(0)), array(), &[], Truth::False);
+        check(&Condition::IsNotNull(FieldId(0)), array(), &[], Truth::True);
+    }
+
+    #[test]
+    fn what_has_no_bound_is_met_by_any_value() {
+        let open = &[SlotValue::Open];
+        for condition in [
+            cmp(0, CompareOp::Lt, slot(0)),
+            cmp(0, CompareOp::Ge, slot(0)),
+            cmp(0, CompareOp::Eq, slot(0)),
+            Condition::In { field: FieldId(0), operands: vec![slot(0)] },
+            Condition::Prefix { field: FieldId(0), operand: slot(0) },
+            Condition::HasElement { field: FieldId(0), operand: slot(0) },
+        ] {
+            check(&condition, FieldValue::Key(key(5)), open, Truth::True);
+            check(&condition, FieldValue::Null, open, Truth::Null);
+            check(&condition, FieldValue::Unknown, open, Truth::Unknown);
+            let not = Condition::Not(Box::new(condition));
+            check(&not, FieldValue::Key(key(5)), open, Truth::False);
+            check(&not, FieldValue::Unknown, open, Truth::Null);
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub enum FieldValue {
     Null,
     /// A value, encoded by its column's type.
     Key(Key),
+    /// The distinct elements of an array that are not null, for [`Condition::HasElement`](crate::Condition::HasElement)
+    /// and tests for null alone; any other condition on them may be anything.
+    Elements(Box<[Key]>),
     /// The stream does not say: an old row that was not sent, an unchanged TOASTed value, a type we don't encode.
     /// A condition on it may be anything, and the query counts as touched.
     Unknown,

@@ -1,7 +1,7 @@
 //! One structure of look-ups: the live queries of all conjunctions, of whatever template, that look up the same fields
 //! and are treated alike when they are found. So statements that differ in a constant share a look-up.
 
-use crate::access::{Access, Fingerprint, Held};
+use crate::access::{Access, Fingerprint, Held, Standing};
 use crate::eval::field_value;
 use crate::fields::{FieldId, FieldSet, FieldValue};
 use crate::images::MatchStats;
@@ -43,6 +43,8 @@ pub(crate) struct Group {
     pub(crate) users: usize,
     /// All queries of the group; the only structure where nothing is looked up.
     queries: RoaringBitmap,
+    /// Those of them that stand under no key.
+    unkeyed: RoaringBitmap,
     buckets: Buckets,
     pool: PostingsPool,
 }
@@ -104,6 +106,7 @@ impl Group {
             key,
             users: 0,
             queries: RoaringBitmap::new(),
+            unkeyed: RoaringBitmap::new(),
             buckets,
             pool: PostingsPool::default(),
         }
@@ -117,7 +120,15 @@ impl Group {
         slots: &[SlotValue],
         hasher: &RandomState,
     ) {
-        let Some(entries) = access.entries(hasher, slots) else { return };
+        let entries = match access.standing(hasher, slots) {
+            Standing::Nowhere => return,
+            Standing::Unkeyed => {
+                self.queries.insert(query.0);
+                self.unkeyed.insert(query.0);
+                return;
+            }
+            Standing::Under(entries) => entries,
+        };
         self.queries.insert(query.0);
         let pool = &mut self.pool;
         for fingerprint in entries.fingerprints {
@@ -145,8 +156,15 @@ impl Group {
         slots: &[SlotValue],
         hasher: &RandomState,
     ) {
-        let Some(entries) = access.entries(hasher, slots) else { return };
         self.queries.remove(query.0);
+        let entries = match access.standing(hasher, slots) {
+            Standing::Nowhere => return,
+            Standing::Unkeyed => {
+                self.unkeyed.remove(query.0);
+                return;
+            }
+            Standing::Under(entries) => entries,
+        };
         let pool = &mut self.pool;
         for fingerprint in entries.fingerprints {
             match (&mut self.buckets, &entries.interval) {
@@ -172,9 +190,15 @@ impl Group {
     }
 
     /// Returns what a row holds in the fields of the look-up.
-    pub(crate) fn held(&self, row: &[FieldValue]) -> Held {
+    fn held(&self, row: &[FieldValue]) -> Held {
         let fields = self.key.keys.iter().chain(&self.key.range);
         Held::of(fields.map(|&field| field_value(row, field)))
+    }
+
+    /// Returns whether the row does not tell a field of the look-up.
+    pub(crate) fn leaves_open(&self, row: &[FieldValue]) -> bool {
+        let mut fields = self.key.keys.iter().chain(&self.key.range);
+        fields.any(|&field| *field_value(row, field) == FieldValue::Unknown)
     }
 
     /// Returns whether two rows find the same queries, and all of them are hits.
@@ -201,8 +225,11 @@ impl Group {
             Buckets::Intervals { roots, forest } if self.is_key_known(row) => {
                 hits.stats().probes += 1;
                 if let Some(&root) = roots.get(&self.fingerprint(row, hasher)) {
-                    forest.for_each(root, &mut |found| self.take(found, hits));
+                    forest.for_each(root, &mut |found| {
+                        self.pool.for_each(found, |query| hits.candidate(query));
+                    });
                 }
+                self.take_unkeyed(hits);
             }
             Buckets::Whole | Buckets::Keys(_) | Buckets::Intervals { .. } => {
                 self.take_all(false, hits);
@@ -218,7 +245,7 @@ impl Group {
     fn fingerprint(&self, row: &[FieldValue], hasher: &RandomState) -> Fingerprint {
         let values = self.key.keys.iter().filter_map(|&field| match field_value(row, field) {
             FieldValue::Key(key) => Some(key),
-            FieldValue::Null | FieldValue::Unknown => None,
+            FieldValue::Null | FieldValue::Elements(_) | FieldValue::Unknown => None,
         });
         Fingerprint::of(hasher, values)
     }
@@ -253,6 +280,13 @@ impl Group {
                 }
             }
         }
+        if !matches!(self.buckets, Buckets::Whole) {
+            self.take_unkeyed(hits);
+        }
+    }
+
+    fn take_unkeyed(&self, hits: &mut impl Hits) {
+        self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
     }
 
     fn take(&self, postings: Postings, hits: &mut impl Hits) {

@@ -6,7 +6,7 @@
 use crate::eval::field_value;
 use crate::fields::FieldValue;
 use crate::images::{MatchStats, RowImages};
-use crate::predicate::{OldRows, Predicate, QueryId, SlotValue, TemplateId};
+use crate::predicate::{OldRows, Predicate, QueryId, SlotId, SlotValue, TemplateId};
 use crate::truth::Truth;
 use convoy_types::{Key, RelationId};
 use roaring::RoaringBitmap;
@@ -50,6 +50,17 @@ impl NaiveIndex {
     pub fn remove(&mut self, query: QueryId) {
         self.queries.remove(&query);
         self.held.retain(|(holder, _, _)| *holder != query);
+    }
+
+    /// Puts another value in a slot of a live query.
+    pub fn set_slot(&mut self, query: QueryId, slot: SlotId, value: SlotValue) {
+        if let Some((_, slots)) = self.queries.get_mut(&query) {
+            let mut moved = slots.to_vec();
+            if let Some(place) = moved.get_mut(usize::from(slot.0)) {
+                *place = value;
+            }
+            *slots = moved.into();
+        }
     }
 
     /// Notes that a live query's result holds a row.

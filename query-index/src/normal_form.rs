@@ -3,7 +3,9 @@
 //! Negations go down to the comparisons, then `AND` is distributed over `OR`: the result is a disjunction of
 //! [`Conjunction`]s. It says no less than the condition: whatever is not taken in (for it serves no access path, or the
 //! limit is reached) makes its conjunction *inexact*, and candidates found by it are tested with the whole condition.
-//! Both steps keep whether a condition can be true, also for unknown values.
+//! Both steps keep whether a condition can be true, also for unknown values. A negated comparison with a slot is looked up
+//! and tested: the slot may be [`Open`](crate::SlotValue::Open), which means any value without the negation and none with
+//! it.
 
 use crate::fields::FieldId;
 use crate::predicate::{CompareOp, Condition, Operand};
@@ -99,10 +101,16 @@ fn push_negation(condition: &Condition, negated: bool) -> Normal {
     match condition {
         Condition::Compare { field, op, operand } => {
             let op = if negated { op.negated() } else { *op };
-            match op {
-                CompareOp::Eq => Normal::Literal(Literal::Equal(*field, operand.clone())),
-                CompareOp::Ne => Normal::Residual,
-                _ => Normal::Literal(Literal::Bound(*field, op, operand.clone())),
+            let literal = match op {
+                CompareOp::Eq => Literal::Equal(*field, operand.clone()),
+                CompareOp::Ne => return Normal::Residual,
+                _ => Literal::Bound(*field, op, operand.clone()),
+            };
+            let literal = Normal::Literal(literal);
+            if negated && operand.is_slot() {
+                Normal::And(vec![literal, Normal::Residual])
+            } else {
+                literal
             }
         }
         Condition::In { field, operands } if !negated => {
@@ -114,6 +122,8 @@ fn push_negation(condition: &Condition, negated: bool) -> Normal {
         Condition::Or(list) => Normal::Or(parts(list)),
         Condition::Not(inner) => push_negation(inner, !negated),
         Condition::In { .. }
+        | Condition::Prefix { .. }
+        | Condition::HasElement { .. }
         | Condition::IsNull(_)
         | Condition::IsNotNull(_)
         | Condition::Unknown => Normal::Residual,

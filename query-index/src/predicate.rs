@@ -28,8 +28,11 @@ pub struct SlotId(pub u16);
 pub enum SlotValue {
     /// One value; `None` is null.
     One(Option<Key>),
-    /// The elements of an array, for `= ANY($1)`.
+    /// The elements of an array, for `= ANY($1)` and `&& $1`.
     Many(Box<[Option<Key>]>),
+    /// No bound: a comparison with it is met by every row that has a value in the field. So stands the boundary of a
+    /// `LIMIT` that the result does not reach.
+    Open,
 }
 
 /// What a field is compared with.
@@ -76,6 +79,27 @@ pub enum Condition {
         field: FieldId,
         /// The list; a slot may stand for several values.
         operands: Vec<Operand>,
+    },
+    /// The text begins with the operand: `field ^@ operand`, `field LIKE 'abc%'`.
+    ///
+    /// Both sides are keys of a text each, as [`convoy_types::KeyBuilder`] makes them; the byte that ends the operand's
+    /// is not compared. Bytes decide, which is right under every deterministic collation.
+    Prefix {
+        /// The column.
+        field: FieldId,
+        /// What it begins with.
+        operand: Operand,
+    },
+    /// Some element of the array, or of the JSON array, equals the operand: `field @> ARRAY[operand]`. A slot with
+    /// several values asks for one of them: `field && slot`.
+    ///
+    /// False where no element does, even if one is null or the operand is. What is null then, `operand = ANY (field)`,
+    /// may be said with this where null and false are one, but not under a `NOT`.
+    HasElement {
+        /// The column, of which rows tell [`crate::FieldValue::Elements`].
+        field: FieldId,
+        /// The element.
+        operand: Operand,
     },
     /// `field IS NULL`
     IsNull(FieldId),

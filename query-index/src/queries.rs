@@ -40,6 +40,11 @@ impl LiveQueries {
         self.pages.get(page)?.as_ref()?.queries[offset].as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, query: QueryId) -> Option<&mut LiveQuery> {
+        let (page, offset) = place(query);
+        self.pages.get_mut(page)?.as_mut()?.queries[offset].as_mut()
+    }
+
     /// Adds a query that is not in the table.
     pub(crate) fn insert(&mut self, query: QueryId, live: LiveQuery) {
         let (page, offset) = place(query);

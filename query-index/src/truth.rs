@@ -36,6 +36,10 @@ impl Possible {
     pub(crate) const NULL: Possible = Possible(4);
     /// True or false: what `IS NULL` says of an unknown value.
     pub(crate) const TRUE_OR_FALSE: Possible = Possible(3);
+    /// True or null: what a comparison without a bound says of an unknown value.
+    pub(crate) const TRUE_OR_NULL: Possible = Possible(5);
+    /// False or null: what is not true, and by which of the two is not told.
+    pub(crate) const FALSE_OR_NULL: Possible = Possible(6);
     /// Anything: what a comparison says of an unknown value.
     pub(crate) const ANY: Possible = Possible(7);
 

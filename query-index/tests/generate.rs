@@ -1,38 +1,114 @@
 //! Random conditions, live queries and row changes over few fields and few values, so that much of it meets.
 
-use crate::support::{ITEMS, ORDERS, fields, key};
+use crate::support::{ITEMS, ORDERS, fields};
 use convoy_query_index::{
     CompareOp, Condition, FieldId, FieldValue, OldRows, Operand, Predicate, SlotId, SlotValue,
 };
-use convoy_types::{Key, RelationId};
+use convoy_types::{Key, PgType, RelationId};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-pub const FIELDS: u16 = 4;
-const VALUES: i64 = 6;
-/// Slots below this hold one value, the others an array.
-const SINGLE_SLOTS: u16 = 3;
-const SLOTS: u16 = 5;
+/// The fields of a row: two integers, a text, a numeric, a float, and an array of texts.
+const KINDS: [Kind; 6] =
+    [Kind::Int, Kind::Int, Kind::Text, Kind::Numeric, Kind::Float, Kind::Array];
+pub const FIELDS: u16 = 6;
+const ARRAY: FieldId = FieldId(5);
+/// For each kind of values two slots of one value, and one of several.
+const SLOTS_OF_KIND: u16 = 3;
+
+/// What a field's values are, the odd ones among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Int,
+    Text,
+    Numeric,
+    Float,
+    /// Of texts.
+    Array,
+}
+
+impl Kind {
+    const SCALARS: [Kind; 4] = [Kind::Int, Kind::Text, Kind::Numeric, Kind::Float];
+
+    fn of(field: FieldId) -> Kind {
+        KINDS[usize::from(field.0)]
+    }
+
+    /// Returns the kind of a single value: of an array's, its element's.
+    fn scalar(self) -> Kind {
+        if self == Kind::Array { Kind::Text } else { self }
+    }
+
+    fn values(self) -> (PgType, &'static [&'static str]) {
+        match self {
+            Kind::Int => {
+                (PgType::Int8, &["0", "1", "2", "3", "-9223372036854775808", "9223372036854775807"])
+            }
+            Kind::Text | Kind::Array => {
+                (PgType::Text, &["", "a", "ab", "abc", "abd", "b", "\u{10ffff}", "\u{10ffff}a"])
+            }
+            Kind::Numeric => {
+                let values = &["0", "-0.00", "1", "1.0", "1.5", "NaN", "Infinity", "-Infinity"];
+                (PgType::Numeric, values)
+            }
+            Kind::Float => {
+                (PgType::Float8, &["0", "-0", "1.5", "NaN", "Infinity", "-Infinity", "5e-324"])
+            }
+        }
+    }
+
+    fn key(self, random: &mut StdRng) -> Key {
+        let (ty, values) = self.values();
+        let text = values.choose(random).expect("there are some");
+        Key::of(&ty, text.as_bytes()).expect("it is a value of the type")
+    }
+
+    fn nullable_key(self, random: &mut StdRng) -> Option<Key> {
+        random.random_bool(0.92).then(|| self.key(random))
+    }
+
+    fn keys(self, random: &mut StdRng) -> Vec<Option<Key>> {
+        (0..random.random_range(0..4)).map(|_| self.nullable_key(random)).collect()
+    }
+
+    /// Returns a slot of one value, or that of several.
+    fn slot(self, number: u16) -> Operand {
+        let kind = Kind::SCALARS.iter().position(|&kind| kind == self.scalar());
+        let kind = u16::try_from(kind.expect("it is a scalar")).expect("there are few");
+        Operand::Slot(SlotId(kind * SLOTS_OF_KIND + number))
+    }
+
+    fn operand(self, random: &mut StdRng) -> Operand {
+        if random.random_bool(0.6) {
+            self.slot(random.random_range(0..SLOTS_OF_KIND - 1))
+        } else {
+            Operand::Constant(self.scalar().nullable_key(random))
+        }
+    }
+
+    fn array(self) -> Operand {
+        self.slot(SLOTS_OF_KIND - 1)
+    }
+}
+
+/// Returns whether a condition asks of each field what it holds: elements of an array, and a value of any other.
+pub fn is_typed(condition: &Condition) -> bool {
+    match condition {
+        Condition::Compare { field, .. } => Kind::of(*field) != Kind::Array,
+        Condition::HasElement { field, .. } => Kind::of(*field) == Kind::Array,
+        Condition::And(parts) | Condition::Or(parts) => parts.iter().all(is_typed),
+        Condition::Not(inner) => is_typed(inner),
+        _ => true,
+    }
+}
 
 fn field(random: &mut StdRng) -> FieldId {
     FieldId(random.random_range(0..FIELDS))
 }
 
 pub fn small_key(random: &mut StdRng) -> Key {
-    key(random.random_range(0..VALUES))
-}
-
-fn nullable_key(random: &mut StdRng) -> Option<Key> {
-    random.random_bool(0.92).then(|| small_key(random))
-}
-
-fn operand(random: &mut StdRng) -> Operand {
-    if random.random_bool(0.6) {
-        Operand::Slot(SlotId(random.random_range(0..SINGLE_SLOTS)))
-    } else {
-        Operand::Constant(nullable_key(random))
-    }
+    Kind::Int.key(random)
 }
 
 pub fn condition(random: &mut StdRng, depth: u32) -> Condition {
@@ -40,46 +116,64 @@ pub fn condition(random: &mut StdRng, depth: u32) -> Condition {
         let len = random.random_range(0..4);
         (0..len.max(random.random_range(0..3))).map(|_| condition(random, depth - 1)).collect()
     };
-    match random.random_range(0..if depth == 0 { 12 } else { 24 }) {
-        0..=3 => {
-            Condition::Compare { field: field(random), op: CompareOp::Eq, operand: operand(random) }
+    let field = field(random);
+    let kind = Kind::of(field);
+    // Now and then an array is compared as if it were a value, which says nothing.
+    match random.random_range(0..if depth == 0 { 14 } else { 26 }) {
+        0..=3 if kind != Kind::Array || random.random_bool(0.1) => {
+            Condition::Compare { field, op: CompareOp::Eq, operand: kind.operand(random) }
         }
-        4..=7 => {
+        4..=7 if kind != Kind::Array || random.random_bool(0.1) => {
             let op = [CompareOp::Lt, CompareOp::Le, CompareOp::Gt, CompareOp::Ge, CompareOp::Ne];
             let op = *op.choose(random).expect("there are some");
-            Condition::Compare { field: field(random), op, operand: operand(random) }
+            Condition::Compare { field, op, operand: kind.operand(random) }
         }
-        8..=9 => {
-            let array = Operand::Slot(SlotId(random.random_range(SINGLE_SLOTS..SLOTS)));
+        8..=9 if kind != Kind::Array => {
             let mut operands: Vec<Operand> =
-                (0..random.random_range(0..3)).map(|_| operand(random)).collect();
+                (0..random.random_range(0..3)).map(|_| kind.operand(random)).collect();
             if random.random_bool(0.6) {
-                operands.push(array);
+                operands.push(kind.array());
             }
-            Condition::In { field: field(random), operands }
+            Condition::In { field, operands }
         }
-        10 if random.random_bool(0.5) => Condition::IsNull(field(random)),
-        10 => Condition::IsNotNull(field(random)),
-        11 if random.random_bool(0.3) => Condition::Unknown,
-        11 => Condition::always(),
-        12..=16 => Condition::And(parts(random)),
-        17..=20 => Condition::Or(parts(random)),
+        10 if kind != Kind::Array => {
+            let field = if random.random_bool(0.8) { FieldId(2) } else { field };
+            Condition::Prefix { field, operand: Kind::of(field).operand(random) }
+        }
+        0..=9 | 11 => {
+            let field = if random.random_bool(0.9) { ARRAY } else { field };
+            let kind = Kind::of(field);
+            let many = random.random_bool(0.3);
+            let operand = if many { kind.array() } else { kind.operand(random) };
+            Condition::HasElement { field, operand }
+        }
+        10 | 12 if random.random_bool(0.6) => Condition::IsNull(field),
+        10 | 12 => Condition::IsNotNull(field),
+        13 if random.random_bool(0.3) => Condition::Unknown,
+        13 => Condition::always(),
+        14..=18 => Condition::And(parts(random)),
+        19..=22 => Condition::Or(parts(random)),
         _ => Condition::Not(Box::new(condition(random, depth - 1))),
     }
 }
 
+/// Returns a value for one of the slots.
+pub fn slot_value(random: &mut StdRng, slot: u16) -> SlotValue {
+    let kind = Kind::SCALARS[usize::from(slot / SLOTS_OF_KIND)];
+    if slot % SLOTS_OF_KIND == SLOTS_OF_KIND - 1 {
+        if random.random_bool(0.9) {
+            return SlotValue::Many(kind.keys(random).into());
+        }
+    } else if random.random_bool(0.1) {
+        return SlotValue::Open;
+    }
+    SlotValue::One(kind.nullable_key(random))
+}
+
+pub const SLOTS: u16 = SLOTS_OF_KIND * Kind::SCALARS.len() as u16;
+
 pub fn slots(random: &mut StdRng) -> Vec<SlotValue> {
-    (0..SLOTS)
-        .map(|slot| {
-            if slot < SINGLE_SLOTS {
-                SlotValue::One(nullable_key(random))
-            } else {
-                SlotValue::Many(
-                    (0..random.random_range(0..4)).map(|_| nullable_key(random)).collect(),
-                )
-            }
-        })
-        .collect()
+    (0..SLOTS).map(|slot| slot_value(random, slot)).collect()
 }
 
 pub fn relation(random: &mut StdRng) -> RelationId {
@@ -107,14 +201,20 @@ pub fn row(random: &mut StdRng, unknown: f64) -> Vec<FieldValue> {
 }
 
 pub fn full_row(random: &mut StdRng, unknown: f64) -> Vec<FieldValue> {
-    (0..FIELDS)
-        .map(|_| {
+    KINDS
+        .iter()
+        .map(|kind| {
             if random.random_bool(unknown) {
                 FieldValue::Unknown
             } else if random.random_bool(0.15) {
                 FieldValue::Null
+            } else if *kind == Kind::Array {
+                let mut elements: Vec<Key> = kind.keys(random).into_iter().flatten().collect();
+                elements.sort();
+                elements.dedup();
+                FieldValue::Elements(elements.into())
             } else {
-                FieldValue::Key(small_key(random))
+                FieldValue::Key(kind.key(random))
             }
         })
         .collect()

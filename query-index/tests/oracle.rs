@@ -1,8 +1,8 @@
 //! The index finds what brute force finds: exactly, whatever came and went before.
 
-use crate::generate::{Change, predicate, relation, slots, small_key};
+use crate::generate::{Change, SLOTS, predicate, relation, slot_value, slots, small_key};
 use crate::support::{ITEMS, ORDERS, for_seeds};
-use convoy_query_index::{NaiveIndex, QueryId, QueryIndex, TemplateId};
+use convoy_query_index::{NaiveIndex, QueryId, QueryIndex, SlotId, TemplateId};
 use convoy_types::{Key, RelationId};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -29,6 +29,7 @@ impl Twins {
             40..=49 => self.remove(random),
             50..=59 => self.hold(random),
             60..=64 => self.release(random),
+            65..=69 => self.set_slot(random),
             _ => self.compare(&Change::random(random)),
         }
     }
@@ -91,6 +92,15 @@ impl Twins {
         self.index.hold(held.0, held.1, held.2.clone());
         self.naive.hold(held.0, held.1, held.2.clone());
         self.held.push(held);
+    }
+
+    fn set_slot(&mut self, random: &mut StdRng) {
+        let query = QueryId(random.random_range(0..60));
+        let slot = random.random_range(0..SLOTS);
+        let value = slot_value(random, slot);
+        let set = self.index.set_slot(query, SlotId(slot), value.clone());
+        assert_eq!(set.is_ok(), self.queries.contains_key(&query));
+        self.naive.set_slot(query, SlotId(slot), value);
     }
 
     fn release(&mut self, random: &mut StdRng) {

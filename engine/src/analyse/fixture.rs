@@ -263,6 +263,12 @@ pub(crate) fn show(condition: &Condition, table: &TableFacts) -> String {
                 operands.iter().map(operand).collect::<Vec<_>>().join(", ")
             )
         }
+        Condition::Prefix { field, operand: start } => {
+            format!("{} ^@ {}", name(field), operand(start))
+        }
+        Condition::HasElement { field, operand: element } => {
+            format!("{} has {}", name(field), operand(element))
+        }
         Condition::IsNull(field) => format!("{} is null", name(field)),
         Condition::IsNotNull(field) => format!("{} is not null", name(field)),
         Condition::And(parts) if parts.is_empty() => "true".to_owned(),

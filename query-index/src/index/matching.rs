@@ -5,7 +5,6 @@
 
 use super::QueryIndex;
 use super::template::PlannedPredicate;
-use crate::access::Held;
 use crate::fields::FieldValue;
 use crate::group::Hits;
 use crate::images::{MatchStats, RowImages};
@@ -39,7 +38,7 @@ impl QueryIndex {
                 // What the row does not tell in a look-up's own fields, membership does.
                 let by_membership =
                     group.key.old_rows == OldRows::Membership && images.old_key.is_some();
-                if by_membership && matches!(group.held(old), Held::Unknown | Held::PartlyUnknown) {
+                if by_membership && group.leaves_open(old) {
                     continue;
                 }
                 group.probe(old, &self.hasher, &mut side);

@@ -13,7 +13,7 @@ use crate::fields::FieldSet;
 use crate::group::{Group, GroupKey};
 use crate::membership::Membership;
 use crate::normal_form::conjunctions;
-use crate::predicate::{Predicate, QueryId, SlotValue, TemplateId};
+use crate::predicate::{Predicate, QueryId, SlotId, SlotValue, TemplateId};
 use crate::queries::{LiveQueries, LiveQuery};
 use crate::slab::Slab;
 use convoy_types::{Key, RelationId};
@@ -156,6 +156,40 @@ impl QueryIndex {
         each_group(&mut self.relations, template, |group, access| {
             group.remove(access, query, &slots, &self.hasher);
         });
+    }
+
+    /// Puts another value in a slot of a live query: it moves, as the boundary of a `LIMIT` does.
+    ///
+    /// The index then has slots of its own for the query, which it no longer shares with the caller.
+    ///
+    /// # Errors
+    /// [`IndexError::UnknownQuery`] where the query is not in the index, [`IndexError::MissingSlot`] and
+    /// [`IndexError::ArrayInSlot`] where the slot or the value is not the template's. The query is then as it was.
+    pub fn set_slot(
+        &mut self,
+        query: QueryId,
+        slot: SlotId,
+        value: SlotValue,
+    ) -> Result<(), IndexError> {
+        let live = self.queries.get_mut(query).ok_or(IndexError::UnknownQuery(query))?;
+        let unknown = || IndexError::UnknownQuery(query);
+        let template = self.templates.get(live.template).ok_or_else(unknown)?;
+        let before = Arc::clone(&live.slots);
+        let mut slots = before.to_vec();
+        let place = slots
+            .get_mut(usize::from(slot.0))
+            .ok_or(IndexError::MissingSlot { slot, given: before.len() })?;
+        *place = value;
+        template.check(&slots)?;
+        let slots: Arc<[SlotValue]> = slots.into();
+        live.slots = Arc::clone(&slots);
+        each_group(&mut self.relations, template, |group, access| {
+            group.remove(access, query, &before, &self.hasher);
+        });
+        each_group(&mut self.relations, template, |group, access| {
+            group.insert(access, query, &slots, &self.hasher);
+        });
+        Ok(())
     }
 
     /// Notes that a live query's result holds a row, for predicates with

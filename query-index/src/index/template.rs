@@ -21,7 +21,7 @@ pub(super) struct Template {
 enum SlotUse {
     /// Compared with a field: one value.
     Compared,
-    /// Only in lists: one value or an array.
+    /// Only in lists, or looked for among elements: one value or an array.
     Listed,
 }
 
@@ -50,7 +50,7 @@ impl Template {
                 Some(SlotValue::Many(_)) if slot_use == SlotUse::Compared => {
                     return Err(IndexError::ArrayInSlot(slot));
                 }
-                Some(SlotValue::One(_) | SlotValue::Many(_)) => {}
+                Some(SlotValue::One(_) | SlotValue::Many(_) | SlotValue::Open) => {}
             }
         }
         Ok(())
@@ -66,8 +66,12 @@ impl PlannedPredicate {
 
 fn collect_slots(condition: &Condition, slots: &mut BTreeMap<SlotId, SlotUse>) {
     match condition {
-        Condition::Compare { operand: Operand::Slot(slot), .. } => {
+        Condition::Compare { operand: Operand::Slot(slot), .. }
+        | Condition::Prefix { operand: Operand::Slot(slot), .. } => {
             slots.insert(*slot, SlotUse::Compared);
+        }
+        Condition::HasElement { operand: Operand::Slot(slot), .. } => {
+            slots.entry(*slot).or_insert(SlotUse::Listed);
         }
         Condition::In { operands, .. } => {
             for operand in operands {
@@ -83,6 +87,8 @@ fn collect_slots(condition: &Condition, slots: &mut BTreeMap<SlotId, SlotUse>) {
         }
         Condition::Not(inner) => collect_slots(inner, slots),
         Condition::Compare { operand: Operand::Constant(_), .. }
+        | Condition::Prefix { operand: Operand::Constant(_), .. }
+        | Condition::HasElement { operand: Operand::Constant(_), .. }
         | Condition::IsNull(_)
         | Condition::IsNotNull(_)
         | Condition::Unknown => {}
