@@ -1,7 +1,6 @@
 //! From a wish to a live query: the arguments read, the query found or made; and how it ends.
 
 use crate::args::{argument_text, canonical};
-use crate::array::array_elements;
 use crate::database::{CastId, CastRequest, CastValue, Database, ErrorCode, QueryError};
 use crate::engine::Engine;
 use crate::live_query::{ArgumentTexts, LiveQuery, Told, Value};
@@ -11,8 +10,7 @@ use crate::statement::Statement;
 use crate::template::{Count, Plan, QueryTemplate};
 use crate::templates::{Applicant, wrong_argument_count};
 use crate::window::Bounds;
-use convoy_query_index::{QueryId, SlotValue, TemplateId};
-use convoy_types::{Key, PgType};
+use convoy_query_index::{QueryId, TemplateId};
 use std::sync::Arc;
 
 /// What a cast under way is for, besides a template's constants.
@@ -220,7 +218,7 @@ impl<D: Database> Engine<D> {
         template: &Arc<QueryTemplate>,
         args: ArgumentTexts,
     ) -> Result<QueryId, QueryError> {
-        let slots = slots(template, &args)?;
+        let slots = template.slot_values(&args)?;
         let bounds = bounds(template, &args)?;
         let query = self.next_query_id();
         self.index.insert(query, id, slots.clone()).map_err(internal)?;
@@ -240,7 +238,8 @@ impl<D: Database> Engine<D> {
     pub(crate) fn renew(&mut self, id: QueryId, template: &Arc<QueryTemplate>) {
         self.detach_reads(id);
         let Some(query) = self.queries.get_mut(&id) else { return };
-        let renewed = slots(template, &query.args)
+        let renewed = template
+            .slot_values(&query.args)
             .and_then(|slots| Ok((slots, bounds(template, &query.args)?)));
         let (slots, bounds) = match renewed {
             Ok(renewed) => renewed,
@@ -330,33 +329,6 @@ impl<D: Database> Engine<D> {
 
 pub(crate) fn internal(error: convoy_query_index::IndexError) -> QueryError {
     QueryError::new(ErrorCode::Internal, error.to_string())
-}
-
-/// Returns what a live query with these arguments puts in its template's slots.
-fn slots(template: &QueryTemplate, args: &ArgumentTexts) -> Result<Arc<[SlotValue]>, QueryError> {
-    let key = |ty: &PgType, text: &str| {
-        Key::of(ty, text.as_bytes()).map_err(|error| {
-            QueryError::new(ErrorCode::Internal, format!("an argument could not be read: {error}"))
-        })
-    };
-    template
-        .slots
-        .iter()
-        .map(|slot| {
-            let text = args.get(slot.param).and_then(Option::as_deref);
-            match text {
-                None => Ok(SlotValue::One(None)),
-                Some(text) if slot.elements => {
-                    let elements = array_elements(text);
-                    let keys = elements.iter().map(|element| {
-                        element.as_deref().map(|text| key(&slot.ty, text)).transpose()
-                    });
-                    Ok(SlotValue::Many(keys.collect::<Result<_, _>>()?))
-                }
-                Some(text) => Ok(SlotValue::One(Some(key(&slot.ty, text)?))),
-            }
-        })
-        .collect()
 }
 
 /// Returns a window's offset and limit with the arguments put in.

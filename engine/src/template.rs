@@ -1,9 +1,12 @@
 //! What the analysis makes of a statement: how its result is read, kept and found.
 
+use crate::array::array_elements;
+use crate::database::{ErrorCode, QueryError};
 use crate::facts::{OutputColumn, ParamType, TableFacts};
 use crate::statement::Statement;
-use convoy_query_index::{Condition, FieldId, Predicate};
-use convoy_types::PgType;
+use crate::tables::field_values;
+use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, Predicate, SlotValue};
+use convoy_types::{Datum, Key, ParseValueError, PgType};
 use std::sync::Arc;
 
 /// Where a slot of the predicates takes its value from.
@@ -15,6 +18,20 @@ pub struct SlotSpec {
     pub ty: PgType,
     /// Whether the argument is an array whose elements are compared (`= ANY($1)`).
     pub elements: bool,
+}
+
+impl SlotSpec {
+    /// Returns the slot's value for an argument in output text.
+    fn value(&self, text: Option<&str>) -> Result<SlotValue, ParseValueError> {
+        let key = |text: &str| Key::of(&self.ty, text.as_bytes());
+        let Some(text) = text else { return Ok(SlotValue::One(None)) };
+        if !self.elements {
+            return Ok(SlotValue::One(Some(key(text)?)));
+        }
+        let elements = array_elements(text);
+        let keys = elements.iter().map(|element| element.as_deref().map(key).transpose());
+        Ok(SlotValue::Many(keys.collect::<Result<_, _>>()?))
+    }
 }
 
 /// A statement, analysed: all that live queries of it share.
@@ -140,6 +157,29 @@ pub struct RefreshPlan {
 }
 
 impl QueryTemplate {
+    /// Returns what a live query with these arguments puts in the predicates' slots; each argument in its type's
+    /// output text, none for null.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Internal`] where an argument's text is none of its type's.
+    pub fn slot_values(&self, args: &[Option<Arc<str>>]) -> Result<Arc<[SlotValue]>, QueryError> {
+        let value = |slot: &SlotSpec| slot.value(args.get(slot.param).and_then(Option::as_deref));
+        self.slots.iter().map(value).collect::<Result<_, _>>().map_err(|error| {
+            let message = format!("an argument could not be read: {error}");
+            QueryError::new(ErrorCode::Internal, message)
+        })
+    }
+
+    /// Returns a row's values as the predicates on its table test them; columns by their field.
+    pub fn field_values(&self, table: &TableFacts, row: &[Datum]) -> Box<[FieldValue]> {
+        let of_table = |predicate: &&Predicate| predicate.relation == table.id;
+        let mut tested = FieldSet::default();
+        for predicate in self.predicates.iter().filter(of_table) {
+            tested.union_with(&predicate.condition.fields());
+        }
+        field_values(table, row, &tested)
+    }
+
     /// Returns the SQL that reads a result.
     pub fn read_sql(&self) -> &Arc<str> {
         match &self.plan {

@@ -2,4 +2,5 @@
 
 mod database;
 mod launcher;
+mod predicate_laws;
 mod value_laws;

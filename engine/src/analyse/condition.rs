@@ -6,13 +6,15 @@
 
 use crate::analyse::comparand::Comparand;
 use crate::analyse::constants::Constants;
+use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::scope::Scope;
 use crate::analyse::type_name::last_name;
 use crate::facts::{ColumnFacts, ParamType};
 use crate::template::SlotSpec;
 use convoy_query_index::{CompareOp, Condition, FieldId, Operand, SlotId};
-use convoy_types::PgType;
+use convoy_types::{Collation, PgType};
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value};
+use std::ops::Range;
 
 /// Expressions nested deeper are not read.
 const DEPTH_MAX: usize = 100;
@@ -23,14 +25,32 @@ const SLOTS_MAX: usize = 1000;
 /// Reads conditions on one source of a scope.
 pub(crate) struct ConditionReader<'a, 'b> {
     pub(crate) scope: &'b Scope<'a>,
-    /// Which of the scope's sources.
-    pub(crate) source: usize,
+    /// Which columns count as the source's: its own, and those that equal them.
+    pub(crate) columns: &'b ColumnMap,
+    /// The sources that are visible where the condition stands.
+    pub(crate) visible: Range<usize>,
     pub(crate) params: &'a [ParamType],
     pub(crate) constants: &'b mut Constants,
     pub(crate) slots: &'b mut Vec<SlotSpec>,
 }
 
-impl ConditionReader<'_, '_> {
+/// What a condition is on: a field of the row, as what Postgres compares it.
+#[derive(Clone, Debug)]
+struct Subject {
+    field: FieldId,
+    ty: PgType,
+    type_oid: u32,
+    type_name: String,
+    collation: Collation,
+}
+
+impl Subject {
+    fn has_equality(&self) -> bool {
+        self.ty.has_equality(self.collation)
+    }
+}
+
+impl<'a> ConditionReader<'a, '_> {
     /// Reads an expression; true for exactly the rows that Postgres finds it true for, but for what is unknown.
     pub(crate) fn read(&mut self, expr: &Expr) -> Condition {
         self.read_at(expr, 0)
@@ -63,10 +83,10 @@ impl ConditionReader<'_, '_> {
                 None => Condition::Unknown,
             },
             Expr::Between { expr, negated, low, high } => {
-                match (self.field(expr), self.value(low), self.value(high)) {
-                    (Some(field), Some(low), Some(high)) => {
-                        let low = self.compare(field, CompareOp::Ge, &low);
-                        let high = self.compare(field, CompareOp::Le, &high);
+                match (self.subject(expr), self.value(low), self.value(high)) {
+                    (Some(subject), Some(low), Some(high)) => {
+                        let low = self.compare(&subject, CompareOp::Ge, &low);
+                        let high = self.compare(&subject, CompareOp::Le, &high);
                         if low == Condition::Unknown || high == Condition::Unknown {
                             return Condition::Unknown;
                         }
@@ -105,37 +125,43 @@ impl ConditionReader<'_, '_> {
                 Value::Boolean(false) => Condition::Or(Vec::new()),
                 _ => Condition::Unknown,
             },
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => match self.field(expr) {
-                Some(field) => self.bool_value(field, "t"),
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => match self.subject(expr) {
+                Some(subject) => self.bool_value(&subject, "t"),
                 None => Condition::Unknown,
             },
             _ => Condition::Unknown,
         }
     }
 
-    fn field(&self, expr: &Expr) -> Option<FieldId> {
-        self.scope.column(expr).and_then(|(source, field)| (source == self.source).then_some(field))
+    /// Returns what a condition is on, if that is a field of the source or a column that equals one.
+    fn subject(&self, expr: &Expr) -> Option<Subject> {
+        let column = self.scope.column(expr, &self.visible)?;
+        let field = self.columns.field(column)?;
+        let ColumnFacts { ty, type_oid, type_name, collation, .. } = self.scope.facts_of(column);
+        Some(Subject {
+            field,
+            ty: ty.clone(),
+            type_oid: *type_oid,
+            type_name: type_name.clone(),
+            collation: *collation,
+        })
     }
 
     fn value(&self, expr: &Expr) -> Option<Comparand> {
         Comparand::of(expr, self.params)
     }
 
-    fn column(&self, field: FieldId) -> &ColumnFacts {
-        self.scope.sources[self.source].table.column(field)
-    }
-
     fn is_bool(&self, expr: &Expr) -> bool {
-        self.field(expr).is_some_and(|field| self.column(field).ty == PgType::Bool)
+        self.subject(expr).is_some_and(|subject| subject.ty == PgType::Bool)
     }
 
-    fn bool_value(&mut self, field: FieldId, text: &str) -> Condition {
-        if self.column(field).ty != PgType::Bool {
+    fn bool_value(&mut self, subject: &Subject, text: &str) -> Condition {
+        if subject.ty != PgType::Bool {
             return Condition::Unknown;
         }
         match self.constants.key(&PgType::Bool, "bool", text) {
             Some(key) => Condition::Compare {
-                field,
+                field: subject.field,
                 op: CompareOp::Eq,
                 operand: Operand::Constant(Some(key)),
             },
@@ -145,69 +171,67 @@ impl ConditionReader<'_, '_> {
 
     /// `column IS TRUE`: as `column`, and false for null.
     fn is_bool_value(&mut self, expr: &Expr, text: &str) -> Condition {
-        let Some(field) = self.field(expr) else { return Condition::Unknown };
-        match self.bool_value(field, text) {
+        let Some(subject) = self.subject(expr) else { return Condition::Unknown };
+        match self.bool_value(&subject, text) {
             Condition::Unknown => Condition::Unknown,
-            compare => Condition::And(vec![Condition::IsNotNull(field), compare]),
+            compare => Condition::And(vec![Condition::IsNotNull(subject.field), compare]),
         }
     }
 
     fn null_test(&self, expr: &Expr, test: impl Fn(FieldId) -> Condition) -> Condition {
-        match self.field(expr) {
+        match self.subject(expr) {
             // A composite value IS NULL where all its fields are.
-            Some(field) if self.column(field).ty != PgType::Other => test(field),
+            Some(subject) if subject.ty != PgType::Other => test(subject.field),
             _ => Condition::Unknown,
         }
     }
 
     fn not_distinct(&mut self, left: &Expr, right: &Expr) -> Condition {
-        let (field, other) = match (self.field(left), self.field(right)) {
-            (Some(field), None) => (field, self.value(right)),
-            (None, Some(field)) => (field, self.value(left)),
+        let (subject, other) = match (self.subject(left), self.subject(right)) {
+            (Some(subject), None) => (subject, self.value(right)),
+            (None, Some(subject)) => (subject, self.value(left)),
             _ => return Condition::Unknown,
         };
         match other {
-            Some(Comparand::Null) if self.column(field).ty != PgType::Other => {
-                Condition::IsNull(field)
+            Some(Comparand::Null) if subject.ty != PgType::Other => {
+                Condition::IsNull(subject.field)
             }
             // Whether an argument is null is not known here.
             None | Some(Comparand::Param(_) | Comparand::Null) => Condition::Unknown,
-            Some(other) => match self.compare(field, CompareOp::Eq, &other) {
+            Some(other) => match self.compare(&subject, CompareOp::Eq, &other) {
                 Condition::Unknown => Condition::Unknown,
-                equal => Condition::And(vec![Condition::IsNotNull(field), equal]),
+                equal => Condition::And(vec![Condition::IsNotNull(subject.field), equal]),
             },
         }
     }
 
     fn compare_either_way(&mut self, left: &Expr, op: CompareOp, right: &Expr) -> Condition {
-        let (field, op, other) = match (self.field(left), self.field(right)) {
-            (Some(field), None) => (field, op, self.value(right)),
-            (None, Some(field)) => (field, mirrored(op), self.value(left)),
+        let (subject, op, other) = match (self.subject(left), self.subject(right)) {
+            (Some(subject), None) => (subject, op, self.value(right)),
+            (None, Some(subject)) => (subject, mirrored(op), self.value(left)),
             _ => return Condition::Unknown,
         };
         match other {
-            Some(other) => self.compare(field, op, &other),
+            Some(other) => self.compare(&subject, op, &other),
             None => Condition::Unknown,
         }
     }
 
-    fn compare(&mut self, field: FieldId, op: CompareOp, other: &Comparand) -> Condition {
-        let column = self.column(field);
+    fn compare(&mut self, subject: &Subject, op: CompareOp, other: &Comparand) -> Condition {
         let comparable = match op {
-            CompareOp::Eq | CompareOp::Ne => column.ty.has_equality(column.collation),
+            CompareOp::Eq | CompareOp::Ne => subject.has_equality(),
             CompareOp::Lt | CompareOp::Le | CompareOp::Gt | CompareOp::Ge => {
-                column.ty.has_order(column.collation)
+                subject.ty.has_order(subject.collation)
             }
         };
-        match self.operand(field, other) {
-            Some(operand) if comparable => Condition::Compare { field, op, operand },
+        match self.operand(subject, other) {
+            Some(operand) if comparable => Condition::Compare { field: subject.field, op, operand },
             _ => Condition::Unknown,
         }
     }
 
     fn in_list(&mut self, expr: &Expr, list: &[Expr]) -> Condition {
-        let Some(field) = self.field(expr) else { return Condition::Unknown };
-        let column = self.column(field);
+        let Some(subject) = self.subject(expr) else { return Condition::Unknown };
         let Some(values) = list.iter().map(|value| self.value(value)).collect::<Option<Vec<_>>>()
         else {
             return Condition::Unknown;
@@ -216,42 +240,42 @@ impl ConditionReader<'_, '_> {
         let untyped = values.iter().any(|value| matches!(value, Comparand::Untyped(_)));
         let foreign = values.iter().any(|value| match value {
             Comparand::Untyped(_) | Comparand::Null => false,
-            Comparand::Integer(_) => matches!(column.ty, PgType::Float4 | PgType::Float8),
-            Comparand::Decimal(_) => column.ty != PgType::Numeric,
-            Comparand::Typed(ty, ..) => !same_input(&column.ty, ty),
+            Comparand::Integer(_) => matches!(subject.ty, PgType::Float4 | PgType::Float8),
+            Comparand::Decimal(_) => subject.ty != PgType::Numeric,
+            Comparand::Typed(ty, ..) => !same_input(&subject.ty, ty),
             Comparand::Param(param) => {
-                self.params.get(*param).is_none_or(|param| !same_input(&column.ty, &param.ty))
+                self.params.get(*param).is_none_or(|param| !same_input(&subject.ty, &param.ty))
             }
         });
         // Beside a float4, numbers become float4s, which a lone comparison does not make of them.
-        let odd = foreign && (untyped || column.ty == PgType::Float4);
-        if odd || !column.ty.has_equality(column.collation) {
+        let odd = foreign && (untyped || subject.ty == PgType::Float4);
+        if odd || !subject.has_equality() {
             return Condition::Unknown;
         }
-        match values.iter().map(|value| self.operand(field, value)).collect() {
-            Some(operands) => Condition::In { field, operands },
+        match values.iter().map(|value| self.operand(&subject, value)).collect() {
+            Some(operands) => Condition::In { field: subject.field, operands },
             None => Condition::Unknown,
         }
     }
 
     /// `column = ANY($1)`
     fn any(&mut self, left: &Expr, right: &Expr) -> Condition {
-        let (Some(field), Some(Comparand::Param(position))) = (self.field(left), self.value(right))
+        let (Some(subject), Some(Comparand::Param(position))) =
+            (self.subject(left), self.value(right))
         else {
             return Condition::Unknown;
         };
-        let column = self.column(field);
         let Some(param) = self.params.get(position) else { return Condition::Unknown };
         let PgType::Array(element) = &param.ty else { return Condition::Unknown };
         // Postgres compares an enum with its own kind alone, so that the array's is the column's.
-        let same = (&column.ty, &**element) == (&PgType::Enum, &PgType::Enum)
-            || same_keys(&column.ty, element);
-        if !same || !column.ty.has_equality(column.collation) {
+        let same = (&subject.ty, &**element) == (&PgType::Enum, &PgType::Enum)
+            || same_keys(&subject.ty, element);
+        if !same || !subject.has_equality() {
             return Condition::Unknown;
         }
         let spec = SlotSpec { param: position, ty: (**element).clone(), elements: true };
         match self.slot(spec) {
-            Some(slot) => Condition::In { field, operands: vec![slot] },
+            Some(slot) => Condition::In { field: subject.field, operands: vec![slot] },
             None => Condition::Unknown,
         }
     }
@@ -269,15 +293,14 @@ impl ConditionReader<'_, '_> {
     }
 
     /// Returns what a column is compared with, or none where Postgres may compare in another way than keys do.
-    fn operand(&mut self, field: FieldId, other: &Comparand) -> Option<Operand> {
-        let column = self.column(field);
-        let (ty, type_name) = (column.ty.clone(), column.type_name.clone());
+    fn operand(&mut self, subject: &Subject, other: &Comparand) -> Option<Operand> {
+        let ty = subject.ty.clone();
         let (ty, text) = match other {
             Comparand::Null => return Some(Operand::Constant(None)),
             Comparand::Param(position) => {
                 let param = self.params.get(*position)?;
                 let same = match ty {
-                    PgType::Enum => param.type_oid == column.type_oid,
+                    PgType::Enum => param.type_oid == subject.type_oid,
                     _ => same_keys(&ty, &param.ty),
                 };
                 let spec = SlotSpec { param: *position, ty: param.ty.clone(), elements: false };
@@ -287,7 +310,9 @@ impl ConditionReader<'_, '_> {
             Comparand::Typed(stated, name, text) => {
                 let same = match (&ty, stated, name) {
                     // Postgres has taken the comparison, so the enum of that name is the column's.
-                    (PgType::Enum, PgType::Other, Some(name)) => last_name(&type_name) == *name,
+                    (PgType::Enum, PgType::Other, Some(name)) => {
+                        last_name(&subject.type_name) == *name
+                    }
                     (_, stated, None) => same_keys(&ty, stated),
                     _ => false,
                 };
@@ -308,7 +333,7 @@ impl ConditionReader<'_, '_> {
                 (ty, text)
             }
         };
-        self.constants.key(&ty, &type_name, text).map(|key| Operand::Constant(Some(key)))
+        self.constants.key(&ty, &subject.type_name, text).map(|key| Operand::Constant(Some(key)))
     }
 }
 
@@ -357,7 +382,7 @@ fn mirrored(op: CompareOp) -> CompareOp {
 }
 
 /// Returns whether values of the two types are compared by Postgres as their keys are.
-fn same_keys(column: &PgType, other: &PgType) -> bool {
+pub(crate) fn same_keys(column: &PgType, other: &PgType) -> bool {
     use PgType::{Array, Enum, Float4, Float8, Int2, Int4, Int8, Jsonb, Other, Text, Varchar};
     match (column, other) {
         (Int2 | Int4 | Int8, Int2 | Int4 | Int8)

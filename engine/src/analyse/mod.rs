@@ -8,6 +8,8 @@ mod clauses;
 mod comparand;
 mod condition;
 mod constants;
+mod equal_columns;
+mod joins;
 pub(crate) mod lexer;
 mod outline;
 mod predicates;

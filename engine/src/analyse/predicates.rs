@@ -1,14 +1,15 @@
 //! The predicates of refreshed statements: for each table, which rows and columns matter.
 
-use crate::analyse::condition::{ConditionReader, chain};
+use crate::analyse::condition::ConditionReader;
 use crate::analyse::constants::Constants;
+use crate::analyse::equal_columns::EqualColumns;
+use crate::analyse::joins::Required;
 use crate::analyse::scope::NotUnderstood;
 use crate::analyse::walk::Walked;
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::statement::Statement;
 use crate::template::SlotSpec;
 use convoy_query_index::{Condition, OldRows, Predicate};
-use sqlparser::ast::{BinaryOperator, Expr};
 use std::sync::Arc;
 
 /// What a refreshed statement reads.
@@ -62,18 +63,23 @@ pub(crate) fn predicates(
                 if source.table.id != table.id {
                     continue;
                 }
+                let equal = EqualColumns::of(&select.scope, position);
                 let mut reader = ConditionReader {
                     scope: &select.scope,
-                    source: position,
+                    columns: &equal.columns,
+                    visible: select.scope.all(),
                     params: &facts.params,
                     constants,
                     slots: &mut read.slots,
                 };
                 let mut conditions = Vec::new();
                 let mut left_out = false;
-                for part in source.conditions.iter().flat_map(|condition| conjuncts(condition)) {
-                    match reader.read(part) {
+                for requirement in &equal.requirements {
+                    let Required::Holds(expr, visible) = &requirement.what else { continue };
+                    reader.visible = visible.clone();
+                    match reader.read(expr) {
                         Condition::Unknown => left_out = true,
+                        condition if conditions.contains(&condition) => {}
                         condition => conditions.push(condition),
                     }
                 }
@@ -101,21 +107,6 @@ pub(crate) fn predicates(
         }
     }
     read
-}
-
-/// Takes a condition apart at its ANDs, also those in brackets.
-fn conjuncts(condition: &Expr) -> Vec<&Expr> {
-    let (mut found, mut rest) = (Vec::new(), vec![condition]);
-    while let Some(part) = rest.pop() {
-        match part {
-            Expr::Nested(inner) => rest.push(inner),
-            Expr::BinaryOp { op: BinaryOperator::And, .. } => {
-                rest.extend(chain(part, &BinaryOperator::And).into_iter().rev());
-            }
-            _ => found.push(part),
-        }
-    }
-    found
 }
 
 /// Says why the tables of the tree can't be taken for all that is read.

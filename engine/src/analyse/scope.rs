@@ -1,11 +1,13 @@
 //! Which tables a SELECT's FROM names, which conditions each of them must meet, and what a column's name means there.
 
-use crate::facts::{StatementFacts, TableFacts, TableKind};
+use crate::analyse::joins::{ColumnRef, JoinKind, MergedColumn, Requirement, conjuncts};
+use crate::facts::{ColumnFacts, StatementFacts, TableFacts, TableKind};
 use convoy_query_index::FieldId;
 use sqlparser::ast::{
     Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, TableAlias,
     TableFactor, TableWithJoins,
 };
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Why something was not understood: the middle of a sentence for `explain`.
@@ -49,10 +51,11 @@ pub(crate) struct Source<'a> {
     pub(crate) name: String,
     /// Whether the name is an alias; then the table's own name is not visible.
     pub(crate) aliased: bool,
-    /// What every row of it must meet to matter.
-    pub(crate) conditions: Vec<&'a Expr>,
-    /// Whether conditions further out apply too: not behind an outer join.
-    open: bool,
+    /// What must be true of the rows that one of it is joined with, and of it, for it to matter.
+    pub(crate) requirements: Vec<Requirement<'a>>,
+    /// The sources that are null together with it where an outer join finds no match: what a condition further out
+    /// says of those, a row of it may make untrue and still matter.
+    pub(crate) nulled: Vec<Range<usize>>,
 }
 
 /// What a name means.
@@ -79,6 +82,10 @@ pub(crate) struct Scope<'a> {
     /// What else is written in it, for the walk: joins' conditions, functions' arguments, subqueries.
     pub(crate) factors: Vec<&'a TableFactor>,
     pub(crate) joins: Vec<&'a JoinConstraint>,
+    /// The columns that `USING` and `NATURAL` merge, inner ones first.
+    pub(crate) merged: Vec<MergedColumn>,
+    /// Whether a `NATURAL JOIN` merges columns that are not known.
+    pub(crate) merges_unknown: bool,
 }
 
 /// A relation's name, looked up.
@@ -140,22 +147,14 @@ impl<'a> Scope<'a> {
             return not_understood("two tables go by one name");
         }
         if let Some(selection) = selection {
-            scope.require(0, selection);
+            let all = scope.all();
+            let requirements = conjuncts(selection)
+                .into_iter()
+                .map(|expr| Requirement::holds(&scope, expr, all.clone()))
+                .collect::<Vec<_>>();
+            scope.require(all, &requirements);
         }
         Ok(scope)
-    }
-
-    /// Lets a condition count for the open sources from this position on.
-    fn require(&mut self, from: usize, condition: &'a Expr) {
-        for source in self.sources[from..].iter_mut().filter(|source| source.open) {
-            source.conditions.push(condition);
-        }
-    }
-
-    fn close(&mut self, range: std::ops::Range<usize>) {
-        for source in &mut self.sources[range] {
-            source.open = false;
-        }
     }
 
     fn add_item(
@@ -173,40 +172,20 @@ impl<'a> Scope<'a> {
             if *global {
                 return not_understood("GLOBAL JOIN is not analysed");
             }
-            // What an outer join's condition does not meet is shown all the same on the side that is kept whole.
-            let constraint = match join_operator {
+            let (kind, constraint) = match join_operator {
                 JoinOperator::Join(constraint)
                 | JoinOperator::Inner(constraint)
-                | JoinOperator::CrossJoin(constraint) => {
-                    if let JoinConstraint::On(condition) = constraint {
-                        self.require(start, condition);
-                    }
-                    constraint
-                }
+                | JoinOperator::CrossJoin(constraint) => (JoinKind::Inner, constraint),
                 JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-                    if let JoinConstraint::On(condition) = constraint {
-                        self.require(right, condition);
-                    }
-                    self.close(right..end);
-                    constraint
+                    (JoinKind::Left, constraint)
                 }
                 JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => {
-                    if let JoinConstraint::On(condition) = constraint {
-                        for source in
-                            self.sources[start..right].iter_mut().filter(|source| source.open)
-                        {
-                            source.conditions.push(condition);
-                        }
-                    }
-                    self.close(start..right);
-                    constraint
+                    (JoinKind::Right, constraint)
                 }
-                JoinOperator::FullOuter(constraint) => {
-                    self.close(start..end);
-                    constraint
-                }
+                JoinOperator::FullOuter(constraint) => (JoinKind::Full, constraint),
                 _ => return not_understood("a kind of join that Postgres does not have"),
             };
+            self.join(kind, start..right, right..end, constraint);
             self.joins.push(constraint);
         }
         Ok(())
@@ -251,8 +230,8 @@ impl<'a> Scope<'a> {
                             table,
                             name,
                             aliased,
-                            conditions: Vec::new(),
-                            open: true,
+                            requirements: Vec::new(),
+                            nulled: Vec::new(),
                         });
                     }
                 }
@@ -314,19 +293,30 @@ impl<'a> Scope<'a> {
         self.sources.iter().position(|source| source.name == name)
     }
 
-    /// Returns the column that an expression is, if it is one and it is certain which.
-    pub(crate) fn column(&self, expr: &Expr) -> Option<(usize, FieldId)> {
-        let resolved = match expr {
-            Expr::Nested(inner) => return self.column(inner),
-            Expr::Identifier(ident) => self.resolve_name(&folded(ident)?),
+    /// Returns the column that an expression is, if it is one and it is certain which, where the sources of this range
+    /// are visible.
+    pub(crate) fn column(&self, expr: &Expr, visible: &Range<usize>) -> Option<ColumnRef> {
+        match expr {
+            Expr::Nested(inner) => self.column(inner, visible),
+            Expr::Identifier(ident) => self.visible_column(&folded(ident)?, visible),
             Expr::CompoundIdentifier(idents) => {
-                self.resolve_qualified(&idents.iter().map(folded).collect::<Option<Vec<_>>>()?)
+                let parts = idents.iter().map(folded).collect::<Option<Vec<_>>>()?;
+                match self.resolve_qualified(&parts) {
+                    Resolved::Column(position, field) => Some((position, field)),
+                    _ => None,
+                }
             }
-            _ => return None,
-        };
-        match resolved {
-            Resolved::Column(position, field) => Some((position, field)),
             _ => None,
         }
+    }
+
+    /// Returns what is known of a column.
+    pub(crate) fn facts_of(&self, (source, field): ColumnRef) -> &'a ColumnFacts {
+        self.sources[source].table.column(field)
+    }
+
+    /// Returns the range of all sources.
+    pub(crate) fn all(&self) -> Range<usize> {
+        0..self.sources.len()
     }
 }

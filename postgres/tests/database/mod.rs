@@ -2,7 +2,7 @@
 
 mod describe;
 mod doctor;
-mod harness;
+pub mod harness;
 mod publish;
 mod read;
 mod rules;

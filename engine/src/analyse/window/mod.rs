@@ -7,6 +7,7 @@ mod sql;
 use crate::analyse::clauses::Clauses;
 use crate::analyse::condition::ConditionReader;
 use crate::analyse::constants::Constants;
+use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::outline::{Outline, is_plain_wildcard};
 use crate::analyse::scope::{NotUnderstood, Scope, folded, name_parts, not_understood};
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
@@ -67,7 +68,8 @@ pub(crate) fn window(
         None => Condition::always(),
         Some(selection) => ConditionReader {
             scope: &scope,
-            source: 0,
+            columns: &ColumnMap::own(0),
+            visible: scope.all(),
             params: &facts.params,
             constants,
             slots: &mut slots,
@@ -201,12 +203,12 @@ fn output(
     let all = table.fields();
     for item in projection {
         match item {
-            SelectItem::UnnamedExpr(expr) => match scope.column(expr) {
+            SelectItem::UnnamedExpr(expr) => match scope.column(expr, &scope.all()) {
                 Some((_, field)) => push(field, None)?,
                 None => return not_understood("it selects more than plain columns"),
             },
             SelectItem::ExprWithAlias { expr, alias } => {
-                match (scope.column(expr), folded(alias)) {
+                match (scope.column(expr, &scope.all()), folded(alias)) {
                     (Some((_, field)), Some(name)) => push(field, Some(name))?,
                     _ => return not_understood("it selects more than plain columns"),
                 }

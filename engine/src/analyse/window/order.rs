@@ -31,7 +31,8 @@ pub(super) fn order(
             };
             let output_field =
                 position.and_then(|position| output.get(position)).map(|(field, _)| *field);
-            let Some(field) = output_field.or_else(|| scope.column(expr).map(|(_, field)| field))
+            let Some(field) =
+                output_field.or_else(|| scope.column(expr, &scope.all()).map(|(_, field)| field))
             else {
                 return not_understood("its ORDER BY is more than columns");
             };
