@@ -7,6 +7,7 @@
 
 use crate::facts::StatementFacts;
 use crate::statement::Statement;
+use crate::template::ReadStatement;
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId, SnapshotMark, Xid};
 use std::sync::Arc;
@@ -57,6 +58,15 @@ pub enum ReadingRole {
     AdHoc,
 }
 
+/// Whether a query is read together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadCompany {
+    /// With others of its template, where that can be done.
+    Others,
+    /// By a statement of its own: it failed the last time, and would spoil it for the others again.
+    Alone,
+}
+
 /// One query of a read.
 #[derive(Clone, Debug)]
 pub struct QueryRead {
@@ -64,10 +74,10 @@ pub struct QueryRead {
     pub query: QueryId,
     /// Whom it is read as.
     pub role: ReadingRole,
-    /// The statement; all its columns are texts.
-    pub sql: Arc<str>,
-    /// The parameters' type oids.
-    pub param_types: Arc<[u32]>,
+    /// The statement: the same object for all live queries of one template.
+    pub statement: Arc<ReadStatement>,
+    /// Whether others of the template may be read by the same statement.
+    pub company: ReadCompany,
     /// The arguments in their types' text form.
     pub params: Arc<[Option<Arc<str>>]>,
     /// At most so long.
@@ -165,7 +175,8 @@ pub trait Database {
     /// `Event::SnapshotTaken`.
     fn take_snapshot(&mut self, id: ReadId);
 
-    /// Runs queries at the read's snapshot, in any order. Each is answered by `Event::QueryRead`, the last of them
+    /// Runs queries at the read's snapshot, in any order, and those of one template and role together where that is
+    /// quicker. Each is answered by `Event::QueryRead`, the last of them
     /// followed by `Event::ReadFinished`, after which the read is closed.
     fn run(&mut self, id: ReadId, queries: Vec<QueryRead>);
 

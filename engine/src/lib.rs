@@ -51,7 +51,7 @@ mod why;
 pub use args::{Argument, ArgumentMisfit, argument_text, arguments_in_order};
 pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, ProbeId, ProbeKind,
-    Probed, QueryError, QueryRead, ReadId, ReadingRole, Snapshot, TextRow,
+    Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot, TextRow,
 };
 pub use diff::apply as apply_diff;
 pub use engine::{Counters, Engine};
@@ -68,8 +68,8 @@ pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
-    Count, Direction, Nulls, OrderBy, Plan, QueryTemplate, RefreshPlan, RowKeys, SlotSpec,
-    WindowPlan, spare_rows,
+    BatchStatement, Batching, Count, Direction, Nulls, OrderBy, Plan, QueryTemplate, ReadStatement,
+    RefreshPlan, RowKeys, SlotSpec, WindowPlan, spare_rows,
 };
 pub use update::{Diff, DiffOp, ResultRow, ResultSnapshot, Shared, Transition, Update, UpdateKind};
 pub use why::{RefreshReason, WhyAction, WhyEntry};

@@ -3,10 +3,12 @@
 //! One read at a time is on its way to its snapshot; any number up to a limit run behind it. Which queries a read
 //! answers is decided when its snapshot closes: all that are dirty then and whose tables it has locked.
 
-use crate::database::{Database, ErrorCode, QueryError, QueryRead, ReadId, ReadingRole, Snapshot};
+use crate::database::{
+    Database, ErrorCode, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
+};
 use crate::engine::Engine;
 use crate::line::{Accepted, Line, Position};
-use crate::live_query::Knowledge;
+use crate::live_query::{Knowledge, Value};
 use crate::upkeep::WriteLog;
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId};
@@ -292,8 +294,11 @@ impl<D: Database> Engine<D> {
         Some(QueryRead {
             query: id,
             role,
-            sql: template.read_sql().clone(),
-            param_types: template.params.iter().map(|param| param.type_oid).collect(),
+            statement: template.read.clone(),
+            company: match query.value {
+                Value::Failed(_) => ReadCompany::Alone,
+                _ => ReadCompany::Others,
+            },
             params: query.args.clone(),
             timeout: self.limits.statement_timeout,
             rows_max: self.limits.result_rows_max,

@@ -51,8 +51,41 @@ pub struct QueryTemplate {
     pub predicates: Vec<Predicate>,
     /// What fills the predicates' slots.
     pub slots: Vec<SlotSpec>,
+    /// How results are read: what the reads of all its live queries have in common.
+    pub read: Arc<ReadStatement>,
     /// Why it is as it is, a sentence each, for `explain`.
     pub notes: Vec<String>,
+}
+
+/// The statement that reads results of a template, one by one or many at once.
+#[derive(Debug)]
+pub struct ReadStatement {
+    /// Reads one result; all its columns are texts.
+    pub sql: Arc<str>,
+    /// The parameters' type oids.
+    pub param_types: Arc<[u32]>,
+    /// Whether many are read at once.
+    pub batching: Batching,
+}
+
+/// Whether the results of many live queries of a template are read by one statement.
+#[derive(Debug)]
+pub enum Batching {
+    /// By this one, unless the database thinks otherwise.
+    Together(BatchStatement),
+    /// Each by its own, for this reason.
+    Singly(String),
+}
+
+/// Reads many results at once (`analyse/batch.rs`).
+#[derive(Debug)]
+pub struct BatchStatement {
+    /// Takes an array for each parameter of [`ReadStatement::sql`]; all are of one length, an element for each result.
+    /// Gives the rows of all results in order: the number of the result (int8, from 1 on), the row's place in it (int8),
+    /// and the columns that `ReadStatement::sql` gives. A result without rows is not mentioned.
+    pub sql: Arc<str>,
+    /// For each parameter, whether its array is of texts, which the statement casts: arrays can't be in arrays.
+    pub as_text: Box<[bool]>,
 }
 
 /// How a result is kept up to date.
@@ -179,10 +212,12 @@ impl QueryTemplate {
         }
         field_values(table, row, &tested)
     }
+}
 
+impl Plan {
     /// Returns the SQL that reads a result.
     pub fn read_sql(&self) -> &Arc<str> {
-        match &self.plan {
+        match self {
             Plan::Window(window) => &window.sql,
             Plan::Refresh(refresh) => &refresh.sql,
         }

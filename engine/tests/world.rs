@@ -488,7 +488,7 @@ impl World {
         let items = self.items_after(seed, |at, _| shown.get(at).copied().unwrap_or(false));
         let grp =
             query.params.first().and_then(|param| param.as_deref()?.parse().ok()).unwrap_or(0);
-        let panel = match &*query.sql {
+        let panel = match &*query.statement.sql {
             sql if sql.contains("sum(val)") => Panel::Sum,
             sql if sql.contains("group by grp") => Panel::Groups,
             sql if sql.to_lowercase().contains("limit") => Panel::Top,

@@ -3,6 +3,7 @@
 //! Each call becomes a task on the runtime that the caller names. How much runs at a time is bounded by the pools;
 //! what waits for a connection waits for a limited time and then fails.
 
+use crate::batch::{Batches, ReadCounters};
 use crate::cast::cast;
 use crate::catalog;
 use crate::collation::Collations;
@@ -33,6 +34,10 @@ const CONTROL_CONNECTIONS: usize = 3;
 /// Connections for publishing tables, which may wait long for others' transactions.
 const PUBLISH_CONNECTIONS: usize = 3;
 
+/// How many live queries one statement reads, unless options say otherwise. Twice as many gain little; and what one
+/// statement reads can't be spread over connections.
+pub const BATCH_MAX: usize = 256;
+
 /// Where events go. Must not block for long: it is called on the runtime's threads.
 pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
 
@@ -53,6 +58,8 @@ pub struct DatabaseOptions {
     pub helpers_max: usize,
     /// A read whose queries still wait after this long takes a helper.
     pub helper_after: Duration,
+    /// At most so many live queries of one template are read by one statement; 1 reads each by its own.
+    pub batch_max: usize,
     /// How often the catalog is looked at.
     pub watch_interval: Duration,
     /// How long a newly published table waits for transactions that were writing to it.
@@ -74,6 +81,7 @@ impl DatabaseOptions {
             connection_wait_max: Duration::from_secs(30),
             helpers_max: 4,
             helper_after: Duration::from_millis(5),
+            batch_max: BATCH_MAX,
             watch_interval: Duration::from_secs(1),
             publish_wait_max: Duration::from_secs(30),
             publish: PublishMode::Add,
@@ -103,6 +111,11 @@ impl DatabaseHandle {
     /// When the role may not make them: with the SQL for somebody who may.
     pub async fn create_publications(&self) -> Result<(), QueryError> {
         self.0.publisher.create().await
+    }
+
+    /// Returns what reads count.
+    pub fn read_counters(&self) -> Arc<ReadCounters> {
+        self.0.context.counters.clone()
     }
 
     /// Asks what a statement reads, takes and gives.
@@ -152,6 +165,8 @@ impl PostgresDatabase {
             watched: Watched::default(),
             lock_scripts: LockScripts::default(),
             kept_out: KeptOut::default(),
+            batches: Batches::new(options.batch_max),
+            counters: Arc::default(),
             helpers_max: options.helpers_max,
             helper_after: options.helper_after,
             export_snapshots: options.export_snapshots,

@@ -4,6 +4,7 @@
 //! snapshots that can be stitched to the stream, and watches the catalog. `docs/postgres.md` has the rules that the
 //! modules cite as P1 to P14. [`launcher`] starts a Postgres of our own.
 
+mod batch;
 mod cast;
 mod catalog;
 mod collation;
@@ -28,8 +29,9 @@ mod types;
 mod watch;
 mod worker;
 
+pub use batch::ReadCounters;
 pub use connect::{Connection, connect};
-pub use database::{DatabaseHandle, DatabaseOptions, PostgresDatabase, Sink};
+pub use database::{BATCH_MAX, DatabaseHandle, DatabaseOptions, PostgresDatabase, Sink};
 pub use error::PostgresError;
 pub use pool::{Lease, Pool};
 pub use publication::{FULL, INSERTS_ONLY, PublishMode};

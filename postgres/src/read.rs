@@ -4,6 +4,7 @@
 //! The transaction that took the snapshot stays open until everything is answered, and holds the locks; where a query
 //! is slow, helpers on other connections import its snapshot and take the rest (`worker`).
 
+use crate::batch::{Batches, ReadCounters};
 use crate::error::{PostgresError, query_error};
 use crate::kept_out::KeptOut;
 use crate::lock_script::{LockScript, LockScripts};
@@ -58,6 +59,8 @@ pub(crate) struct ReadContext {
     pub(crate) watched: Watched,
     pub(crate) lock_scripts: LockScripts,
     pub(crate) kept_out: KeptOut,
+    pub(crate) batches: Batches,
+    pub(crate) counters: Arc<ReadCounters>,
     /// Helpers that one read may take beside its own connection.
     pub(crate) helpers_max: usize,
     /// The queue is given this long before a helper is taken.
@@ -221,8 +224,9 @@ impl Read {
                 }
             }
         }
-        let main = Jobs::new(main, answer);
-        let ad_hoc = Jobs::new(ad_hoc, answer);
+        let context = self.context.clone();
+        let jobs = |queries| Jobs::new(queries, &context.batches, &context.counters, answer);
+        let (main, ad_hoc) = (jobs(main), jobs(ad_hoc));
         let own_is_done = Notify::new();
         let own = async {
             Worker::new(&mut self.lease).work(&main).await;

@@ -1,17 +1,24 @@
 //! Runs queries of one read on one connection, several at a time on the wire; an error in one does not spoil the
 //! others, and each has its own limits of time, rows and bytes.
 //!
+//! Queries of one template come as a batch, which is one statement (`batch`). A result that is too large is told so, and
+//! the rest of its batch begins anew. After an error nobody knows which one it was: the batch is halved, and its halves
+//! are, until the one is alone. After the limit of time each is run by itself.
+//!
 //! A failed statement spoils the transaction, and with it the snapshot that others may still have to import. So the
 //! queries run under one savepoint; after an error, the statements that were already on their way are told of a
 //! failed transaction (25P02), go back into the queue, and the savepoint is returned to. A run without errors pays
 //! nothing for that.
 
+use crate::batch::{BatchCall, Batches, ReadCounters, Unjudged, Verdict, judge};
 use crate::connect::Canceller;
-use crate::error::{Sent, query_error};
+use crate::error::{PostgresError, Sent, query_error};
 use crate::pool::Lease;
 use crate::read::Answer;
 use crate::text_param::TextParam;
-use convoy_engine::{ErrorCode, QueryError, QueryRead, TextRow};
+use convoy_engine::{
+    BatchStatement, Batching, ErrorCode, QueryError, QueryRead, ReadStatement, ReadingRole, TextRow,
+};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::VecDeque;
@@ -31,27 +38,50 @@ const RETRIES_MAX: u32 = 8;
 /// The queries of a read that wait to be run, and where their answers go.
 pub(crate) struct Jobs<'a> {
     state: Mutex<State>,
+    batches: &'a Batches,
+    counters: &'a ReadCounters,
     answer: &'a (dyn Fn(Answer) + Send + Sync),
 }
 
 struct State {
     waiting: VecDeque<Job>,
-    running: usize,
     failure: Option<QueryError>,
 }
 
+/// What one statement reads: a query, or a batch of them.
 struct Job {
-    read: QueryRead,
+    // Invariant: never empty while it waits.
+    reads: VecDeque<QueryRead>,
     retries: u32,
+    /// Whether an error is in it, maybe: then it goes by itself, to spoil nothing that is on its way behind it.
+    is_suspect: bool,
+}
+
+/// A statement on its way.
+struct Sending {
+    at: Instant,
+    /// Of a batch, what is asked, of whom, and for how many.
+    asked: Option<(Arc<ReadStatement>, ReadingRole, usize)>,
+}
+
+/// Into what a batch that failed is taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parts {
+    Halves,
+    Single,
 }
 
 impl<'a> Jobs<'a> {
     pub(crate) fn new(
         queries: Vec<QueryRead>,
+        batches: &'a Batches,
+        counters: &'a ReadCounters,
         answer: &'a (dyn Fn(Answer) + Send + Sync),
     ) -> Jobs<'a> {
-        let waiting = queries.into_iter().map(|read| Job { read, retries: 0 }).collect();
-        Jobs { state: Mutex::new(State { waiting, running: 0, failure: None }), answer }
+        let job = |reads: Vec<QueryRead>| Job::new(reads.into());
+        let waiting = batches.group(queries).into_iter().map(job).collect();
+        let state = State { waiting, failure: None };
+        Jobs { state: Mutex::new(state), batches, counters, answer }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -63,41 +93,69 @@ impl<'a> Jobs<'a> {
     }
 
     fn take(&self) -> Option<Job> {
-        let mut state = self.state();
-        let job = state.waiting.pop_front()?;
-        state.running += 1;
-        Some(job)
+        self.state().waiting.pop_front()
     }
 
     /// Returns the limit of time of the next query.
     fn next_timeout(&self) -> Option<Duration> {
-        self.state().waiting.front().map(|job| job.read.timeout)
+        self.state().waiting.front().and_then(Job::timeout)
     }
 
     fn put_first(&self, job: Job) {
-        let mut state = self.state();
-        state.running -= 1;
-        state.waiting.push_front(job);
+        self.state().waiting.push_front(job);
     }
 
+    /// Lets a job have another turn, since it failed without its own fault; too often, and it is told so.
     fn put_back(&self, job: Job, error: QueryError) {
-        if job.retries >= RETRIES_MAX {
-            return self.finish(job, Err(error));
+        match (job.retries >= RETRIES_MAX, job.is_batch()) {
+            (true, true) => self.take_apart(job, Parts::Single),
+            (true, false) => self.finish(job, &error),
+            (false, _) => {
+                self.state().waiting.push_back(Job { retries: job.retries + 1, ..job });
+            }
         }
-        let mut state = self.state();
-        state.running -= 1;
-        state.waiting.push_back(Job { retries: job.retries + 1, ..job });
     }
 
-    fn finish(&self, job: Job, result: Result<Vec<TextRow>, QueryError>) {
-        (self.answer)((job.read.query, result));
-        self.state().running -= 1;
+    /// Lets what a batch has not answered have its turn in parts.
+    fn take_apart(&self, mut job: Job, parts: Parts) {
+        let mut state = self.state();
+        match parts {
+            Parts::Halves => {
+                let second = job.reads.split_off(job.reads.len().div_ceil(2));
+                for reads in [second, job.reads].into_iter().filter(|reads| !reads.is_empty()) {
+                    state.waiting.push_front(Job { is_suspect: true, ..Job::new(reads) });
+                }
+            }
+            Parts::Single => {
+                let single = |read| Job::new(VecDeque::from([read]));
+                state.waiting.extend(job.reads.into_iter().map(single));
+            }
+        }
+    }
+
+    /// Remembers how long a batch took.
+    fn took(&self, sent: &Sending, time: Duration) {
+        let Some((statement, role, queries)) = &sent.asked else { return };
+        if let Batching::Together(batch) = &statement.batching {
+            self.batches.took(batch, *role, *queries, time);
+        }
+    }
+
+    fn answer(&self, read: &QueryRead, result: Result<Vec<TextRow>, QueryError>) {
+        (self.answer)((read.query, result));
+    }
+
+    /// Answers all of a job with an error.
+    fn finish(&self, job: Job, error: &QueryError) {
+        for read in &job.reads {
+            self.answer(read, Err(error.clone()));
+        }
     }
 
     /// Answers all that still waits with this error.
     pub(crate) fn fail(&self, error: &QueryError) {
         while let Some(job) = self.take() {
-            self.finish(job, Err(error.clone()));
+            self.finish(job, error);
         }
     }
 
@@ -110,6 +168,47 @@ impl<'a> Jobs<'a> {
     }
 }
 
+impl Job {
+    fn new(reads: VecDeque<QueryRead>) -> Job {
+        Job { reads, retries: 0, is_suspect: false }
+    }
+
+    fn is_batch(&self) -> bool {
+        self.reads.len() > 1
+    }
+
+    /// Returns how long it may take: all in it may take equally long.
+    fn timeout(&self) -> Option<Duration> {
+        self.reads.front().map(|read| read.timeout)
+    }
+
+    /// Returns what is sent for it, and the types of its parameters.
+    fn text(&self, call: Option<&BatchCall>) -> Option<(Arc<str>, Arc<[u32]>)> {
+        let statement = &self.reads.front()?.statement;
+        match (call, &statement.batching) {
+            (Some(call), Batching::Together(batch)) => {
+                Some((batch.sql.clone(), call.types.clone()))
+            }
+            _ => Some((statement.sql.clone(), statement.param_types.clone())),
+        }
+    }
+
+    /// Returns what is asked, of whom, and for how many, if it is a batch.
+    fn asked(&self) -> Option<(Arc<ReadStatement>, ReadingRole, usize)> {
+        let first = self.reads.front().filter(|_| self.is_batch())?;
+        Some((first.statement.clone(), first.role, self.reads.len()))
+    }
+
+    /// Returns what reads it as a batch, if it is one.
+    fn batch(&self) -> Option<(&BatchStatement, ReadingRole)> {
+        let first = self.reads.front().filter(|_| self.is_batch())?;
+        match &first.statement.batching {
+            Batching::Together(batch) => Some((batch, first.role)),
+            Batching::Singly(_) => None,
+        }
+    }
+}
+
 /// One connection at the read's snapshot.
 pub(crate) struct Worker<'a> {
     lease: &'a mut Lease,
@@ -119,12 +218,12 @@ pub(crate) struct Worker<'a> {
     cancelled: bool,
 }
 
-/// How one statement ended.
+/// How one statement ended. What it answered is off its job by then.
 enum Ended {
-    /// With its rows.
-    Answered(Result<Vec<TextRow>, QueryError>),
-    /// With more than it may have.
-    TooLarge { error: QueryError, cancelled: bool, spoilt: bool },
+    /// With all rows.
+    Answered,
+    /// With more than one of its results may have, which is answered so; others may be left.
+    TooLarge { spoilt: bool },
     /// With an error, which has spoilt the transaction.
     Failed(tokio_postgres::Error),
 }
@@ -145,25 +244,25 @@ impl<'a> Worker<'a> {
         let mut begun = Some(Box::pin(async move { client.batch_execute(&begin).await }));
         let mut in_force = limit;
         while jobs.has_waiting() {
-            let batch = self.batch(jobs, &mut in_force);
+            let round = self.round(jobs, &mut in_force);
             let ended = match begun.take() {
                 // Both at once: what comes for the one has to be taken before anything comes for the other. The one
                 // that is asked first sends first.
-                Some(begun) => match futures_util::future::join(begun, batch).await {
+                Some(begun) => match futures_util::future::join(begun, round).await {
                     (Ok(()), ended) => ended,
                     (Err(error), _) => return self.broken(jobs, &error),
                 },
-                None => batch.await,
+                None => round.await,
             };
             match ended {
-                Batch::Done => {}
-                Batch::Spoilt => {
+                Round::Done => {}
+                Round::Spoilt => {
                     if !self.execute(jobs, "ROLLBACK TO SAVEPOINT convoy").await {
                         return;
                     }
                     in_force = limit;
                 }
-                Batch::Lost => {
+                Round::Lost => {
                     self.lease.mark_broken();
                     return;
                 }
@@ -195,103 +294,222 @@ impl<'a> Worker<'a> {
     }
 
     /// Runs queries with one limit of time until none waits or something failed.
-    async fn batch(&mut self, jobs: &Jobs<'_>, in_force: &mut Duration) -> Batch {
+    async fn round(&mut self, jobs: &Jobs<'_>, in_force: &mut Duration) -> Round {
         let mut running = FuturesUnordered::new();
-        let mut outcome = Batch::Done;
+        let mut outcome = Round::Done;
         let mut last = Instant::now();
         loop {
-            while outcome == Batch::Done && running.len() < self.window {
+            while outcome == Round::Done && running.len() < self.window {
                 let Some(job) = jobs.take() else { break };
-                if *in_force != job.read.timeout {
+                let Some(timeout) = job.timeout() else { continue };
+                if job.is_suspect {
+                    if !running.is_empty() {
+                        jobs.put_first(job);
+                        break;
+                    }
+                    self.window = 1;
+                }
+                if *in_force != timeout {
                     if !running.is_empty() {
                         // Those on their way were sent under the old limit; this one waits for them.
                         jobs.put_first(job);
                         break;
                     }
-                    let set = set_timeout(job.read.timeout);
-                    *in_force = job.read.timeout;
-                    if let Err(error) = self.lease.client().batch_execute(&set).await {
-                        outcome = self.failed(jobs, job, &error);
+                    *in_force = timeout;
+                    if let Err(error) =
+                        self.lease.client().batch_execute(&set_timeout(timeout)).await
+                    {
+                        outcome = self.failed(jobs, job, &error, Instant::now());
                         continue;
                     }
                 }
-                let (sql, param_types) = (&job.read.sql, &job.read.param_types);
-                if !running.is_empty() && !self.lease.is_prepared(sql, param_types) {
+                let known = job.batch().map(|(batch, role)| jobs.batches.verdict(batch, role));
+                let call = match known {
+                    None => None,
+                    Some(Some(Verdict::Use(call))) => Some(call),
+                    Some(Some(Verdict::Singly)) => {
+                        jobs.take_apart(job, Parts::Single);
+                        continue;
+                    }
+                    Some(None) if !running.is_empty() => {
+                        jobs.put_first(job);
+                        break;
+                    }
+                    Some(None) => {
+                        outcome = self.judge(jobs, job).await;
+                        continue;
+                    }
+                };
+                let Some((sql, types)) = job.text(call.as_ref()) else { continue };
+                if !running.is_empty() && !self.lease.is_prepared(&sql, &types) {
                     // The connection takes nothing more in while rows of a statement on its way wait to be taken,
                     // which nobody does here: the answer would never come.
                     jobs.put_first(job);
                     break;
                 }
-                match self.lease.prepared(&job.read.sql, &job.read.param_types).await {
+                match self.lease.prepared(&sql, &types).await {
                     Ok(statement) => {
-                        let client = self.lease.client().clone();
-                        running.push(run(client, self.lease.canceller(), statement, job));
+                        jobs.counters.ran_statement();
+                        let (client, canceller) =
+                            (self.lease.client().clone(), self.lease.canceller());
+                        let sent = Sending { at: Instant::now(), asked: job.asked() };
+                        running.push(async move {
+                            let (job, ended) =
+                                run(&client, canceller, &statement, call, job, jobs).await;
+                            (job, ended, sent)
+                        });
                     }
-                    Err(error) => outcome = self.failed(jobs, job, &error),
+                    Err(error) => outcome = self.failed(jobs, job, &error, Instant::now()),
                 }
             }
-            let Some((job, ended)) = running.next().await else { return outcome };
+            let Some((job, ended, sent)) = running.next().await else { return outcome };
             let quick = last.elapsed() < QUICK;
+            let begun = last.max(sent.at);
             last = Instant::now();
             self.window = if quick { (self.window * 2).min(WINDOW_MAX) } else { 1 };
             match ended {
-                Ended::Answered(result) => jobs.finish(job, result),
-                Ended::TooLarge { error, cancelled, spoilt } => {
-                    self.cancelled |= cancelled;
-                    if cancelled {
-                        // It may still be on its way when somebody else has the connection.
-                        self.lease.mark_broken();
-                    }
+                Ended::Answered => jobs.took(&sent, begun.elapsed()),
+                Ended::TooLarge { spoilt } => {
+                    // The cancellation may still be on its way when somebody else has the connection.
+                    self.cancelled = true;
+                    self.lease.mark_broken();
                     if spoilt {
-                        outcome = outcome.worse(Batch::Spoilt);
+                        outcome = outcome.worse(Round::Spoilt);
                     }
-                    jobs.finish(job, Err(error));
+                    if !job.reads.is_empty() {
+                        // One is answered, so this comes to an end.
+                        jobs.put_first(job);
+                    }
                 }
-                Ended::Failed(error) => outcome = outcome.worse(self.failed(jobs, job, &error)),
+                Ended::Failed(error) => {
+                    if error.code() == Some(&SqlState::QUERY_CANCELED) && !self.cancelled {
+                        jobs.took(&sent, begun.elapsed());
+                    }
+                    outcome = outcome.worse(self.failed(jobs, job, &error, begun));
+                }
             }
         }
     }
 
-    /// Does what a failed statement asks for: an answer, or another turn.
-    fn failed(&mut self, jobs: &Jobs<'_>, job: Job, error: &tokio_postgres::Error) -> Batch {
-        let sent = Sent { text: &job.read.sql, prefix_chars: 0 };
-        let told = query_error(error, Some(sent));
-        let Some(db) = error.as_db_error() else {
-            if error.is_closed() || self.lease.is_closed() {
-                jobs.state().failure = Some(told.clone());
-                jobs.finish(job, Err(told));
-                return Batch::Lost;
-            }
-            jobs.finish(job, Err(told));
-            return Batch::Spoilt;
+    /// Finds out whether the queries of a job are read together. They have their turn in any case.
+    async fn judge(&mut self, jobs: &Jobs<'_>, mut job: Job) -> Round {
+        let Some((statement, role)) =
+            job.reads.front().map(|read| (read.statement.clone(), read.role))
+        else {
+            return Round::Done;
         };
-        let innocent = match *db.code() {
-            // Others' errors came first.
-            SqlState::IN_FAILED_SQL_TRANSACTION => true,
-            // Our own cancellation met the one behind the one that it was meant for.
-            SqlState::QUERY_CANCELED => self.cancelled,
-            // `cached plan must not change result type`: prepare once more (P7).
-            SqlState::FEATURE_NOT_SUPPORTED => {
-                let known = self.lease.forget(&job.read.sql, &job.read.param_types);
-                known && job.retries == 0
-            }
-            _ => false,
+        let Batching::Together(batch) = &statement.batching else {
+            jobs.take_apart(job, Parts::Single);
+            return Round::Done;
         };
-        match innocent {
-            true => jobs.put_back(job, told),
-            false => jobs.finish(job, Err(told)),
+        let (verdict, error) = match judge(self.lease, batch, job.reads.make_contiguous()).await {
+            Ok(verdict) => {
+                jobs.batches.decide(batch, role, verdict);
+                jobs.put_first(job);
+                return Round::Done;
+            }
+            Err(Unjudged::Refused(error)) => (Some(Verdict::Singly), error),
+            Err(Unjudged::Failed(error)) => (None, error),
+        };
+        let PostgresError::Query(error) = error else {
+            jobs.batches.decide(batch, role, Verdict::Singly);
+            jobs.take_apart(job, Parts::Single);
+            return Round::Done;
+        };
+        if error.as_db_error().is_none() || self.is_innocent(&error) {
+            return self.failed(jobs, job, &error, Instant::now());
         }
-        Batch::Spoilt
+        match verdict {
+            Some(verdict) => {
+                tracing::debug!(%error, sql = &*batch.sql, "Postgres does not take a batch");
+                jobs.batches.decide(batch, role, verdict);
+                jobs.take_apart(job, Parts::Single);
+            }
+            // One of the samples: the others are judged without it.
+            None => jobs.take_apart(job, Parts::Halves),
+        }
+        Round::Spoilt
     }
+
+    /// Returns whether an error came of others' errors and cancellations.
+    fn is_innocent(&self, error: &tokio_postgres::Error) -> bool {
+        match error.code() {
+            // Others' errors came first.
+            Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => true,
+            // Our own cancellation met the one behind the one that it was meant for.
+            Some(&SqlState::QUERY_CANCELED) => self.cancelled,
+            _ => false,
+        }
+    }
+
+    /// Does what a failed statement asks for: an answer, or another turn.
+    fn failed(
+        &mut self,
+        jobs: &Jobs<'_>,
+        job: Job,
+        error: &tokio_postgres::Error,
+        begun: Instant,
+    ) -> Round {
+        let Some(first) = job.reads.front() else { return Round::Spoilt };
+        let statement = first.statement.clone();
+        let told = query_error(error, Some(Sent { text: &statement.sql, prefix_chars: 0 }));
+        if error.as_db_error().is_none() && (error.is_closed() || self.lease.is_closed()) {
+            jobs.state().failure = Some(told.clone());
+            jobs.finish(job, &told);
+            return Round::Lost;
+        }
+        if self.is_innocent(error) {
+            jobs.put_back(job, told);
+            return Round::Spoilt;
+        }
+        match error.code() {
+            // `cached plan must not change result type`: prepare once more (P7).
+            Some(&SqlState::FEATURE_NOT_SUPPORTED)
+                if job.retries == 0 && self.forget(jobs, &job) =>
+            {
+                jobs.put_back(job, told);
+            }
+            Some(&SqlState::QUERY_CANCELED) if job.is_batch() => {
+                // Bounded: this happens once to a query, which then has its own limit as if there were no batches; and
+                // the next batch is so much smaller.
+                jobs.take_apart(job, Parts::Single);
+            }
+            Some(&SqlState::QUERY_CANCELED) => {
+                let limit = job.timeout().unwrap_or_default();
+                let told = if begun.elapsed() >= limit { timed_out(limit) } else { told };
+                jobs.finish(job, &told);
+            }
+            _ if job.is_batch() => jobs.take_apart(job, Parts::Halves),
+            _ => jobs.finish(job, &told),
+        }
+        Round::Spoilt
+    }
+
+    /// Forgets how a job is prepared; returns whether it was.
+    fn forget(&mut self, jobs: &Jobs<'_>, job: &Job) -> bool {
+        let call = job.batch().and_then(|(batch, role)| match jobs.batches.verdict(batch, role) {
+            Some(Verdict::Use(call)) => Some(call),
+            _ => None,
+        });
+        job.text(call.as_ref()).is_some_and(|(sql, types)| self.lease.forget(&sql, &types))
+    }
+}
+
+fn timed_out(limit: Duration) -> QueryError {
+    let message = format!(
+        "the query ran for {} s, longer than one may (--statement-timeout); a narrower WHERE or an index makes it quicker",
+        limit.as_secs_f64()
+    );
+    QueryError::new(ErrorCode::Timeout, message)
 }
 
 fn set_timeout(limit: Duration) -> String {
     format!("SET LOCAL statement_timeout = {}", limit.as_millis().max(1))
 }
 
-/// How a batch ended.
+/// How a round of queries ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Batch {
+enum Round {
     Done,
     /// The savepoint must be returned to.
     Spoilt,
@@ -299,66 +517,141 @@ enum Batch {
     Lost,
 }
 
-impl Batch {
-    fn worse(self, other: Batch) -> Batch {
-        if self == Batch::Lost { self } else { other }
+impl Round {
+    fn worse(self, other: Round) -> Round {
+        if self == Round::Lost { self } else { other }
     }
 }
 
-/// Runs one statement and takes its rows, as many as it may have.
+/// Runs one statement, takes the rows of each of its results, as many as that may have, and answers.
 async fn run(
-    client: Arc<Client>,
+    client: &Client,
     canceller: Canceller,
-    statement: Statement,
-    job: Job,
+    statement: &Statement,
+    call: Option<BatchCall>,
+    mut job: Job,
+    jobs: &Jobs<'_>,
 ) -> (Job, Ended) {
-    let params = job.read.params.iter().map(|param| TextParam(param.as_deref()));
-    let rows = client.query_raw(&statement, params.collect::<Vec<_>>()).await;
+    let arrays = call.as_ref().map(|call| call.arrays(job.reads.make_contiguous()));
+    let rows = match (&arrays, job.reads.front()) {
+        (Some(arrays), _) => {
+            let params = arrays.iter().map(|array| TextParam(Some(array)));
+            client.query_raw(statement, params.collect::<Vec<_>>()).await
+        }
+        (None, Some(read)) => {
+            let params = read.params.iter().map(|param| TextParam(param.as_deref()));
+            client.query_raw(statement, params.collect::<Vec<_>>()).await
+        }
+        (None, None) => return (job, Ended::Answered),
+    };
+    drop(arrays);
     let mut rows = match rows {
         Ok(rows) => pin!(rows),
         Err(error) => return (job, Ended::Failed(error)),
     };
-    let mut taken: Vec<TextRow> = Vec::new();
-    let mut bytes = 0;
-    let mut too_large = None;
-    let mut canceller = Some(canceller);
+    let mut results = Results::new(call.is_some());
     loop {
         let row = match rows.next().await {
             Some(Ok(row)) => row,
-            Some(Err(error)) => {
-                let ended = match too_large {
-                    Some(error) => Ended::TooLarge { error, cancelled: true, spoilt: true },
-                    None => Ended::Failed(error),
-                };
-                return (job, ended);
-            }
+            Some(Err(error)) => return (job, Ended::Failed(error)),
             None => break,
         };
-        if too_large.is_some() {
-            // On its way before the cancellation came.
-            continue;
-        }
-        match text_row(&row, &mut bytes) {
-            Ok(row) => taken.push(row),
-            Err(error) => return (job, Ended::Failed(error)),
-        }
-        if let Some(error) = job.excess(taken.len(), bytes) {
-            taken = Vec::new();
-            too_large = Some(error);
-            if let Some(canceller) = canceller.take() {
+        match results.take(&row, &mut job, jobs) {
+            Ok(()) => {}
+            Err(Misfit::TooLarge) => {
                 canceller.cancel();
+                // What was on its way before the cancellation comes.
+                loop {
+                    match rows.next().await {
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) => return (job, Ended::TooLarge { spoilt: true }),
+                        None => return (job, Ended::TooLarge { spoilt: false }),
+                    }
+                }
             }
+            Err(Misfit::Row(error)) => return (job, Ended::Failed(error)),
         }
     }
-    let ended = match too_large {
-        Some(error) => Ended::TooLarge { error, cancelled: true, spoilt: false },
-        None => Ended::Answered(Ok(taken)),
-    };
-    (job, ended)
+    results.finish(&mut job, jobs);
+    (job, Ended::Answered)
+}
+
+/// Why a row was not taken.
+enum Misfit {
+    /// With it its result is too large, and is answered so.
+    TooLarge,
+    /// It can't be read.
+    Row(tokio_postgres::Error),
+}
+
+/// The results that a statement's rows make, one after the other. The first of the job's reads is the one whose rows
+/// come now; it leaves the job when it is answered.
+struct Results {
+    is_batch: bool,
+    /// The number in the batch of the job's first read.
+    number: i64,
+    /// Its rows so far, each with its place.
+    rows: Vec<(i64, TextRow)>,
+    bytes: usize,
+}
+
+impl Results {
+    fn new(is_batch: bool) -> Results {
+        Results { is_batch, number: 1, rows: Vec::new(), bytes: 0 }
+    }
+
+    fn take(
+        &mut self,
+        row: &tokio_postgres::Row,
+        job: &mut Job,
+        jobs: &Jobs<'_>,
+    ) -> Result<(), Misfit> {
+        let (mut place, mut first_column) = (0, 0);
+        if self.is_batch {
+            let number: i64 = row.try_get(0).map_err(Misfit::Row)?;
+            place = row.try_get(1).map_err(Misfit::Row)?;
+            first_column = 2;
+            while self.number < number && !job.reads.is_empty() {
+                self.answer(job, jobs);
+            }
+        }
+        let row = text_row(row, first_column, &mut self.bytes).map_err(Misfit::Row)?;
+        self.rows.push((place, row));
+        let excess = job.reads.front().and_then(|read| excess(read, self.rows.len(), self.bytes));
+        let Some(error) = excess else { return Ok(()) };
+        if let Some(read) = job.reads.pop_front() {
+            jobs.answer(&read, Err(error));
+        }
+        Err(Misfit::TooLarge)
+    }
+
+    /// Answers the job's first read with its rows.
+    fn answer(&mut self, job: &mut Job, jobs: &Jobs<'_>) {
+        let mut rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        self.number += 1;
+        // They come in their order; the place says so, and what it says counts.
+        if !rows.is_sorted_by_key(|(place, _)| *place) {
+            rows.sort_by_key(|(place, _)| *place);
+        }
+        let Some(read) = job.reads.pop_front() else { return };
+        if self.is_batch {
+            jobs.counters.read_in_batch();
+        }
+        jobs.answer(&read, Ok(rows.into_iter().map(|(_, row)| row).collect()));
+    }
+
+    /// Answers all that is left: no more rows come.
+    fn finish(&mut self, job: &mut Job, jobs: &Jobs<'_>) {
+        while !job.reads.is_empty() {
+            self.answer(job, jobs);
+        }
+    }
 }
 
 fn text_row(
     row: &tokio_postgres::Row,
+    first_column: usize,
     bytes: &mut usize,
 ) -> Result<TextRow, tokio_postgres::Error> {
     let column = |index| {
@@ -366,20 +659,18 @@ fn text_row(
         *bytes += text.map_or(0, str::len);
         Ok(text.map(Box::from))
     };
-    (0..row.len()).map(column).collect()
+    (first_column..row.len()).map(column).collect()
 }
 
-impl Job {
-    /// Returns the error for a result of this size, if it is too large.
-    fn excess(&self, rows: usize, bytes: usize) -> Option<QueryError> {
-        let message = if rows > self.read.rows_max {
-            format!("the result has more than {} rows", self.read.rows_max)
-        } else if bytes > self.read.bytes_max {
-            format!("the result has more than {} bytes", self.read.bytes_max)
-        } else {
-            return None;
-        };
-        let message = format!("{message}; give the query a narrower WHERE or a LIMIT");
-        Some(QueryError::new(ErrorCode::LimitExceeded, message))
-    }
+/// Returns the error for a result of this size, if it is too large.
+fn excess(read: &QueryRead, rows: usize, bytes: usize) -> Option<QueryError> {
+    let message = if rows > read.rows_max {
+        format!("the result has more than {} rows", read.rows_max)
+    } else if bytes > read.bytes_max {
+        format!("the result has more than {} bytes", read.bytes_max)
+    } else {
+        return None;
+    };
+    let message = format!("{message}; give the query a narrower WHERE or a LIMIT");
+    Some(QueryError::new(ErrorCode::LimitExceeded, message))
 }

@@ -6,8 +6,8 @@ use crate::limits::{RequestLimits, seconds};
 use crate::passfile;
 use clap::{Args, Parser, Subcommand};
 use convoy_engine::Limits;
-use convoy_postgres::SessionOptions;
 use convoy_postgres::launcher::Search;
+use convoy_postgres::{BATCH_MAX, SessionOptions};
 use convoy_types::DatabaseUrl;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -144,6 +144,10 @@ pub struct ResultLimits {
     /// Reads that run at a time
     #[arg(long, value_name = "N", default_value_t = 8, env = "CONVOY_READS_MAX")]
     pub reads_max: usize,
+    /// Live queries of one template that one statement reads when they are read together; 1 reads each by a statement of
+    /// its own
+    #[arg(long, value_name = "N", default_value_t = BATCH_MAX, value_parser = at_least_one, env = "CONVOY_BATCH_MAX")]
+    pub batch_max: usize,
     /// How long a first answer may take while the database can't be asked, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, env = "CONVOY_FIRST_ANSWER_MAX")]
     pub first_answer_max: Duration,
@@ -158,6 +162,7 @@ impl Default for ResultLimits {
             result_bytes_max: limits.result_bytes_max,
             memory_limit: limits.memory_bytes_max,
             reads_max: limits.reads_max,
+            batch_max: BATCH_MAX,
             first_answer_max: limits.first_answer_max,
         }
     }
@@ -247,6 +252,12 @@ pub fn switch(text: &str) -> Result<bool, String> {
         "" | "0" | "false" | "no" | "off" => Ok(false),
         _ => Err("1, true, yes or on, or 0, false, no or off".to_owned()),
     }
+}
+
+/// Reads a count of which none is no sense.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "a number from 1 on".to_owned())
 }
 
 /// Returns an environment variable that is set and not empty.

@@ -34,6 +34,8 @@ const CHANGES: &str = "row_changes";
 const TOUCHES: &str = "query_touches";
 const DIFFS: &str = "incremental_diffs";
 const READS: &str = "reads";
+const READ_STATEMENTS: &str = "read_statements";
+const READS_BATCHED: &str = "reads_batched";
 const READS_UNCHANGED: &str = "reads_unchanged";
 const TRANSITIONS: &str = "transitions";
 const STALE: &str = "stale_subscriptions";
@@ -155,6 +157,13 @@ impl Metrics {
             "Bytes of streams handed to connections",
             Unit::Bytes,
             self.counters.bytes.load(Ordering::Relaxed),
+        );
+        let reads = app.database.read_counters();
+        text.counter(READ_STATEMENTS, "Statements run to read results", reads.statements());
+        text.counter(
+            READS_BATCHED,
+            "Results read by statements that read several",
+            reads.batched(),
         );
         if let Some(status) = status {
             let counters = &status.counters;

@@ -86,6 +86,7 @@ impl Server {
             ad_hoc_url,
             session: session.clone(),
             connections_max: args.database.connections,
+            batch_max: args.results.batch_max,
             // Who is waited for is the better answer than that it takes too long.
             publish_wait_max: args.results.first_answer_max.mul_f64(0.8),
             ..DatabaseOptions::new(url.clone())

@@ -4,6 +4,7 @@
 //! more. Which relations a statement reads is Postgres' word; the parser's tree only refines it, by a walk with an
 //! allow-list of nodes, and what the walk does not know falls back to whole tables.
 
+mod batch;
 mod clauses;
 mod comparand;
 mod condition;
@@ -28,7 +29,7 @@ mod tests;
 use crate::database::{CastRequest, QueryError};
 use crate::facts::{StatementFacts, TableFacts, TableKind};
 use crate::statement::Statement;
-use crate::template::{Plan, QueryTemplate};
+use crate::template::{Plan, QueryTemplate, ReadStatement};
 use clauses::Clauses;
 use constants::Constants;
 use outline::Outline;
@@ -111,6 +112,11 @@ fn template(
         }
     };
     refusal::warn_of_time(statement, facts, &mut notes);
+    let read = ReadStatement {
+        sql: plan.read_sql().clone(),
+        param_types: facts.params.iter().map(|param| param.type_oid).collect(),
+        batching: batch::batching(plan.read_sql(), statement, facts),
+    };
     Ok(QueryTemplate {
         statement: statement.clone(),
         params: facts.params.clone(),
@@ -119,6 +125,7 @@ fn template(
         plan,
         predicates,
         slots,
+        read: Arc::new(read),
         notes,
     })
 }

@@ -115,15 +115,7 @@ pub(crate) fn warn_of_time(statement: &Statement, facts: &StatementFacts, notes:
     if statement.directives.refresh.is_some() {
         return;
     }
-    let written = words(&statement.text)
-        .into_iter()
-        .find_map(|word| CLOCKS.into_iter().find(|clock| *clock == word));
-    let called = || {
-        CLOCKS
-            .into_iter()
-            .find(|clock| facts.functions.iter().any(|function| function.name == **clock))
-    };
-    if let Some(clock) = written.or_else(called) {
+    if let Some(clock) = clock(statement, facts) {
         notes.push(format!(
             "the result changes with time ({clock}), which no write tells of: state how often to read it again with \
              `-- @refresh 5s`"
@@ -141,6 +133,19 @@ pub(crate) fn warn_of_time(statement: &Statement, facts: &StatementFacts, notes:
             function.name
         ));
     }
+}
+
+/// Returns what gives the statement the time, if anything does.
+pub(super) fn clock(statement: &Statement, facts: &StatementFacts) -> Option<&'static str> {
+    let written = words(&statement.text)
+        .into_iter()
+        .find_map(|word| CLOCKS.into_iter().find(|clock| *clock == word));
+    let called = || {
+        CLOCKS
+            .into_iter()
+            .find(|clock| facts.functions.iter().any(|function| function.name == **clock))
+    };
+    written.or_else(called)
 }
 
 /// Returns a text's words, in lower case.

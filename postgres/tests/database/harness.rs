@@ -1,8 +1,9 @@
 //! A database of a test's own, as the engine would use it: calls in, events out.
 
 use convoy_engine::{
-    CastId, CastRequest, Database, DescribeId, Described, Directives, Event, QueryError, QueryRead,
-    ReadId, ReadingRole, Snapshot, Statement, TableFacts, TextRow,
+    Batching, CastId, CastRequest, Database, DescribeId, Described, Directives, Event, QueryError,
+    QueryRead, ReadCompany, ReadId, ReadStatement, ReadingRole, Snapshot, Statement, TableFacts,
+    TextRow,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, testing};
 use convoy_query_index::QueryId;
@@ -45,13 +46,22 @@ pub fn statement(sql: &str) -> Arc<Statement> {
     })
 }
 
+/// Returns a statement that is read singly.
+pub fn read_statement(sql: &str, param_types: &[u32]) -> Arc<ReadStatement> {
+    Arc::new(ReadStatement {
+        sql: Arc::from(sql),
+        param_types: Arc::from(param_types),
+        batching: Batching::Singly("a test says so".to_owned()),
+    })
+}
+
 /// Returns a query of a read without parameters.
 pub fn query(number: u32, sql: &str) -> QueryRead {
     QueryRead {
         query: QueryId(number),
         role: ReadingRole::Server,
-        sql: Arc::from(sql),
-        param_types: Arc::from([]),
+        statement: read_statement(sql, &[]),
+        company: ReadCompany::Others,
         params: Arc::from([]),
         timeout: Duration::from_secs(10),
         rows_max: 1000,
@@ -139,6 +149,17 @@ impl Harness {
     /// Describes a statement that must be right.
     pub async fn facts(&mut self, sql: &str) -> convoy_engine::StatementFacts {
         self.describe(&statement(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Returns how results of a statement are read.
+    pub async fn read_statement(&mut self, sql: &str) -> Arc<ReadStatement> {
+        let facts = self.facts(sql).await;
+        let ad_hoc = Arc::new(Statement::ad_hoc(sql).expect("good"));
+        let analysis = convoy_engine::analyse::analyse(&ad_hoc, &facts).expect("it can be live");
+        let constants = self.cast(analysis.constants().to_vec()).await;
+        let constants: Vec<_> = constants.into_iter().map(|c| c.ok().flatten()).collect();
+        let template = analysis.finish(&constants).expect("it can be live");
+        template.read
     }
 
     /// Describes a table that must be publishable or not, but there.

@@ -1,5 +1,6 @@
 //! `PostgresDatabase` against a real server; the tests are named after the rules of `docs/postgres.md`.
 
+mod batch;
 mod describe;
 mod doctor;
 pub mod harness;

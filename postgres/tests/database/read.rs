@@ -1,6 +1,6 @@
 //! Reads: locks before snapshots, many queries, errors that stay alone.
 
-use super::harness::{Harness, client, query, shown, until};
+use super::harness::{Harness, client, query, read_statement, shown, until};
 use convoy_engine::{Database, ErrorCode, QueryRead};
 use convoy_postgres::launcher::{PrivatePostgres, Shutdown};
 use convoy_postgres::testing;
@@ -257,14 +257,15 @@ async fn parameters_are_read_by_their_types() {
     let mut harness = Harness::new("params", script).await;
     let facts = harness.facts("select id from t where id = $1 and m = $2 and a = $3").await;
     let types: Vec<u32> = facts.params.iter().map(|param| param.type_oid).collect();
+    let sql = "select id::text from t where id = $1 and m = $2 and a = $3";
     let read = QueryRead {
-        param_types: types.into(),
+        statement: read_statement(sql, &types),
         params: Arc::from([
             Some(Arc::from("1")),
             Some(Arc::from("happy")),
             Some(Arc::from("{1,2}")),
         ]),
-        ..query(1, "select id::text from t where id = $1 and m = $2 and a = $3")
+        ..query(1, sql)
     };
     let none = QueryRead {
         query: convoy_query_index::QueryId(2),

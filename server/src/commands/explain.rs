@@ -9,8 +9,8 @@ use crate::protocol::{arguments_by_name, read_args};
 use clap::Args;
 use convoy_engine::analyse::analyse;
 use convoy_engine::{
-    CastId, CastRequest, Database, Event, Plan, Publication, QueryTemplate, Statement, TableFacts,
-    TableKind,
+    Batching, CastId, CastRequest, Database, Event, Plan, Publication, QueryTemplate, Statement,
+    TableFacts, TableKind,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, PublishMode};
 use convoy_query_index::FieldId;
@@ -155,6 +155,14 @@ fn publication(table: &TableFacts) -> &'static str {
     }
 }
 
+/// Says whether the results of many live queries of it are read at once.
+fn batching(template: &QueryTemplate) -> String {
+    match &template.read.batching {
+        Batching::Together(_) => "many live queries of it by one statement".to_owned(),
+        Batching::Singly(why) => format!("each live query by its own statement, because {why}"),
+    }
+}
+
 fn as_text(template: &QueryTemplate) -> String {
     let mut rows: Vec<Vec<(String, Tone)>> = Vec::new();
     let mut row = |label: &str, text: String| {
@@ -184,6 +192,7 @@ fn as_text(template: &QueryTemplate) -> String {
         }
         row(label, text);
     }
+    row("read", batching(template));
     for (position, note) in template.notes.iter().enumerate() {
         row(if position == 0 { "why" } else { "" }, note.clone());
     }
@@ -202,6 +211,7 @@ fn as_json(template: &QueryTemplate) -> serde_json::Value {
         "columns": template.columns.iter().map(|column| json!({ "name": column.name, "type": column.type_name })).collect::<Vec<_>>(),
         "tables": template.tables.iter().map(|table| json!({ "name": table.qualified_name(), "published": publication(table) })).collect::<Vec<_>>(),
         "predicates": predicates(template).into_iter().map(predicate).collect::<Vec<_>>(),
+        "read": batching(template),
         "notes": template.notes,
     })
 }

@@ -3,7 +3,7 @@
 use convoy_engine::{
     Engine, EngineStatus, Event, Limits, LiveQueryInfo, Observer, Position, Snapshot,
 };
-use convoy_postgres::{DatabaseOptions, PostgresDatabase};
+use convoy_postgres::{DatabaseOptions, PostgresDatabase, ReadCounters};
 use convoy_replication::{ReplicationConfig, ReplicationStream, StreamEvent};
 use convoy_types::{DatabaseUrl, FullXid, Lsn, SnapshotMark, Transaction};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +60,8 @@ pub struct Live {
     replication: tokio::task::JoinHandle<()>,
     stop: watch::Sender<bool>,
     pub line: LineLog,
+    /// How many statements read how many results.
+    pub read: Arc<ReadCounters>,
 }
 
 struct Ear {
@@ -98,6 +100,7 @@ impl Live {
             DatabaseOptions { export_snapshots: true, ..DatabaseOptions::new(url.clone()) };
         let database = PostgresDatabase::new(options, Handle::current(), sink);
         database.handle().create_publications().await.expect("publications");
+        let read = database.handle().read_counters();
         let line = LineLog::default();
         let ear = Ear { line: line.clone(), epoch: epoch.clone(), on_closed };
         let epoch = epoch.clone();
@@ -113,7 +116,7 @@ impl Live {
         let replication =
             tokio::spawn(replicate(url, messages.clone(), confirmed, started, stopping));
         is_started.wait_for(|started| *started).await.expect("a stream");
-        Live { messages, thread: Some(thread), replication, stop, line }
+        Live { messages, thread: Some(thread), replication, stop, line, read }
     }
 
     /// Hands the engine an event.

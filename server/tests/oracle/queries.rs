@@ -65,6 +65,7 @@ pub fn queries(tables: &[Table], dice: &mut Dice) -> Vec<Query> {
             of_table.push(maker.counted(dice));
             of_table.push(maker.grouped(dice));
             of_table.push(maker.distinct(dice));
+            of_table.extend(maker.family());
             of_table.push(maker.expressions());
             of_table.push(maker.ranked());
             if table.columns.iter().any(|column| column.kind == Kind::Generated) {
@@ -328,6 +329,21 @@ impl Maker<'_> {
         let column = column.expect("every table has n").sql();
         let sql = format!("SELECT DISTINCT {column} FROM {}", self.table.sql());
         Query::new("distinct", sql.clone(), format!("{sql} ORDER BY 1"), Order::Stated)
+    }
+
+    /// Returns queries that differ in an argument alone, and so are read together.
+    fn family(&self) -> Vec<Query> {
+        let sql = format!("SELECT DISTINCT n, txt FROM {} WHERE n", self.table.sql());
+        let member = |n: i32| Query {
+            args: vec![Argument::Number(n.to_string())],
+            ..Query::new(
+                "family",
+                format!("{sql} = $1"),
+                format!("{sql} = {n} ORDER BY 1, 2"),
+                Order::Any,
+            )
+        };
+        (1..=4).map(member).collect()
     }
 
     fn expressions(&self) -> Query {

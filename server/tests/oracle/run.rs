@@ -129,6 +129,10 @@ pub async fn run(seed: u64) -> Vec<String> {
         problems = sessions.compare_end(&client).await;
     }
     let settled = started.elapsed();
+    let (statements, batched) = (live.read.statements(), live.read.batched());
+    if batched == 0 {
+        problems.push("no results were read together".to_owned());
+    }
     live.stop().await;
 
     let mut model = Model::new(connect(&url).await).await;
@@ -152,7 +156,8 @@ pub async fn run(seed: u64) -> Vec<String> {
         .fold((0, 0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1, sum.2 + counts.2));
     println!(
         "seed {seed} ({locale:?}): {} queries, {incremental} of {} incremental, {outcome:?}, {} transitions with {diffs} \
-         diffs, {snapshots} snapshots, {stale} stale; {compared:?}; {} reads, {} unchanged, {} taken again; \
+         diffs, {snapshots} snapshots, {stale} stale; {compared:?}; {} reads by {statements} statements, \
+         {batched} together, {} unchanged, {} taken again; \
          {} streams; {:.1} s to answer, {:.1} s of writing, {:.1} s to settle, {:.1} s to compare",
         queries.len(),
         infos.len(),

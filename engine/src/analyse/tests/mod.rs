@@ -58,7 +58,7 @@ fn check_refresh(case: &Case, keys: &RowKeys, expect: &[&str]) {
 /// Checks the SQL of a refreshed statement.
 fn check_sql(case: &Case, expect: &str) {
     let template = analysed(case);
-    let sql = template.read_sql().replace("pg_catalog.", "").replace('"', "");
+    let sql = template.read.sql.replace("pg_catalog.", "").replace('"', "");
     assert_eq!(sql, expect, "{}: {:?}", case.sql, template.notes);
 }
 
