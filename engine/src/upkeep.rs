@@ -205,14 +205,14 @@ impl<D: Database> Engine<D> {
             new_key: new_key.as_ref(),
             changed: changed.as_ref(),
         };
-        let mut hits = RoaringBitmap::new();
+        let mut hits = Vec::new();
         self.index.matches(&images, &mut hits);
         if hits.is_empty() {
             return;
         }
         let cause = cause(change.shown_key());
         for query in hits {
-            self.touch(QueryId(query), change, &images, &cause);
+            self.touch(query, change, &images, &cause);
         }
     }
 

@@ -1,16 +1,21 @@
 //! Chooses how the live queries of a conjunction are found.
 //!
-//! All look-ups have one form: the values of some fields together are a key (fields of equalities, and of one `IN`,
-//! whose elements are a key each), and under the key there may be intervals of one more field. A literal is taken in
-//! where it tells live queries apart, or where nothing else does; what is left out is residual. A second distinction
-//! below one that a slot makes would cost memory for each query and save little: it is left out unless it is a range of
-//! slots (`symbol = $1 AND price < $2`: very many may share the symbol).
+//! All look-ups have one form: the values of some fields together are a key (fields of equalities, and of one list: an
+//! `IN`, or elements of an array, which are a key each), and under the key there may be intervals of one more field. Tests
+//! for null are a gate before it, which costs a query no memory. A literal is taken in where it tells live queries apart, or
+//! where nothing else does; what is left out is residual.
+//!
+//! That all equalities are in the key is always right: their values are hashed together, so one more neither costs a query
+//! memory nor a look-up time, and it can only make the queries under a key fewer. Whatever subset of them tells the live
+//! queries of a template apart, the whole set does. The real choices are between lists, between ranges, and whether one is
+//! worth having at all, for a list's every element is an entry, and a range needs a tree. [`Access::choose`] chooses by
+//! what the statement says.
 
 use crate::eval::Comparand;
 use crate::fields::{FieldId, FieldValue};
 use crate::interval::Interval;
-use crate::normal_form::{Conjunction, Literal};
-use crate::predicate::{CompareOp, Operand, SlotValue};
+use crate::normal_form::{CONJUNCTIONS_MAX, Conjunction, Literal, NullTest};
+use crate::predicate::{CompareOp, Operand, SlotId, SlotValue};
 use convoy_types::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -22,14 +27,24 @@ pub enum AccessPath {
     Equality(Vec<FieldId>),
     /// One look-up by the field's value, among the elements of each query's list.
     In(FieldId),
+    /// A look-up for each of the elements that a row's array has in the field.
+    Element(FieldId),
     /// The intervals that hold the field's value.
     Range(FieldId),
+    /// The same, where the intervals are of texts that begin alike.
+    Prefix(FieldId),
+    /// Only rows that hold null in the field.
+    IsNull(FieldId),
+    /// Only rows that hold a value in the field.
+    IsNotNull(FieldId),
     /// Several of the above at once.
     All(Vec<AccessPath>),
     /// Each of these in turn, for a condition with `OR`.
     Any(Vec<AccessPath>),
     /// None: every change of the table concerns every query, or is tested for every query.
     Table,
+    /// The same, and the reason is an `OR` of more alternatives than are looked up.
+    WideOr,
     /// Not at all: no row can meet the condition.
     Never,
 }
@@ -47,27 +62,55 @@ impl AccessPath {
                 format!("equality ({})", names.join(", "))
             }
             AccessPath::In(field) => format!("in ({})", field_name(*field)),
+            AccessPath::Element(field) => format!("element ({})", field_name(*field)),
             AccessPath::Range(field) => format!("range ({})", field_name(*field)),
+            AccessPath::Prefix(field) => format!("prefix ({})", field_name(*field)),
+            AccessPath::IsNull(field) => format!("null ({})", field_name(*field)),
+            AccessPath::IsNotNull(field) => format!("not null ({})", field_name(*field)),
             AccessPath::All(paths) => list(paths, " with "),
             AccessPath::Any(paths) => list(paths, " or "),
             AccessPath::Table => "table".to_owned(),
+            AccessPath::WideOr => {
+                format!("table, for an OR has more than {CONJUNCTIONS_MAX} alternatives")
+            }
             AccessPath::Never => "never".to_owned(),
         }
     }
 }
 
-/// Where the values of a key's field come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum KeySource {
-    One(Operand),
-    AnyOf(Vec<Operand>),
+/// What a look-up takes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum FieldUse {
+    /// Its value is part of the key.
+    Key,
+    /// Each of its elements is part of a key.
+    Element,
+    /// Nothing but whether it is null.
+    Null(NullTest),
+    /// Its value is the point whose intervals are found.
+    Range,
 }
 
-impl KeySource {
-    fn has_slot(&self) -> bool {
+/// Alternative values of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct List {
+    field: FieldId,
+    /// [`FieldUse::Key`] or [`FieldUse::Element`].
+    field_use: FieldUse,
+    operands: Vec<Operand>,
+}
+
+/// An end of an interval, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Bound {
+    Compare(CompareOp, Operand),
+    Prefix(Operand),
+}
+
+impl Bound {
+    fn operand(&self) -> &Operand {
         match self {
-            KeySource::One(operand) => operand.is_slot(),
-            KeySource::AnyOf(operands) => operands.iter().any(Operand::is_slot),
+            Bound::Compare(_, operand) | Bound::Prefix(operand) => operand,
         }
     }
 }
@@ -75,11 +118,16 @@ impl KeySource {
 /// How the live queries of one conjunction are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
-    // Invariant: at most one is `AnyOf`.
-    keys: BTreeMap<FieldId, KeySource>,
-    range: Option<(FieldId, Vec<(CompareOp, Operand)>)>,
+    equal: BTreeMap<FieldId, Operand>,
+    // Invariant: of a field that is not in `equal`.
+    list: Option<List>,
+    nulls: BTreeSet<(FieldId, NullTest)>,
+    // Invariant: of a field that is neither in `equal` nor the list's.
+    range: Option<(FieldId, Vec<Bound>)>,
     /// Whether whatever is found can meet the condition, without a test.
     pub(crate) is_exact: bool,
+    /// Whether an `OR` with too many alternatives was left out.
+    is_cut: bool,
 }
 
 /// Values as a hash: two that differ share one once in 2^64, and then a query is named that need not be.
@@ -118,56 +166,152 @@ pub(crate) struct Entries {
 }
 
 impl Access {
-    /// Chooses what of a conjunction is looked up.
+    /// Chooses what of a conjunction is looked up, by what the statement says: slots tell live queries apart, constants do
+    /// not.
+    ///
+    /// A second distinction below one that a slot makes is left out unless it is a range of slots (`symbol = $1 AND
+    /// price < $2`: very many may share the symbol).
     pub(crate) fn choose(conjunction: &Conjunction) -> Access {
-        let mut keys: BTreeMap<FieldId, KeySource> = BTreeMap::new();
-        let mut used = 0;
+        let has_slot = |operands: &[Operand]| operands.iter().any(Operand::is_slot);
+        let equal = Access::new(conjunction, None, None);
+        let mut keys_have_slot = equal.equal.values().any(Operand::is_slot);
+        let lists = equal.lists(conjunction).filter(|_| !keys_have_slot);
+        let list = lists.max_by_key(|list| has_slot(&list.operands));
+        keys_have_slot |= list.as_ref().is_some_and(|list| has_slot(&list.operands));
+        let ranges = equal.ranges(conjunction, list.as_ref().map(|list| list.field));
+        let has_slot = |bounds: &[Bound]| bounds.iter().any(|bound| bound.operand().is_slot());
+        let range = ranges
+            .into_iter()
+            .filter(|(_, bounds)| has_slot(bounds) || !keys_have_slot)
+            .max_by_key(|(_, bounds)| (has_slot(bounds), is_closed(bounds)));
+        Access::new(conjunction, list, range)
+    }
+
+    fn new(
+        conjunction: &Conjunction,
+        list: Option<List>,
+        range: Option<(FieldId, Vec<Bound>)>,
+    ) -> Access {
+        let mut access = Access {
+            equal: BTreeMap::new(),
+            nulls: BTreeSet::new(),
+            is_exact: !conjunction.has_residual,
+            is_cut: conjunction.is_cut,
+            list,
+            range,
+        };
         for literal in &conjunction.literals {
-            if let Literal::Equal(field, operand) = literal {
-                keys.entry(*field).or_insert_with(|| {
-                    used += 1;
-                    KeySource::One(operand.clone())
-                });
+            if let Literal::Equal(field, operand) = literal
+                && access.equal.insert(*field, operand.clone()).is_some()
+            {
+                access.is_exact = false;
             }
         }
-        if !keys.values().any(KeySource::has_slot) {
-            let lists = conjunction.literals.iter().filter_map(|literal| match literal {
-                Literal::In(field, operands) if !keys.contains_key(field) => {
-                    Some((*field, KeySource::AnyOf(operands.clone())))
+        // A list that is in the key need not be tested; another of the same field must be.
+        let mut is_list_open = access.list.is_some();
+        for literal in &conjunction.literals {
+            let is_in = match literal {
+                Literal::Equal(..) => true,
+                Literal::In(field, operands) | Literal::Element(field, operands) => {
+                    let is_it = access.list.as_ref().is_some_and(|list| {
+                        list.field == *field
+                            && list.operands == *operands
+                            && (list.field_use == FieldUse::Element)
+                                == matches!(literal, Literal::Element(..))
+                    });
+                    is_it && std::mem::take(&mut is_list_open)
                 }
-                _ => None,
-            });
-            if let Some((field, source)) = lists.max_by_key(|(_, source)| source.has_slot()) {
-                keys.insert(field, source);
-                used += 1;
+                Literal::Bound(field, ..) | Literal::Prefix(field, _) => {
+                    access.range.as_ref().is_some_and(|(of, _)| of == field)
+                }
+                Literal::Null(field, test) => {
+                    // What is compared is not null.
+                    if *test == NullTest::IsNull || !access.compares(*field) {
+                        access.nulls.insert((*field, *test));
+                    }
+                    true
+                }
+            };
+            access.is_exact &= is_in;
+        }
+        access
+    }
+
+    fn compares(&self, field: FieldId) -> bool {
+        self.equal.contains_key(&field)
+            || self.list.as_ref().is_some_and(|list| list.field == field)
+            || self.range_field() == Some(field)
+    }
+
+    /// Returns the lists of a conjunction that may be in the key.
+    fn lists(&self, conjunction: &Conjunction) -> impl Iterator<Item = List> {
+        conjunction.literals.iter().filter_map(|literal| {
+            let (field, field_use, operands) = match literal {
+                Literal::In(field, operands) => (*field, FieldUse::Key, operands),
+                Literal::Element(field, operands) => (*field, FieldUse::Element, operands),
+                _ => return None,
+            };
+            let is_free = !self.equal.contains_key(&field);
+            is_free.then(|| List { field, field_use, operands: operands.clone() })
+        })
+    }
+
+    /// Returns the bounds of a conjunction by the fields whose intervals may stand under the key.
+    fn ranges(
+        &self,
+        conjunction: &Conjunction,
+        listed: Option<FieldId>,
+    ) -> BTreeMap<FieldId, Vec<Bound>> {
+        let mut ranges: BTreeMap<FieldId, Vec<Bound>> = BTreeMap::new();
+        for literal in &conjunction.literals {
+            let (field, bound) = match literal {
+                Literal::Bound(field, op, operand) => {
+                    (*field, Bound::Compare(*op, operand.clone()))
+                }
+                Literal::Prefix(field, operand) => (*field, Bound::Prefix(operand.clone())),
+                _ => continue,
+            };
+            if !self.equal.contains_key(&field) && listed != Some(field) {
+                ranges.entry(field).or_default().push(bound);
             }
         }
-        let range = choose_range(conjunction, &keys);
-        used += range.as_ref().map_or(0, |(_, bounds)| bounds.len());
-        let is_exact = used == conjunction.literals.len() && !conjunction.has_residual;
-        Access { keys, range, is_exact }
+        ranges
     }
 
-    /// Returns the key's fields, ascending.
-    pub(crate) fn key_fields(&self) -> Vec<FieldId> {
-        self.keys.keys().copied().collect()
+    /// Returns the fields that are looked up, ascending, and what is taken of each.
+    pub(crate) fn fields(&self) -> Vec<(FieldId, FieldUse)> {
+        let keys = self.equal.keys().map(|&field| (field, FieldUse::Key));
+        let list = self.list.iter().map(|list| (list.field, list.field_use));
+        let nulls = self.nulls.iter().map(|&(field, test)| (field, FieldUse::Null(test)));
+        let range = self.range_field().map(|field| (field, FieldUse::Range));
+        let mut fields: Vec<_> = keys.chain(list).chain(nulls).chain(range).collect();
+        fields.sort_unstable();
+        fields
     }
 
-    /// Returns the field whose intervals stand under the key.
-    pub(crate) fn range_field(&self) -> Option<FieldId> {
+    fn range_field(&self) -> Option<FieldId> {
         self.range.as_ref().map(|(field, _)| *field)
+    }
+
+    /// Returns whether where a live query stands depends on what it puts in the slot.
+    pub(crate) fn uses(&self, slot: SlotId) -> bool {
+        let list = self.list.iter().flat_map(|list| &list.operands);
+        let bounds = self.range.iter().flat_map(|(_, bounds)| bounds).map(Bound::operand);
+        let mut operands = self.equal.values().chain(list).chain(bounds);
+        operands.any(|operand| *operand == Operand::Slot(slot))
     }
 
     /// Returns where a live query with these slots stands.
     pub(crate) fn standing(&self, hasher: &RandomState, slots: &[SlotValue]) -> Standing {
         let Some(interval) = self.interval(slots) else { return Standing::Nowhere };
-        let mut lists: Vec<Vec<&Key>> = Vec::with_capacity(self.keys.len());
+        let list = self.list.iter().map(|list| (list.field, list.operands.as_slice()));
+        let equal =
+            self.equal.iter().map(|(&field, operand)| (field, std::slice::from_ref(operand)));
+        let mut sources: Vec<(FieldId, &[Operand])> = equal.chain(list).collect();
+        sources.sort_by_key(|(field, _)| *field);
+        let mut lists: Vec<Vec<&Key>> = Vec::with_capacity(sources.len());
         let mut is_keyed = true;
-        for source in self.keys.values() {
-            let operands = match source {
-                KeySource::One(operand) => std::slice::from_ref(operand),
-                KeySource::AnyOf(operands) => operands,
-            };
+        for (_, operands) in sources {
             let mut list = Vec::new();
             for element in operands.iter().flat_map(|operand| operand.elements(slots)) {
                 match element {
@@ -200,18 +344,19 @@ impl Access {
     fn interval(&self, slots: &[SlotValue]) -> Option<Option<Interval>> {
         let Some((_, bounds)) = &self.range else { return Some(None) };
         let mut interval = Interval::all();
-        for (op, operand) in bounds {
-            let key = match operand.value(slots) {
+        for bound in bounds {
+            let key = match bound.operand().value(slots) {
                 Comparand::Key(key) => key,
                 Comparand::Null => return None,
                 Comparand::Open | Comparand::Missing => continue,
             };
-            match op {
-                CompareOp::Gt => interval.bound_below(key, false),
-                CompareOp::Ge => interval.bound_below(key, true),
-                CompareOp::Lt => interval.bound_above(key, false),
-                CompareOp::Le => interval.bound_above(key, true),
-                CompareOp::Eq | CompareOp::Ne => {}
+            match bound {
+                Bound::Prefix(_) => interval.bound_prefix(key),
+                Bound::Compare(CompareOp::Gt, _) => interval.bound_below(key, false),
+                Bound::Compare(CompareOp::Ge, _) => interval.bound_below(key, true),
+                Bound::Compare(CompareOp::Lt, _) => interval.bound_above(key, false),
+                Bound::Compare(CompareOp::Le, _) => interval.bound_above(key, true),
+                Bound::Compare(CompareOp::Eq | CompareOp::Ne, _) => {}
             }
         }
         Some(Some(interval))
@@ -219,21 +364,24 @@ impl Access {
 
     /// Returns the path as `explain` shows it.
     pub(crate) fn path(&self) -> AccessPath {
-        let is_one = |source: &KeySource| matches!(source, KeySource::One(_));
-        let equal: Vec<FieldId> = self
-            .keys
-            .iter()
-            .filter(|(_, source)| is_one(source))
-            .map(|(&field, _)| field)
-            .collect();
-        let list = self.keys.iter().find(|(_, source)| !is_one(source));
         let mut paths = Vec::new();
-        if !equal.is_empty() {
-            paths.push(AccessPath::Equality(equal));
+        if !self.equal.is_empty() {
+            paths.push(AccessPath::Equality(self.equal.keys().copied().collect()));
         }
-        paths.extend(list.map(|(&field, _)| AccessPath::In(field)));
-        paths.extend(self.range_field().map(AccessPath::Range));
+        paths.extend(self.list.as_ref().map(|list| match list.field_use {
+            FieldUse::Element => AccessPath::Element(list.field),
+            _ => AccessPath::In(list.field),
+        }));
+        paths.extend(self.range.as_ref().map(|(field, bounds)| {
+            let are_prefixes = bounds.iter().all(|bound| matches!(bound, Bound::Prefix(_)));
+            if are_prefixes { AccessPath::Prefix(*field) } else { AccessPath::Range(*field) }
+        }));
+        paths.extend(self.nulls.iter().map(|&(field, test)| match test {
+            NullTest::IsNull => AccessPath::IsNull(field),
+            NullTest::IsNotNull => AccessPath::IsNotNull(field),
+        }));
         match paths.len() {
+            0 if self.is_cut => AccessPath::WideOr,
             0 => AccessPath::Table,
             1 => paths.remove(0),
             _ => AccessPath::All(paths),
@@ -241,38 +389,18 @@ impl Access {
     }
 }
 
-/// Chooses the field whose bounds become an interval: one of slots before one of constants, a closed before an open.
-fn choose_range(
-    conjunction: &Conjunction,
-    keys: &BTreeMap<FieldId, KeySource>,
-) -> Option<(FieldId, Vec<(CompareOp, Operand)>)> {
-    let mut ranges: BTreeMap<FieldId, Vec<(CompareOp, Operand)>> = BTreeMap::new();
-    for literal in &conjunction.literals {
-        match literal {
-            Literal::Bound(field, op, operand) if !keys.contains_key(field) => {
-                ranges.entry(*field).or_default().push((*op, operand.clone()));
-            }
-            _ => {}
-        }
-    }
-    let has_slot =
-        |bounds: &[(CompareOp, Operand)]| bounds.iter().any(|(_, operand)| operand.is_slot());
-    let is_closed = |bounds: &[(CompareOp, Operand)]| {
-        let lower = |op: &CompareOp| matches!(op, CompareOp::Gt | CompareOp::Ge);
-        bounds.iter().any(|(op, _)| lower(op)) && bounds.iter().any(|(op, _)| !lower(op))
-    };
-    let keys_have_slot = keys.values().any(KeySource::has_slot);
-    ranges
-        .into_iter()
-        .filter(|(_, bounds)| has_slot(bounds) || !keys_have_slot)
-        .max_by_key(|(_, bounds)| (has_slot(bounds), is_closed(bounds)))
+fn is_closed(bounds: &[Bound]) -> bool {
+    let lower = |bound: &Bound| matches!(bound, Bound::Compare(CompareOp::Gt | CompareOp::Ge, _));
+    let upper = |bound: &Bound| matches!(bound, Bound::Compare(CompareOp::Lt | CompareOp::Le, _));
+    let prefix = |bound: &Bound| matches!(bound, Bound::Prefix(_));
+    bounds.iter().any(prefix) || (bounds.iter().any(lower) && bounds.iter().any(upper))
 }
 
 /// What a row holds in the fields of a look-up.
 pub(crate) enum Held {
-    /// A null: nothing is found.
-    Null,
-    /// All of them are keys.
+    /// Something that no query asks for: a null where values are compared, or what a test for null refuses.
+    Nothing,
+    /// All that the look-up takes.
     Known,
     /// Some are unknown, or something is told of which the look-up knows nothing: elements where a value is compared.
     PartlyUnknown,
@@ -281,14 +409,25 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    pub(crate) fn of<'a>(values: impl Iterator<Item = &'a FieldValue>) -> Held {
+    pub(crate) fn of<'a>(values: impl Iterator<Item = (&'a FieldValue, FieldUse)>) -> Held {
         let (mut known, mut unknown) = (false, false);
-        for value in values {
-            match value {
-                FieldValue::Null => return Held::Null,
-                FieldValue::Key(_) => known = true,
-                FieldValue::Unknown => unknown = true,
-                FieldValue::Elements(_) => (known, unknown) = (true, true),
+        for (value, field_use) in values {
+            match (value, field_use) {
+                (FieldValue::Unknown, _) => unknown = true,
+                (FieldValue::Null, FieldUse::Null(NullTest::IsNull))
+                | (FieldValue::Key(_), FieldUse::Key | FieldUse::Range)
+                | (FieldValue::Elements(_), FieldUse::Element)
+                | (
+                    FieldValue::Key(_) | FieldValue::Elements(_),
+                    FieldUse::Null(NullTest::IsNotNull),
+                ) => known = true,
+                (FieldValue::Null, _) | (_, FieldUse::Null(NullTest::IsNull)) => {
+                    return Held::Nothing;
+                }
+                (FieldValue::Key(_), FieldUse::Element)
+                | (FieldValue::Elements(_), FieldUse::Key | FieldUse::Range) => {
+                    (known, unknown) = (true, true);
+                }
             }
         }
         match (known, unknown) {
@@ -344,7 +483,24 @@ mod tests {
         );
         check(vec![above(0, slot(0)), above(1, slot(0)), below(1, slot(1))], "range (c1)", false);
         check(vec![above(0, constant(1)), below(1, slot(1))], "range (c1)", false);
-        check(vec![above(1, slot(0)), Condition::IsNull(FieldId(0))], "range (c1)", false);
+        check(
+            vec![above(1, slot(0)), Condition::IsNull(FieldId(0))],
+            "range (c1) with null (c0)",
+            true,
+        );
+        check(vec![above(1, slot(0)), Condition::IsNotNull(FieldId(1))], "range (c1)", true);
+        check(vec![Condition::IsNotNull(FieldId(1))], "not null (c1)", true);
+        let begins = |field, operand| Condition::Prefix { field: FieldId(field), operand };
+        check(vec![begins(0, slot(0)), above(1, slot(1))], "prefix (c0)", false);
+        check(vec![begins(0, slot(0)), above(0, slot(1))], "range (c0)", true);
+        let has = |field, operand| Condition::HasElement { field: FieldId(field), operand };
+        check(
+            vec![has(0, slot(0)), equal(1, constant(1))],
+            "equality (c1) with element (c0)",
+            true,
+        );
+        check(vec![has(0, slot(0)), has(0, slot(1))], "element (c0)", false);
+        check(vec![has(0, slot(0)), has(0, slot(0))], "element (c0)", false);
     }
 
     #[test]

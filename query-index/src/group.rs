@@ -1,13 +1,14 @@
 //! One structure of look-ups: the live queries of all conjunctions, of whatever template, that look up the same fields
 //! and are treated alike when they are found. So statements that differ in a constant share a look-up.
 
-use crate::access::{Access, Fingerprint, Held, Standing};
+use crate::access::{Access, FieldUse, Fingerprint, Held, Standing};
 use crate::eval::field_value;
 use crate::fields::{FieldId, FieldSet, FieldValue};
 use crate::images::MatchStats;
 use crate::interval_forest::{IntervalForest, NIL};
 use crate::postings::{Postings, PostingsPool};
 use crate::predicate::{OldRows, QueryId, SlotValue};
+use convoy_types::Key;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -15,8 +16,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 /// What conjunctions have in common that share a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupKey {
-    keys: Vec<FieldId>,
-    range: Option<FieldId>,
+    /// What is looked up, ascending.
+    look_up: Vec<(FieldId, FieldUse)>,
     is_exact: bool,
     pub(crate) old_rows: OldRows,
     /// [`crate::Predicate::fields`].
@@ -26,12 +27,19 @@ pub(crate) struct GroupKey {
 impl GroupKey {
     pub(crate) fn new(access: &Access, fields: &FieldSet, old_rows: OldRows) -> Self {
         GroupKey {
-            keys: access.key_fields(),
-            range: access.range_field(),
+            look_up: access.fields(),
             is_exact: access.is_exact,
             old_rows,
             fields: fields.clone(),
         }
+    }
+
+    fn field(&self, field_use: FieldUse) -> Option<FieldId> {
+        self.look_up.iter().find(|(_, of)| *of == field_use).map(|(field, _)| *field)
+    }
+
+    fn has_key(&self) -> bool {
+        self.look_up.iter().any(|(_, of)| matches!(of, FieldUse::Key | FieldUse::Element))
     }
 }
 
@@ -82,10 +90,12 @@ impl Hash for Fingerprint {
     }
 }
 
-/// Takes the queries that a look-up finds.
+/// Takes the queries that a look-up finds; the same one perhaps more than once.
 pub(crate) trait Hits {
     /// Takes queries that are hits.
-    fn certain(&mut self, add: impl FnOnce(&mut RoaringBitmap));
+    fn certain(&mut self, found: &PostingsPool, postings: Postings);
+    /// Takes all queries of a set, which are hits.
+    fn all_certain(&mut self, queries: &RoaringBitmap);
     /// Takes a query that is a hit if it passes the test.
     fn candidate(&mut self, query: QueryId);
     /// Returns where the work is counted.
@@ -94,13 +104,13 @@ pub(crate) trait Hits {
 
 impl Group {
     pub(crate) fn new(key: GroupKey, hasher: &RandomState) -> Self {
-        let buckets = if key.range.is_some() {
+        let buckets = if key.field(FieldUse::Range).is_some() {
             let forest = IntervalForest::new(hasher.hash_one("priorities"));
             Buckets::Intervals { roots: HashMap::default(), forest }
-        } else if key.keys.is_empty() {
-            Buckets::Whole
-        } else {
+        } else if key.has_key() {
             Buckets::Keys(HashMap::default())
+        } else {
+            Buckets::Whole
         };
         Group {
             key,
@@ -191,107 +201,130 @@ impl Group {
 
     /// Returns what a row holds in the fields of the look-up.
     fn held(&self, row: &[FieldValue]) -> Held {
-        let fields = self.key.keys.iter().chain(&self.key.range);
-        Held::of(fields.map(|&field| field_value(row, field)))
+        let fields = self.key.look_up.iter();
+        Held::of(fields.map(|&(field, field_use)| (field_value(row, field), field_use)))
     }
 
     /// Returns whether the row does not tell a field of the look-up.
     pub(crate) fn leaves_open(&self, row: &[FieldValue]) -> bool {
-        let mut fields = self.key.keys.iter().chain(&self.key.range);
-        fields.any(|&field| *field_value(row, field) == FieldValue::Unknown)
+        let mut fields = self.key.look_up.iter();
+        fields.any(|&(field, _)| *field_value(row, field) == FieldValue::Unknown)
     }
 
     /// Returns whether two rows find the same queries, and all of them are hits.
     pub(crate) fn finds_the_same(&self, row: &[FieldValue], other: &[FieldValue]) -> bool {
-        let mut fields = self.key.keys.iter().chain(&self.key.range);
+        let mut fields = self.key.look_up.iter();
         self.key.is_exact
-            && fields.all(|&field| field_value(row, field) == field_value(other, field))
+            && fields.all(|&(field, _)| field_value(row, field) == field_value(other, field))
     }
 
     /// Finds the queries whose conjunction the row can meet.
     pub(crate) fn probe(&self, row: &[FieldValue], hasher: &RandomState, hits: &mut impl Hits) {
         match self.held(row) {
-            Held::Null => {}
-            Held::Known => self.look_up(row, hasher, hits),
+            Held::Nothing => {}
+            Held::Known => self.look_up(row, hasher, self.key.is_exact, hits),
             // Each comparison may be true, whatever its other side is.
             Held::Unknown => self.take_all(self.key.is_exact, hits),
-            Held::PartlyUnknown => self.take_under_key(row, hasher, hits),
-        }
-    }
-
-    /// Takes the queries that a row can concern of which some field is unknown: if it is the range's, those of the key.
-    fn take_under_key(&self, row: &[FieldValue], hasher: &RandomState, hits: &mut impl Hits) {
-        match &self.buckets {
-            Buckets::Intervals { roots, forest } if self.is_key_known(row) => {
-                hits.stats().probes += 1;
-                if let Some(&root) = roots.get(&self.fingerprint(row, hasher)) {
-                    forest.for_each(root, &mut |found| {
-                        self.pool.for_each(found, |query| hits.candidate(query));
-                    });
-                }
-                self.take_unkeyed(hits);
+            Held::PartlyUnknown if self.is_key_known(row) => {
+                self.look_up(row, hasher, false, hits);
             }
-            Buckets::Whole | Buckets::Keys(_) | Buckets::Intervals { .. } => {
-                self.take_all(false, hits);
-            }
+            Held::PartlyUnknown => self.take_all(false, hits),
         }
     }
 
     fn is_key_known(&self, row: &[FieldValue]) -> bool {
-        let is_key = |&field: &FieldId| matches!(field_value(row, field), FieldValue::Key(_));
-        self.key.keys.iter().all(is_key)
-    }
-
-    fn fingerprint(&self, row: &[FieldValue], hasher: &RandomState) -> Fingerprint {
-        let values = self.key.keys.iter().filter_map(|&field| match field_value(row, field) {
-            FieldValue::Key(key) => Some(key),
-            FieldValue::Null | FieldValue::Elements(_) | FieldValue::Unknown => None,
-        });
-        Fingerprint::of(hasher, values)
+        self.key.look_up.iter().all(|&(field, field_use)| match field_use {
+            FieldUse::Key => matches!(field_value(row, field), FieldValue::Key(_)),
+            FieldUse::Element => matches!(field_value(row, field), FieldValue::Elements(_)),
+            FieldUse::Null(_) | FieldUse::Range => true,
+        })
     }
 
     fn take_all(&self, is_certain: bool, hits: &mut impl Hits) {
         hits.stats().probes += 1;
         if is_certain {
-            hits.certain(|bitmap| *bitmap |= &self.queries);
+            hits.all_certain(&self.queries);
         } else {
             self.queries.iter().for_each(|query| hits.candidate(QueryId(query)));
         }
     }
 
-    fn look_up(&self, row: &[FieldValue], hasher: &RandomState, hits: &mut impl Hits) {
-        match &self.buckets {
-            Buckets::Whole => self.take_all(self.key.is_exact, hits),
-            Buckets::Keys(postings) => {
-                hits.stats().probes += 1;
-                if let Some(&postings) = postings.get(&self.fingerprint(row, hasher)) {
-                    self.take(postings, hits);
+    /// Looks up a row of which the key is known.
+    fn look_up(
+        &self,
+        row: &[FieldValue],
+        hasher: &RandomState,
+        is_certain: bool,
+        hits: &mut impl Hits,
+    ) {
+        let elements = self.key.field(FieldUse::Element).map(|field| field_value(row, field));
+        match (&self.buckets, elements) {
+            (Buckets::Whole, _) => return self.take_all(is_certain, hits),
+            (_, Some(FieldValue::Elements(elements))) => {
+                for element in elements {
+                    let fingerprint = self.fingerprint(row, Some(element), hasher);
+                    self.look_under(fingerprint, row, is_certain, hits);
                 }
             }
-            Buckets::Intervals { roots, forest } => {
-                hits.stats().probes += 1;
-                let point = self.key.range.map(|field| field_value(row, field));
-                if let (Some(&root), Some(FieldValue::Key(point))) =
-                    (roots.get(&self.fingerprint(row, hasher)), point)
-                {
-                    let seen =
-                        forest.stab(root, point.as_bytes(), &mut |found| self.take(found, hits));
-                    hits.stats().probes += seen;
-                }
+            _ => {
+                let fingerprint = self.fingerprint(row, None, hasher);
+                self.look_under(fingerprint, row, is_certain, hits);
             }
         }
-        if !matches!(self.buckets, Buckets::Whole) {
-            self.take_unkeyed(hits);
-        }
-    }
-
-    fn take_unkeyed(&self, hits: &mut impl Hits) {
         self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
     }
 
-    fn take(&self, postings: Postings, hits: &mut impl Hits) {
-        if self.key.is_exact {
-            hits.certain(|bitmap| self.pool.union_into(postings, bitmap));
+    fn fingerprint(
+        &self,
+        row: &[FieldValue],
+        element: Option<&Key>,
+        hasher: &RandomState,
+    ) -> Fingerprint {
+        let fields = self.key.look_up.iter();
+        let values = fields.filter_map(|&(field, field_use)| match field_use {
+            FieldUse::Element => element,
+            FieldUse::Key => match field_value(row, field) {
+                FieldValue::Key(key) => Some(key),
+                FieldValue::Null | FieldValue::Elements(_) | FieldValue::Unknown => None,
+            },
+            FieldUse::Null(_) | FieldUse::Range => None,
+        });
+        Fingerprint::of(hasher, values)
+    }
+
+    /// Finds what stands under one key; whatever its intervals are, where the row does not tell the point.
+    fn look_under(
+        &self,
+        fingerprint: Fingerprint,
+        row: &[FieldValue],
+        is_certain: bool,
+        hits: &mut impl Hits,
+    ) {
+        hits.stats().probes += 1;
+        match &self.buckets {
+            Buckets::Whole => {}
+            Buckets::Keys(postings) => {
+                if let Some(&postings) = postings.get(&fingerprint) {
+                    self.take(postings, is_certain, hits);
+                }
+            }
+            Buckets::Intervals { roots, forest } => {
+                let Some(&root) = roots.get(&fingerprint) else { return };
+                let point = self.key.field(FieldUse::Range).map(|field| field_value(row, field));
+                let take = &mut |found| self.take(found, is_certain, hits);
+                if let Some(FieldValue::Key(point)) = point {
+                    let seen = forest.stab(root, point.as_bytes(), take);
+                    hits.stats().probes += seen;
+                } else {
+                    forest.for_each(root, take);
+                }
+            }
+        }
+    }
+
+    fn take(&self, postings: Postings, is_certain: bool, hits: &mut impl Hits) {
+        if is_certain {
+            hits.certain(&self.pool, postings);
         } else {
             self.pool.for_each(postings, |query| hits.candidate(query));
         }

@@ -1,5 +1,6 @@
 //! Half-open intervals of byte strings: what comparisons with `<`, `<=`, `>` and `>=` leave of a field's keys.
 
+use crate::eval::prefix_bytes;
 use convoy_types::Key;
 use std::cmp::Ordering;
 
@@ -52,6 +53,22 @@ impl Interval {
         let to = Bytes::bound(key, !included);
         if self.to.as_ref().is_none_or(|known| to.slice() < known.slice()) {
             self.to = Some(to);
+        }
+    }
+
+    /// Takes away what does not begin with the text.
+    pub(crate) fn bound_prefix(&mut self, text: &Key) {
+        let prefix = prefix_bytes(text);
+        let from = Bytes::new(prefix);
+        if self.from.slice() < from.slice() {
+            self.from = from;
+        }
+        // The least that is greater than all that begin with it.
+        let Some(last) = prefix.iter().rposition(|&byte| byte != u8::MAX) else { return };
+        let mut behind = prefix[..=last].to_vec();
+        behind[last] += 1;
+        if self.to.as_ref().is_none_or(|known| behind.as_slice() < known.slice()) {
+            self.to = Some(Bytes::new(&behind));
         }
     }
 
@@ -167,6 +184,7 @@ impl Eq for Bytes {}
 mod tests {
     use super::*;
     use crate::testing::key;
+    use convoy_types::PgType;
 
     #[test]
     fn bounds_take_away() {
@@ -190,5 +208,21 @@ mod tests {
         assert_eq!(held(&interval), [4]);
         interval.bound_above(&key(4), false);
         assert_eq!(held(&interval), [0; 0]);
+    }
+
+    #[test]
+    fn prefixes_are_intervals() {
+        let text = |text: &str| Key::of(&PgType::Text, text.as_bytes()).expect("it is a text");
+        let texts = ["", "a", "ab", "ab\u{1}", "ab\u{10ffff}", "abc", "ac", "b", "\u{10ffff}"];
+        for start in texts {
+            let mut interval = Interval::all();
+            interval.bound_prefix(&text(start));
+            for value in texts {
+                let key = text(value);
+                let point = Point::new(key.as_bytes());
+                let is_in = interval.begins_by(point) && interval.ends_behind(point);
+                assert_eq!(is_in, value.starts_with(start), "{value:?} begins with {start:?}");
+            }
+        }
     }
 }

@@ -8,12 +8,13 @@
 //! | --- | --- |
 //! | `tenant = $1`, `tenant = $1 AND status = 'open'` | O(1 + k) |
 //! | `id = ANY($1)`, `status IN ('new', 'open')` | O(1 + k) |
-//! | `price BETWEEN $1 AND $2` | O((1 + k) log n) |
+//! | `tags @> ARRAY[$1]`, `tags && $1` | O(e + k) for a row of e elements |
+//! | `price BETWEEN $1 AND $2`, `name LIKE 'abc%'` | O((1 + k) log n) |
 //! | `symbol = $1 AND price < $2` | O((1 + k) log n), n of those of the symbol |
 //! | none, or nothing of the above | O(n) tests, or a set union where there is nothing to test |
 //!
-//! What a look-up does not decide is tested on the queries that it finds. What a row does not tell counts as met: the
-//! index may name a query that turns out untouched, and never misses one.
+//! Tests for null are a gate before any of these. What a look-up does not decide is tested on the queries that it finds.
+//! What a row does not tell counts as met: the index may name a query that turns out untouched, and never misses one.
 //!
 //! Pure: no I/O, no async, no clock.
 

@@ -9,7 +9,6 @@ use crate::images::{MatchStats, RowImages};
 use crate::predicate::{OldRows, Predicate, QueryId, SlotId, SlotValue, TemplateId};
 use crate::truth::Truth;
 use convoy_types::{Key, RelationId};
-use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -73,20 +72,22 @@ impl NaiveIndex {
         self.held.remove(&(query, relation, key.clone()));
     }
 
-    /// Adds the live queries to `hits` that the change can touch.
-    pub fn matches(&self, images: &RowImages<'_>, hits: &mut RoaringBitmap) -> MatchStats {
+    /// Puts the live queries in `hits` that the change can touch, ascending.
+    pub fn matches(&self, images: &RowImages<'_>, hits: &mut Vec<QueryId>) -> MatchStats {
+        hits.clear();
         let mut stats = MatchStats::default();
         for (&query, (template, slots)) in &self.queries {
             let predicates = self.templates.get(template).into_iter().flatten();
             for predicate in predicates.filter(|predicate| predicate.relation == images.relation) {
                 stats.tested += 1;
                 if self.touches(images, query, predicate, slots) {
-                    hits.insert(query.0);
+                    hits.push(query);
                 } else {
                     stats.rejected += 1;
                 }
             }
         }
+        hits.dedup();
         stats
     }
 

@@ -10,7 +10,8 @@
 use crate::fields::FieldId;
 use crate::predicate::{CompareOp, Condition, Operand};
 
-/// The most conjunctions that a condition may become; one that would become more keeps an `OR` as a residual.
+/// The most conjunctions that a condition may become; one that would become more keeps an `OR` as a residual, and if nothing
+/// else is left to look up, every change of the table is tested for every query.
 pub(crate) const CONJUNCTIONS_MAX: usize = 16;
 
 /// A comparison that an access path may serve.
@@ -20,8 +21,28 @@ pub(crate) enum Literal {
     Equal(FieldId, Operand),
     /// `field IN (…)`
     In(FieldId, Vec<Operand>),
+    /// The elements of the field have one of these.
+    Element(FieldId, Vec<Operand>),
     /// `field < operand` and its like.
     Bound(FieldId, CompareOp, Operand),
+    /// The text begins with the operand.
+    Prefix(FieldId, Operand),
+    /// `field IS NULL`, or `IS NOT NULL`.
+    Null(FieldId, NullTest),
+}
+
+/// What a field is tested for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum NullTest {
+    IsNull,
+    IsNotNull,
+}
+
+/// A conjunction that only says which values a field may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    Values(FieldId),
+    Elements(FieldId),
 }
 
 /// Literals that must all hold.
@@ -30,11 +51,13 @@ pub(crate) struct Conjunction {
     pub(crate) literals: Vec<Literal>,
     /// Whether the condition asks for something more than the literals.
     pub(crate) has_residual: bool,
+    /// Whether an `OR` is among that because it has too many alternatives.
+    pub(crate) is_cut: bool,
 }
 
 impl Conjunction {
     fn residual() -> Self {
-        Conjunction { literals: Vec::new(), has_residual: true }
+        Conjunction { has_residual: true, ..Self::default() }
     }
 
     /// Returns whether an equality tells the template's live queries apart: nothing else is needed then.
@@ -42,43 +65,47 @@ impl Conjunction {
         self.literals.iter().any(|literal| match literal {
             Literal::Equal(_, operand) => operand.is_slot(),
             Literal::In(_, operands) => operands.iter().any(Operand::is_slot),
-            Literal::Bound(..) => false,
+            Literal::Element(..) | Literal::Bound(..) | Literal::Prefix(..) | Literal::Null(..) => {
+                false
+            }
         })
     }
 
-    /// Returns the field of a conjunction that only says which values a field may have.
-    fn listed_field(&self) -> Option<FieldId> {
+    /// Returns what the conjunction lists, if it does nothing else.
+    fn listed(&self) -> Option<Listed> {
         match &self.literals[..] {
             [Literal::Equal(field, _) | Literal::In(field, _)] if !self.has_residual => {
-                Some(*field)
+                Some(Listed::Values(*field))
             }
+            [Literal::Element(field, _)] if !self.has_residual => Some(Listed::Elements(*field)),
             _ => None,
         }
     }
 
     /// Makes `a = 1` (this) or `a = 2` (the other) one `a IN (1, 2)`.
-    fn join_lists(&mut self, other: Conjunction) {
-        let mut field = None;
+    fn join_lists(&mut self, listed: Listed, other: Conjunction) {
         let mut operands = Vec::new();
         for literal in self.literals.drain(..).chain(other.literals) {
             match literal {
-                Literal::Equal(of, operand) => {
-                    field = Some(of);
-                    operands.push(operand);
+                Literal::Equal(_, operand) => operands.push(operand),
+                Literal::In(_, list) | Literal::Element(_, list) => operands.extend(list),
+                Literal::Bound(..) | Literal::Prefix(..) | Literal::Null(..) => {
+                    unreachable!("only lists are joined")
                 }
-                Literal::In(of, list) => {
-                    field = Some(of);
-                    operands.extend(list);
-                }
-                Literal::Bound(..) => unreachable!("only lists are joined"),
             }
         }
-        self.literals.extend(field.map(|field| Literal::In(field, operands)));
+        self.literals.push(match listed {
+            Listed::Values(field) => Literal::In(field, operands),
+            Listed::Elements(field) => Literal::Element(field, operands),
+        });
     }
 
     fn and(&self, other: &Conjunction) -> Conjunction {
-        let literals = self.literals.iter().chain(&other.literals).cloned().collect();
-        Conjunction { literals, has_residual: self.has_residual || other.has_residual }
+        Conjunction {
+            literals: self.literals.iter().chain(&other.literals).cloned().collect(),
+            has_residual: self.has_residual || other.has_residual,
+            is_cut: self.is_cut || other.is_cut,
+        }
     }
 }
 
@@ -121,11 +148,20 @@ fn push_negation(condition: &Condition, negated: bool) -> Normal {
         Condition::Or(list) if negated => Normal::And(parts(list)),
         Condition::Or(list) => Normal::Or(parts(list)),
         Condition::Not(inner) => push_negation(inner, !negated),
+        Condition::Prefix { field, operand } if !negated => {
+            Normal::Literal(Literal::Prefix(*field, operand.clone()))
+        }
+        Condition::HasElement { field, operand } if !negated => {
+            Normal::Literal(Literal::Element(*field, vec![operand.clone()]))
+        }
+        Condition::IsNull(field) | Condition::IsNotNull(field) => {
+            let is_null = matches!(condition, Condition::IsNull(_)) != negated;
+            let test = if is_null { NullTest::IsNull } else { NullTest::IsNotNull };
+            Normal::Literal(Literal::Null(*field, test))
+        }
         Condition::In { .. }
         | Condition::Prefix { .. }
         | Condition::HasElement { .. }
-        | Condition::IsNull(_)
-        | Condition::IsNotNull(_)
         | Condition::Unknown => Normal::Residual,
     }
 }
@@ -133,7 +169,7 @@ fn push_negation(condition: &Condition, negated: bool) -> Normal {
 fn expand(normal: &Normal) -> Vec<Conjunction> {
     match normal {
         Normal::Literal(literal) => {
-            vec![Conjunction { literals: vec![literal.clone()], has_residual: false }]
+            vec![Conjunction { literals: vec![literal.clone()], ..Conjunction::default() }]
         }
         Normal::Residual => vec![Conjunction::residual()],
         Normal::And(parts) => expand_and(parts),
@@ -149,9 +185,11 @@ fn expand_and(parts: &[Normal]) -> Vec<Conjunction> {
     for conjunctions in alternatives {
         let is_superfluous =
             conjunctions.len() > 1 && product.iter().all(Conjunction::is_selective);
-        if is_superfluous || product.len() * conjunctions.len() > CONJUNCTIONS_MAX {
+        let is_too_wide = product.len() * conjunctions.len() > CONJUNCTIONS_MAX;
+        if is_superfluous || is_too_wide {
             for conjunction in &mut product {
                 conjunction.has_residual = true;
+                conjunction.is_cut |= is_too_wide;
             }
         } else {
             product = product
@@ -166,13 +204,18 @@ fn expand_and(parts: &[Normal]) -> Vec<Conjunction> {
 fn expand_or(parts: &[Normal]) -> Vec<Conjunction> {
     let mut expanded: Vec<Conjunction> = Vec::new();
     for conjunction in parts.iter().flat_map(expand) {
-        let field = conjunction.listed_field();
-        match expanded.iter_mut().find(|known| field.is_some() && known.listed_field() == field) {
-            Some(known) => known.join_lists(conjunction),
-            None => expanded.push(conjunction),
+        let listed = conjunction.listed();
+        let known = expanded.iter_mut().find(|known| listed.is_some() && known.listed() == listed);
+        match (known, listed) {
+            (Some(known), Some(listed)) => known.join_lists(listed, conjunction),
+            _ => expanded.push(conjunction),
         }
     }
-    if expanded.len() > CONJUNCTIONS_MAX { vec![Conjunction::residual()] } else { expanded }
+    if expanded.len() > CONJUNCTIONS_MAX {
+        vec![Conjunction { is_cut: true, ..Conjunction::residual() }]
+    } else {
+        expanded
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +229,7 @@ mod tests {
             .map(|(literals, has_residual)| Conjunction {
                 literals: literals.to_vec(),
                 has_residual: *has_residual,
+                is_cut: false,
             })
             .collect();
         assert_eq!(conjunctions(&condition), expected);
@@ -246,6 +290,28 @@ mod tests {
     }
 
     #[test]
+    fn tests_for_null_are_literals_either_way() {
+        let not = |condition| Condition::Not(Box::new(condition));
+        let null = |test| Literal::Null(FieldId(0), test);
+        check(Condition::IsNull(FieldId(0)), &[(&[null(NullTest::IsNull)], false)]);
+        check(not(Condition::IsNotNull(FieldId(0))), &[(&[null(NullTest::IsNull)], false)]);
+        check(not(Condition::IsNull(FieldId(0))), &[(&[null(NullTest::IsNotNull)], false)]);
+    }
+
+    #[test]
+    fn elements_of_one_field_become_a_list() {
+        let has = |operand| Condition::HasElement { field: FieldId(0), operand };
+        check(
+            Condition::Or(vec![has(constant(1)), equal(0, constant(1)), has(slot(0))]),
+            &[
+                (&[Literal::Element(FieldId(0), vec![constant(1), slot(0)])], false),
+                (&[Literal::Equal(FieldId(0), constant(1))], false),
+            ],
+        );
+        check(Condition::Not(Box::new(has(slot(0)))), &[(&[], true)]);
+    }
+
+    #[test]
     fn a_selective_equality_leaves_alternatives_as_residual() {
         let condition = Condition::And(vec![
             Condition::Or(vec![equal(1, constant(1)), equal(2, constant(2))]),
@@ -266,9 +332,9 @@ mod tests {
             Condition::And((0..10).map(|field| either(2 * field, 2 * field + 1)).collect());
         let found = conjunctions(&condition);
         assert_eq!(found.len(), CONJUNCTIONS_MAX);
-        assert!(found.iter().all(|conjunction| conjunction.has_residual));
+        assert!(found.iter().all(|conjunction| conjunction.has_residual && conjunction.is_cut));
         let wide = Condition::Or((0..40).map(|field| equal(field, slot(0))).collect());
-        assert_eq!(conjunctions(&wide), [Conjunction::residual()]);
+        assert_eq!(conjunctions(&wide), [Conjunction { is_cut: true, ..Conjunction::residual() }]);
     }
 
     #[test]

@@ -110,14 +110,12 @@ impl PostingsPool {
         }
     }
 
-    /// Adds all queries to `hits`.
-    pub(crate) fn union_into(&self, postings: Postings, hits: &mut RoaringBitmap) {
+    /// Appends all queries, ascending.
+    pub(crate) fn append_to(&self, postings: Postings, found: &mut Vec<QueryId>) {
         match postings.set().map(|set| &self.sets[set]) {
-            None => {
-                hits.insert(postings.0);
-            }
-            Some(Set::List(list)) => hits.extend(list),
-            Some(Set::Bitmap(bitmap)) => *hits |= bitmap,
+            None => found.push(QueryId(postings.0)),
+            Some(Set::List(list)) => found.extend(list.iter().map(|&query| QueryId(query))),
+            Some(Set::Bitmap(bitmap)) => found.extend(bitmap.iter().map(QueryId)),
         }
     }
 
@@ -156,13 +154,13 @@ mod tests {
                     model.remove(&query);
                 }
                 let mut seen = Vec::new();
-                let mut union = RoaringBitmap::new();
+                let mut found = Vec::new();
                 if let Some(postings) = postings {
                     pool.for_each(postings, |query| seen.push(query.0));
-                    pool.union_into(postings, &mut union);
+                    pool.append_to(postings, &mut found);
                 }
                 prop_assert_eq!(&seen, &model.iter().copied().collect::<Vec<_>>());
-                prop_assert_eq!(union.iter().collect::<Vec<_>>(), seen);
+                prop_assert_eq!(found.iter().map(|query| query.0).collect::<Vec<_>>(), seen);
                 prop_assert!(pool.sets.len() <= 1, "freed sets are used again");
             }
         }

@@ -1,17 +1,16 @@
 //! What an answer costs does not depend on how many live queries there are; counted, not timed.
 
 use crate::support::*;
-use convoy_query_index::{CompareOp, Condition, Predicate, QueryId, QueryIndex, TemplateId};
+use convoy_query_index::{
+    CompareOp, Condition, FieldId, FieldValue, Predicate, QueryId, QueryIndex, SlotId, SlotValue,
+    TemplateId,
+};
 use std::sync::Arc;
 
 const MANY: u32 = 20_000;
 
 /// Returns probes and tests of an insert that touches one query, among few and among many.
-fn check(
-    condition: Condition,
-    slots: impl Fn(i64) -> Vec<convoy_query_index::SlotValue>,
-    most: [usize; 2],
-) {
+fn check(condition: Condition, slots: impl Fn(i64) -> Vec<SlotValue>, most: [usize; 2]) {
     for len in [100, MANY] {
         let mut index = index_of(predicate(condition.clone()));
         for query in 0..len {
@@ -20,7 +19,9 @@ fn check(
                 .insert(QueryId(query), TemplateId(1), slots)
                 .expect("the slots are the template's");
         }
-        let row = [value(50), value(1), value(0)];
+        let text = FieldValue::Key(text_key("000050"));
+        let elements = FieldValue::Elements([key(7_000_000), key(50), key(1 << 40)].into());
+        let row = [value(50), value(1), FieldValue::Null, text, elements];
         let (hits, stats) = found(&index, &inserted(&row));
         assert_eq!(hits, [50]);
         assert!(stats.probes <= most[0] && stats.tested <= most[1], "{len}: {stats:?}");
@@ -43,6 +44,74 @@ fn equality_is_one_probe() {
 fn lists_are_one_probe() {
     check(any_of(0, vec![slot(0)]), |at| vec![many([at, -at - 1])], [1, 0]);
     check(or([equal(0, slot(0)), equal(0, slot(1))]), |at| vec![one(at), one(-at - 1)], [1, 0]);
+}
+
+#[test]
+fn prefixes_are_a_descent() {
+    let begins = |field| Condition::Prefix { field: FieldId(field), operand: slot(0) };
+    let text = |at: i64| SlotValue::One(Some(text_key(&format!("{at:06}"))));
+    for condition in [begins(3), and([equal(1, constant(1)), begins(3)])] {
+        check(condition, |at| vec![text(at)], [100, 0]);
+    }
+    // What begins the row's text as well is found too, and nothing else.
+    let mut index = index_of(predicate(begins(0)));
+    for query in 0..MANY {
+        insert(&mut index, query, [text(i64::from(query))]);
+    }
+    for (query, start) in [(MANY, ""), (MANY + 1, "0"), (MANY + 2, "000050 and more")] {
+        insert(&mut index, query, [SlotValue::One(Some(text_key(start)))]);
+    }
+    let row = [FieldValue::Key(text_key("000050 and"))];
+    let (hits, stats) = found(&index, &inserted(&row));
+    assert_eq!(hits, [50, MANY, MANY + 1]);
+    assert!(stats.probes <= 200 && stats.tested == 0, "{stats:?}");
+}
+
+#[test]
+fn elements_are_a_probe_each() {
+    let has = |operand| Condition::HasElement { field: FieldId(4), operand };
+    check(has(slot(0)), |at| vec![one(at)], [3, 0]);
+    check(has(slot(0)), |at| vec![many([at, -at - 1])], [3, 0]);
+    check(or([has(slot(0)), has(slot(1))]), |at| vec![one(at), one(-at - 1)], [3, 0]);
+    check(and([equal(1, constant(1)), has(slot(0))]), |at| vec![one(at)], [3, 0]);
+    // The equality tells them apart already.
+    check(and([equal(0, slot(0)), has(slot(1))]), |at| vec![one(at), one(50)], [1, 1]);
+}
+
+#[test]
+fn tests_for_null_are_a_gate() {
+    let is_null = |field| Condition::IsNull(FieldId(field));
+    check(and([equal(0, slot(0)), is_null(2)]), |at| vec![one(at)], [1, 0]);
+    check(and([equal(0, slot(0)), Condition::IsNotNull(FieldId(1))]), |at| vec![one(at)], [1, 0]);
+    check(and([equal(0, slot(0)), Condition::IsNotNull(FieldId(0))]), |at| vec![one(at)], [1, 0]);
+    // Without a key, a row that the gate refuses still costs nothing.
+    let mut index = index_of(predicate(and([is_null(0), compare(1, CompareOp::Ne, slot(0))])));
+    for query in 0..MANY {
+        insert(&mut index, query, [one(i64::from(query))]);
+    }
+    let (hits, stats) = found(&index, &inserted(&[value(1), value(1)]));
+    assert_eq!((hits.len(), stats.probes, stats.tested), (0, 0, 0));
+}
+
+#[test]
+fn open_bounds_cost_what_they_find() {
+    // The boundary of a LIMIT: most results have one, and some are not full.
+    let condition = and([equal(1, slot(0)), compare(0, CompareOp::Ge, slot(1))]);
+    let mut index = index_of(predicate(condition));
+    for query in 0..MANY {
+        let bound = if query % 1_000 == 50 { SlotValue::Open } else { one(i64::from(query) + 100) };
+        insert(&mut index, query, [one(1), bound]);
+    }
+    let (hits, stats) = found(&index, &inserted(&[value(50), value(1)]));
+    assert_eq!(hits.len(), 20);
+    assert!(stats.probes <= 200 && stats.tested == 0, "{stats:?}");
+    // What moves is found where it is.
+    for query in 0..MANY {
+        index.set_slot(QueryId(query), SlotId(1), one(i64::from(query))).expect("it is a bound");
+    }
+    let (hits, stats) = found(&index, &inserted(&[value(9), value(1)]));
+    assert_eq!(hits, (0..10).collect::<Vec<_>>());
+    assert!(stats.probes <= 200 && stats.tested == 0, "{stats:?}");
 }
 
 #[test]

@@ -235,9 +235,18 @@ fn access_paths_are_told() {
     let never = predicate(or([]));
     index.add_template(TemplateId(2), vec![never]).expect("it is new");
     assert_eq!(index.access_path(TemplateId(2), 0), AccessPath::Never);
-    let table = predicate(or([equal(0, slot(0)), Condition::IsNull(FieldId(1))]));
+    let table = predicate(or([equal(0, slot(0)), Condition::Unknown]));
     index.add_template(TemplateId(3), vec![table]).expect("it is new");
     assert_eq!(index.access_path(TemplateId(3), 0), AccessPath::Table);
+    let either = predicate(or([equal(0, slot(0)), Condition::IsNull(FieldId(1))]));
+    index.add_template(TemplateId(4), vec![either]).expect("it is new");
+    let path = index.access_path(TemplateId(4), 0).describe(&name);
+    assert_eq!(path, "equality (c0) or null (c1)");
+    let arms = (0..17).map(|field| equal(field, slot(0))).collect();
+    index.add_template(TemplateId(5), vec![predicate(Condition::Or(arms))]).expect("it is new");
+    assert_eq!(index.access_path(TemplateId(5), 0), AccessPath::WideOr);
+    let path = index.access_path(TemplateId(5), 0).describe(&name);
+    assert_eq!(path, "table, for an OR has more than 16 alternatives");
 }
 
 #[test]

@@ -114,15 +114,11 @@ impl Twins {
     }
 
     fn compare(&self, change: &Change) {
-        let (mut found, mut expected) = (RoaringBitmap::new(), RoaringBitmap::new());
+        let (mut found, mut expected) = (vec![QueryId(7)], vec![QueryId(8)]);
         let stats = self.index.matches(&change.images(), &mut found);
         self.naive.matches(&change.images(), &mut expected);
         assert_eq!(found, expected, "{change:?}");
         assert!(stats.rejected <= stats.tested);
-        // What was found before stays, and is not asked again.
-        let again = self.index.matches(&change.images(), &mut found);
-        assert_eq!((found, again.tested), (expected, again.rejected));
-        assert!(again.rejected <= stats.rejected);
     }
 
     fn check_tables(&self) {
@@ -162,7 +158,7 @@ fn what_is_removed_leaves_nothing() {
         }
         assert!(twins.index.is_empty());
         for _ in 0..50 {
-            let mut hits = RoaringBitmap::new();
+            let mut hits = Vec::new();
             let stats = twins.index.matches(&Change::random(random).images(), &mut hits);
             assert_eq!((hits.len(), stats.tested), (0, 0));
         }

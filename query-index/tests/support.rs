@@ -7,7 +7,6 @@ use convoy_query_index::{
 use convoy_types::{Key, PgType, RelationId};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 pub const ORDERS: RelationId = RelationId(1);
@@ -35,6 +34,10 @@ pub fn for_seeds(cases: u64, law: impl Fn(&mut StdRng)) {
 
 pub fn key(value: i64) -> Key {
     Key::of(&PgType::Int8, value.to_string().as_bytes()).expect("an integer has a key")
+}
+
+pub fn text_key(text: &str) -> Key {
+    Key::of(&PgType::Text, text.as_bytes()).expect("a text has a key")
 }
 
 pub fn value(value: i64) -> FieldValue {
@@ -122,7 +125,7 @@ pub fn updated<'a>(old: &'a [FieldValue], new: &'a [FieldValue]) -> RowImages<'a
 
 /// Returns what the index finds, and what it cost.
 pub fn found(index: &QueryIndex, images: &RowImages<'_>) -> (Vec<u32>, MatchStats) {
-    let mut hits = RoaringBitmap::new();
+    let mut hits = Vec::new();
     let stats = index.matches(images, &mut hits);
-    (hits.iter().collect(), stats)
+    (hits.iter().map(|query| query.0).collect(), stats)
 }

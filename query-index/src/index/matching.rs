@@ -8,28 +8,39 @@ use super::template::PlannedPredicate;
 use crate::fields::FieldValue;
 use crate::group::Hits;
 use crate::images::{MatchStats, RowImages};
+use crate::postings::{Postings, PostingsPool};
 use crate::predicate::{OldRows, QueryId, SlotValue};
 use crate::truth::Truth;
 use roaring::RoaringBitmap;
 
 impl QueryIndex {
-    /// Adds the live queries to `hits` that the change can touch; those that are in it already cost nothing.
+    /// Puts the live queries in `hits` that the change can touch, ascending, in place of what was there.
     ///
     /// A row touches a query whose condition it can meet: the new one, or the old one. Where an old row is known in
     /// part and a predicate has [`OldRows::Membership`], it touches the queries whose results hold it. An update that
     /// changes none of a predicate's fields touches nothing.
-    pub fn matches(&self, images: &RowImages<'_>, hits: &mut RoaringBitmap) -> MatchStats {
-        let mut stats = MatchStats::default();
+    ///
+    /// The caller keeps `hits` from change to change, so that a change that touches little allocates nothing.
+    pub fn matches(&self, images: &RowImages<'_>, hits: &mut Vec<QueryId>) -> MatchStats {
+        hits.clear();
+        let stats = MatchStats::default();
         let Some(relation) = self.relations.get(&images.relation) else { return stats };
+        let mut side = Side {
+            index: self,
+            images,
+            row: images.new.unwrap_or(&[]),
+            is_old: false,
+            found: Found { queries: hits, settled: 0, pieces: 0 },
+            stats,
+        };
         if let Some(new) = images.new {
-            let mut side = Side { index: self, images, row: new, is_old: false, hits, stats };
             for group in relation.groups.iter().filter(|group| images.changes(&group.key.fields)) {
                 group.probe(new, &self.hasher, &mut side);
             }
-            stats = side.stats;
         }
         if let Some(old) = images.old_row() {
-            let mut side = Side { index: self, images, row: old, is_old: true, hits, stats };
+            side.found.settle();
+            (side.row, side.is_old) = (old, true);
             for group in relation.groups.iter().filter(|group| images.changes(&group.key.fields)) {
                 // Most updates leave alone what is looked up: the new row has found it.
                 if images.new.is_some_and(|new| group.finds_the_same(new, old)) {
@@ -43,37 +54,32 @@ impl QueryIndex {
                 }
                 group.probe(old, &self.hasher, &mut side);
             }
-            stats = side.stats;
-            self.match_holders(images, old, hits, &mut stats);
+            self.match_holders(images, old, &mut side);
         }
-        stats
+        side.found.settle();
+        side.stats
     }
 
     /// Adds the queries that hold the row, and whose condition the old row leaves open.
-    fn match_holders(
-        &self,
-        images: &RowImages<'_>,
-        old: &[FieldValue],
-        hits: &mut RoaringBitmap,
-        stats: &mut MatchStats,
-    ) {
+    fn match_holders(&self, images: &RowImages<'_>, old: &[FieldValue], side: &mut Side<'_, '_>) {
         let Some(key) = images.old_key else { return };
         let Some(membership) = self.membership.get(&images.relation) else { return };
-        stats.probes += 1;
+        side.stats.probes += 1;
+        side.found.settle();
         membership.holders(key, |query| {
-            if hits.contains(query.0) {
+            if side.found.contains(query) {
                 return;
             }
-            stats.tested += 1;
+            side.stats.tested += 1;
             let touched = self.predicates(query, images).any(|(planned, slots)| {
                 planned.predicate.old_rows == OldRows::Membership
                     && planned.predicate.condition.eval(old, slots) == Truth::Unknown
                     && planned.leaves_open(old)
             });
             if touched {
-                hits.insert(query.0);
+                side.found.push(query);
             } else {
-                stats.rejected += 1;
+                side.stats.rejected += 1;
             }
         });
     }
@@ -99,13 +105,46 @@ impl QueryIndex {
     }
 }
 
+/// The hits of a change while they are gathered.
+///
+/// What look-ups find is appended as it comes, and is sorted and freed of duplicates where it came from more than one:
+/// for the one posting list that most changes find, a copy is all there is to do.
+struct Found<'a> {
+    queries: &'a mut Vec<QueryId>,
+    /// So many at the beginning are ascending and distinct.
+    settled: usize,
+    /// How many ascending runs there are.
+    pieces: usize,
+}
+
+impl Found<'_> {
+    fn push(&mut self, query: QueryId) {
+        self.queries.push(query);
+        self.pieces += 1;
+    }
+
+    /// Returns whether the query is among what is settled; one that came since may be missed.
+    fn contains(&self, query: QueryId) -> bool {
+        self.queries[..self.settled].binary_search(&query).is_ok()
+    }
+
+    fn settle(&mut self) {
+        if self.pieces > 1 {
+            self.queries.sort_unstable();
+            self.queries.dedup();
+            self.pieces = 1;
+        }
+        self.settled = self.queries.len();
+    }
+}
+
 /// One image of a change on its way through the groups.
 struct Side<'a, 'b> {
     index: &'a QueryIndex,
     images: &'a RowImages<'a>,
     row: &'a [FieldValue],
     is_old: bool,
-    hits: &'b mut RoaringBitmap,
+    found: Found<'b>,
     stats: MatchStats,
 }
 
@@ -128,17 +167,23 @@ impl Side<'_, '_> {
 }
 
 impl Hits for Side<'_, '_> {
-    fn certain(&mut self, add: impl FnOnce(&mut RoaringBitmap)) {
-        add(self.hits);
+    fn certain(&mut self, pool: &PostingsPool, postings: Postings) {
+        pool.append_to(postings, self.found.queries);
+        self.found.pieces += 1;
+    }
+
+    fn all_certain(&mut self, queries: &RoaringBitmap) {
+        self.found.queries.extend(queries.iter().map(QueryId));
+        self.found.pieces += 1;
     }
 
     fn candidate(&mut self, query: QueryId) {
-        if self.hits.contains(query.0) {
+        if self.found.contains(query) {
             return;
         }
         self.stats.tested += 1;
         if self.touches(query) {
-            self.hits.insert(query.0);
+            self.found.push(query);
         } else {
             self.stats.rejected += 1;
         }

@@ -183,12 +183,19 @@ impl QueryIndex {
         template.check(&slots)?;
         let slots: Arc<[SlotValue]> = slots.into();
         live.slots = Arc::clone(&slots);
-        each_group(&mut self.relations, template, |group, access| {
-            group.remove(access, query, &before, &self.hasher);
-        });
-        each_group(&mut self.relations, template, |group, access| {
-            group.insert(access, query, &slots, &self.hasher);
-        });
+        for (id, number) in template.groups_of(slot) {
+            let relation = self.relations.get_mut(&id);
+            let Some(group) = relation.and_then(|relation| relation.groups.get_mut(number)) else {
+                continue;
+            };
+            // Conjunctions may share an entry of the group: all are taken away before any is added.
+            for access in template.accesses_to(id, number) {
+                group.remove(access, query, &before, &self.hasher);
+            }
+            for access in template.accesses_to(id, number) {
+                group.insert(access, query, &slots, &self.hasher);
+            }
+        }
         Ok(())
     }
 
@@ -235,6 +242,7 @@ impl QueryIndex {
             0 => AccessPath::Never,
             1 => paths.remove(0),
             _ if paths.contains(&AccessPath::Table) => AccessPath::Table,
+            _ if paths.contains(&AccessPath::WideOr) => AccessPath::WideOr,
             _ => AccessPath::Any(paths),
         }
     }

@@ -5,8 +5,9 @@ use crate::error::IndexError;
 use crate::eval::field_value;
 use crate::fields::{FieldSet, FieldValue};
 use crate::predicate::{Condition, Operand, Predicate, SlotId, SlotValue};
+use convoy_types::RelationId;
 use roaring::RoaringBitmap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
 pub(super) struct Template {
@@ -40,6 +41,29 @@ impl Template {
             collect_slots(&planned.predicate.condition, &mut slots);
         }
         Template { predicates, slots, queries: RoaringBitmap::new() }
+    }
+
+    /// Returns the groups in which a live query moves when it puts something else in a slot, with their tables.
+    pub(super) fn groups_of(&self, slot: SlotId) -> BTreeSet<(RelationId, u32)> {
+        let accesses = self.predicates.iter().flat_map(|planned| {
+            planned.accesses.iter().map(|place| (planned.predicate.relation, place))
+        });
+        accesses
+            .filter(|(_, (access, _))| access.uses(slot))
+            .map(|(relation, (_, group))| (relation, *group))
+            .collect()
+    }
+
+    /// Returns the accesses that lead to a group of a table.
+    pub(super) fn accesses_to(
+        &self,
+        relation: RelationId,
+        group: u32,
+    ) -> impl Iterator<Item = &Access> {
+        let predicates =
+            self.predicates.iter().filter(move |planned| planned.predicate.relation == relation);
+        let accesses = predicates.flat_map(|planned| &planned.accesses);
+        accesses.filter(move |(_, number)| *number == group).map(|(access, _)| access)
     }
 
     /// Refuses slots that are not those of the template.
