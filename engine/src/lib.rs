@@ -69,7 +69,7 @@ pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
     BatchStatement, Batching, Count, Direction, Nulls, OrderBy, Plan, QueryTemplate, ReadStatement,
-    RefreshPlan, RowKeys, SlotSpec, WindowPlan, spare_rows,
+    RefreshPlan, RowKeys, SlotReads, SlotSpec, WindowPlan, spare_rows,
 };
 pub use update::{Diff, DiffOp, ResultRow, ResultSnapshot, Shared, Transition, Update, UpdateKind};
 pub use why::{RefreshReason, WhyAction, WhyEntry};

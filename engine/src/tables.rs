@@ -1,13 +1,14 @@
 //! The tables that live queries read, and the WAL's changes in their terms: leaves under their roots, columns by field
 //! (`docs/postgres.md`, P8 and P9).
 
+use crate::array::array_elements;
 use crate::facts::TableFacts;
 use convoy_query_index::{FieldId, FieldSet, FieldValue};
 use convoy_types::{
-    ChangeKind, Datum, Key, KeyBuilder, OldRow, ParseValueError, Relation, RelationId, Row,
+    ChangeKind, Datum, Key, KeyBuilder, OldRow, ParseValueError, PgType, Relation, RelationId, Row,
     RowChange,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A row's data by field.
@@ -96,13 +97,33 @@ pub(crate) fn field_values(
 pub(crate) fn field_value(table: &TableFacts, field: FieldId, datum: &Datum) -> FieldValue {
     match datum.known() {
         Some(None) => FieldValue::Null,
-        Some(Some(text)) => match Key::of(&table.column(field).ty, text) {
-            Ok(key) => FieldValue::Key(key),
-            // Conditions on a type that has no keys only ask whether there is a value.
-            Err(ParseValueError::Unsupported { .. }) => FieldValue::Key(KeyBuilder::new().finish()),
-            Err(_) => FieldValue::Unknown,
+        Some(Some(text)) => match &table.column(field).ty {
+            PgType::Array(element) => element_values(element, text),
+            ty => key_value(ty, text),
         },
         None => FieldValue::Unknown,
+    }
+}
+
+/// Returns a value that is not null, in output text.
+fn key_value(ty: &PgType, text: &[u8]) -> FieldValue {
+    match Key::of(ty, text) {
+        Ok(key) => FieldValue::Key(key),
+        // Conditions on a type that has no keys only ask whether there is a value.
+        Err(ParseValueError::Unsupported { .. }) => FieldValue::Key(KeyBuilder::new().finish()),
+        Err(_) => FieldValue::Unknown,
+    }
+}
+
+/// Returns the distinct elements of an array that are not null.
+fn element_values(ty: &PgType, text: &[u8]) -> FieldValue {
+    let Ok(text) = std::str::from_utf8(text) else { return FieldValue::Unknown };
+    let keys =
+        array_elements(text).into_iter().flatten().map(|element| Key::of(ty, element.as_bytes()));
+    match keys.collect::<Result<BTreeSet<_>, _>>() {
+        Ok(keys) => FieldValue::Elements(keys.into_iter().collect()),
+        Err(ParseValueError::Unsupported { .. }) => FieldValue::Key(KeyBuilder::new().finish()),
+        Err(_) => FieldValue::Unknown,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the analysis makes of a statement: how its result is read, kept and found.
 
+use crate::analyse::Pattern;
 use crate::array::array_elements;
 use crate::database::{ErrorCode, QueryError};
 use crate::facts::{OutputColumn, ParamType, TableFacts};
@@ -16,8 +17,21 @@ pub struct SlotSpec {
     pub param: usize,
     /// The type by which the argument's text is encoded: that of the column it is compared with.
     pub ty: PgType,
-    /// Whether the argument is an array whose elements are compared (`= ANY($1)`).
-    pub elements: bool,
+    /// What of the argument is compared.
+    pub reads: SlotReads,
+}
+
+/// What of an argument a slot takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotReads {
+    /// The argument itself.
+    Value,
+    /// The elements of an array (`= ANY($1)`, `&& $1`).
+    Elements,
+    /// One of the elements of an array, for what must have all of them (`@> $1`).
+    AnElement,
+    /// What a text begins with that meets the pattern (`LIKE $1`).
+    PatternStart,
 }
 
 impl SlotSpec {
@@ -25,12 +39,20 @@ impl SlotSpec {
     fn value(&self, text: Option<&str>) -> Result<SlotValue, ParseValueError> {
         let key = |text: &str| Key::of(&self.ty, text.as_bytes());
         let Some(text) = text else { return Ok(SlotValue::One(None)) };
-        if !self.elements {
-            return Ok(SlotValue::One(Some(key(text)?)));
+        match self.reads {
+            SlotReads::Value => Ok(SlotValue::One(Some(key(text)?))),
+            SlotReads::PatternStart => Ok(SlotValue::One(Some(key(&Pattern::start(text))?))),
+            SlotReads::Elements => {
+                let elements = array_elements(text);
+                let keys = elements.iter().map(|element| element.as_deref().map(key).transpose());
+                Ok(SlotValue::Many(keys.collect::<Result<_, _>>()?))
+            }
+            SlotReads::AnElement => match array_elements(text).iter().flatten().next() {
+                Some(element) => Ok(SlotValue::One(Some(key(element)?))),
+                // Every array has all elements of an empty one; and null elements are not looked for here.
+                None => Ok(SlotValue::Open),
+            },
         }
-        let elements = array_elements(text);
-        let keys = elements.iter().map(|element| element.as_deref().map(key).transpose());
-        Ok(SlotValue::Many(keys.collect::<Result<_, _>>()?))
     }
 }
 

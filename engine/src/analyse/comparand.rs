@@ -82,7 +82,12 @@ fn number(digits: &str) -> Option<Comparand> {
     })
 }
 
-fn cast(inner: &Comparand, data_type: &DataType, params: &[ParamType]) -> Option<Comparand> {
+/// Returns a value that is cast to a type.
+pub(crate) fn cast(
+    inner: &Comparand,
+    data_type: &DataType,
+    params: &[ParamType],
+) -> Option<Comparand> {
     if let DataType::Custom(name, modifiers) = data_type {
         let Some(ObjectNamePart::Identifier(ident)) = name.0.last() else { return None };
         let name = folded(ident).filter(|_| modifiers.is_empty())?;

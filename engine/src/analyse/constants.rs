@@ -41,20 +41,33 @@ impl Constants {
         if let Some(text) = plainly(ty, text) {
             return Key::of(ty, text.as_bytes()).ok();
         }
-        let request = CastRequest {
-            type_name: cast_name(ty, type_name),
-            value: CastValue::Text(text.to_owned()),
-        };
+        let asked = self.ask(cast_name(ty, type_name), text);
+        if self.answers.is_none() {
+            return Some(Key::null());
+        }
+        Key::of(ty, asked?.as_bytes()).ok()
+    }
+
+    /// Returns a constant's output text, or none where it can't be read; the first time, that of an empty array.
+    pub(crate) fn array_text(&mut self, type_name: &str, text: &str) -> Option<String> {
+        let lower = text.to_ascii_lowercase();
+        if CLOCK_WORDS.iter().any(|word| lower.contains(word)) {
+            return None;
+        }
+        let asked = self.ask(type_name.to_owned(), text);
+        if self.answers.is_none() { Some("{}".to_owned()) } else { asked }
+    }
+
+    /// Returns what was answered for a text; notes that it is to be asked where nothing was yet.
+    fn ask(&mut self, type_name: String, text: &str) -> Option<String> {
+        let request = CastRequest { type_name, value: CastValue::Text(text.to_owned()) };
         let known = self.requests.iter().position(|other| *other == request);
         match (&self.answers, known) {
-            (Some(answers), Some(position)) => {
-                Key::of(ty, answers.get(position)?.as_ref()?.as_bytes()).ok()
-            }
-            (Some(_), None) => None,
-            (None, Some(_)) => Some(Key::null()),
+            (Some(answers), known) => answers.get(known?)?.clone(),
+            (None, Some(_)) => None,
             (None, None) => {
                 self.requests.push(request);
-                Some(Key::null())
+                None
             }
         }
     }

@@ -56,7 +56,8 @@ fn table(id: u32, name: &str, columns: &str) -> TableFacts {
             if words.contains(&"*") {
                 primary_key.push(FieldId(u16::try_from(position).expect("a small table")));
             }
-            let is_text = matches!(ty, PgType::Text | PgType::Varchar | PgType::Bpchar);
+            let element = if let PgType::Array(element) = &ty { element } else { &ty };
+            let is_text = matches!(element, PgType::Text | PgType::Varchar | PgType::Bpchar);
             let collation = match () {
                 () if words.contains(&"de") => Collation::Deterministic,
                 () if is_text => Collation::ByteOrder,
@@ -66,7 +67,9 @@ fn table(id: u32, name: &str, columns: &str) -> TableFacts {
                 name: words[0].to_owned(),
                 ty,
                 type_oid,
-                type_name: words[1].to_owned(),
+                type_name: words[1]
+                    .strip_prefix('_')
+                    .map_or_else(|| words[1].to_owned(), |element| format!("{element}[]")),
                 collation,
                 generated: words.contains(&"generated"),
                 not_null: false,
@@ -165,6 +168,7 @@ impl Case {
             ("current_setting", "stable"),
             ("table_to_xml", "stable"),
             ("lower", "immutable"),
+            ("starts_with", "immutable"),
             ("unnest", "immutable"),
             ("date_trunc", "immutable"),
             ("row_number", "window"),

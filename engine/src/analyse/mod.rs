@@ -31,6 +31,7 @@ use crate::facts::{StatementFacts, TableFacts, TableKind};
 use crate::statement::Statement;
 use crate::template::{Plan, QueryTemplate, ReadStatement};
 use clauses::Clauses;
+pub(crate) use condition::Pattern;
 use constants::Constants;
 use outline::Outline;
 use std::sync::Arc;

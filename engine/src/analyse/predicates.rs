@@ -64,14 +64,9 @@ pub(crate) fn predicates(
                     continue;
                 }
                 let equal = EqualColumns::of(&select.scope, position);
-                let mut reader = ConditionReader {
-                    scope: &select.scope,
-                    columns: &equal.columns,
-                    visible: select.scope.all(),
-                    params: &facts.params,
-                    constants,
-                    slots: &mut read.slots,
-                };
+                let (scope, columns) = (&select.scope, &equal.columns);
+                let mut reader =
+                    ConditionReader::new(scope, columns, facts, constants, &mut read.slots);
                 let mut conditions = Vec::new();
                 let mut left_out = false;
                 for requirement in &equal.requirements {

@@ -248,7 +248,7 @@ fn is_matched(
         new_key: new_key.as_ref(),
         changed: changed.as_ref(),
     };
-    let mut hits = roaring::RoaringBitmap::new();
+    let mut hits = Vec::new();
     index.matches(&images, &mut hits);
     !hits.is_empty()
 }

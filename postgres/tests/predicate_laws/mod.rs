@@ -3,6 +3,7 @@
 //!
 //! Statements and rows are random; `CONVOY_SEED` replays a run.
 
+mod conditions;
 mod joins;
 
 use crate::database::harness::{Harness, statement};

@@ -2,6 +2,7 @@
 
 use super::{analysed, check_exact, check_weaker, window};
 use crate::analyse::fixture::Case;
+use crate::template::SlotReads;
 use convoy_query_index::{CompareOp, Condition, Operand};
 use convoy_types::{Key, PgType};
 
@@ -68,9 +69,9 @@ fn exact_conditions() {
 #[test]
 fn conditions_that_only_postgres_can_tell() {
     check_weaker("tenant = 7 and lower(label) = 'a'", "", "tenant = *");
-    check_weaker("(tenant = 7 and id + 1 = 5) and label like 'a%'", "", "tenant = *");
-    check_weaker("tenant = 7 or label like 'a%'", "", "true");
-    check_weaker("not (tenant = 7 and label like 'a%')", "", "not (tenant = * and ?)");
+    check_weaker("(tenant = 7 and id + 1 = 5) and label ilike 'a%'", "", "tenant = *");
+    check_weaker("tenant = 7 or label ilike 'a%'", "", "true");
+    check_weaker("not (tenant = 7 and label ilike 'a%')", "", "not (tenant = * and ?)");
     check_weaker("tenant = 1.5", "", "true");
     check_weaker("tenant = 99999999999999999999", "", "true");
     check_weaker("tenant = $1", "numeric", "true");
@@ -92,6 +93,46 @@ fn conditions_that_only_postgres_can_tell() {
     check_weaker("label = $1::varchar(3)", "varchar", "true");
     check_weaker("label = E'\\x41'", "", "true");
     check_weaker("label = 'a' collate \"de\"", "", "true");
+}
+
+#[test]
+fn texts_that_begin_with_something() {
+    check_exact("label like 'ab%'", "", "label ^@ *");
+    check_exact("title not like 'ab%'", "", "not title ^@ *");
+    check_exact("label like 'ab'", "", "label = *");
+    check_exact("label like null", "", "label = null");
+    check_exact("label ^@ $1 or starts_with(label, 'x')", "text", "(label ^@ s0 or label ^@ *)");
+    check_exact("pg_catalog.starts_with(label, $1)", "text", "label ^@ s0");
+    check_weaker("label like 'a_c%'", "", "(label ^@ * and ?)");
+    check_weaker(
+        "label like $1 and label like '%a'",
+        "text",
+        "((label ^@ s0 and ?) and (label ^@ * and ?))",
+    );
+    check_weaker("label not like $1", "text", "not (label ^@ s0 and ?)");
+    check_weaker("label like 'a!%%' escape '!'", "", "true");
+    check_weaker("label like 'a\\'", "", "true");
+    check_weaker("label ilike 'a%'", "", "true");
+    check_weaker("status::text like 'a%'", "", "true");
+}
+
+#[test]
+fn arrays_that_have_elements() {
+    check_exact("tags @> array['a', 'b']", "", "(tags has * and tags has *)");
+    check_exact("tags @> '{a,b}'", "", "(tags has * and tags has *)");
+    check_exact("array['a']::text[] <@ tags", "", "tags has *");
+    check_exact("tags && array['a', null, 'b']", "", "(tags has * or tags has *)");
+    check_exact("tags && $1", "_text", "tags has s0");
+    check_exact("'a' = any(tags) or $1 = any(tags)", "text", "(tags has * or tags has s0)");
+    check_weaker("tags @> $1", "_text", "(tags has s0 and ?)");
+    check_weaker("tags @> array['a', null]", "", "(tags has * and ?)");
+    check_weaker("tags @> '{}'", "", "true");
+    check_weaker("tags && '{}'", "", "true");
+    check_weaker("not ('a' = any(tags))", "", "true");
+    check_weaker("not tags && $1", "_text", "true");
+    check_weaker("tags <@ array['a']", "", "true");
+    check_weaker("'a' <> all(tags)", "", "true");
+    check_weaker("tags @> array[label]", "", "true");
 }
 
 #[test]
@@ -145,11 +186,15 @@ fn slots_say_what_they_are_compared_with() {
     let slots = template
         .slots
         .iter()
-        .map(|slot| (slot.param, slot.ty.clone(), slot.elements))
+        .map(|slot| (slot.param, slot.ty.clone(), slot.reads))
         .collect::<Vec<_>>();
     assert_eq!(
         slots,
-        [(1, PgType::Int8, true), (0, PgType::Text, false), (2, PgType::Enum, false)]
+        [
+            (1, PgType::Int8, SlotReads::Elements),
+            (0, PgType::Text, SlotReads::Value),
+            (2, PgType::Enum, SlotReads::Value)
+        ]
     );
     assert!(
         matches!(&window(&template).condition, Condition::And(parts) if matches!(parts[1], Condition::Compare { op: CompareOp::Eq, .. }))

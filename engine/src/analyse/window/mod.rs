@@ -66,15 +66,10 @@ pub(crate) fn window(
     let mut slots = Vec::new();
     let condition = match &select.selection {
         None => Condition::always(),
-        Some(selection) => ConditionReader {
-            scope: &scope,
-            columns: &ColumnMap::own(0),
-            visible: scope.all(),
-            params: &facts.params,
-            constants,
-            slots: &mut slots,
+        Some(selection) => {
+            let columns = ColumnMap::own(0);
+            ConditionReader::new(&scope, &columns, facts, constants, &mut slots).read(selection)
         }
-        .read(selection),
     };
     if !condition.is_exact() {
         return not_understood(

@@ -4,15 +4,20 @@
 //! are the same (int2, int4, int8; text, varchar; float4, float8). Anything else is [`Condition::Unknown`], which is
 //! always safe. What a literal or parameter is before it meets a column, `comparand` says.
 
+mod elements;
+mod patterns;
+
 use crate::analyse::comparand::Comparand;
 use crate::analyse::constants::Constants;
 use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::scope::Scope;
 use crate::analyse::type_name::last_name;
-use crate::facts::{ColumnFacts, ParamType};
-use crate::template::SlotSpec;
+use crate::facts::{ColumnFacts, ParamType, StatementFacts};
+use crate::template::{SlotReads, SlotSpec};
 use convoy_query_index::{CompareOp, Condition, FieldId, Operand, SlotId};
 use convoy_types::{Collation, PgType};
+use elements::ArrayOp;
+pub(crate) use patterns::Pattern;
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value};
 use std::ops::Range;
 
@@ -29,9 +34,11 @@ pub(crate) struct ConditionReader<'a, 'b> {
     pub(crate) columns: &'b ColumnMap,
     /// The sources that are visible where the condition stands.
     pub(crate) visible: Range<usize>,
-    pub(crate) params: &'a [ParamType],
+    pub(crate) facts: &'a StatementFacts,
     pub(crate) constants: &'b mut Constants,
     pub(crate) slots: &'b mut Vec<SlotSpec>,
+    /// How many NOTs the condition stands under that is being read.
+    negations: usize,
 }
 
 /// What a condition is on: a field of the row, as what Postgres compares it.
@@ -50,7 +57,19 @@ impl Subject {
     }
 }
 
-impl<'a> ConditionReader<'a, '_> {
+impl<'a, 'b> ConditionReader<'a, 'b> {
+    /// Returns a reader of conditions that stand where all of a scope is visible.
+    pub(crate) fn new(
+        scope: &'b Scope<'a>,
+        columns: &'b ColumnMap,
+        facts: &'a StatementFacts,
+        constants: &'b mut Constants,
+        slots: &'b mut Vec<SlotSpec>,
+    ) -> Self {
+        let visible = scope.all();
+        ConditionReader { scope, columns, visible, facts, constants, slots, negations: 0 }
+    }
+
     /// Reads an expression; true for exactly the rows that Postgres finds it true for, but for what is unknown.
     pub(crate) fn read(&mut self, expr: &Expr) -> Condition {
         self.read_at(expr, 0)
@@ -77,11 +96,26 @@ impl<'a> ConditionReader<'a, '_> {
                     _ => Condition::Or(parts),
                 }
             }
-            Expr::UnaryOp { op: UnaryOperator::Not, expr } => negate(self.read_at(expr, depth)),
-            Expr::BinaryOp { left, op, right } => match compare_op(op) {
-                Some(op) => self.compare_either_way(left, op, right),
-                None => Condition::Unknown,
-            },
+            Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
+                self.negations += 1;
+                let inner = self.read_at(expr, depth);
+                self.negations -= 1;
+                negate(inner)
+            }
+            Expr::BinaryOp { left, op, right } => match op {
+                BinaryOperator::PGStartsWith => self.starts_with(left, right),
+                BinaryOperator::AtArrow => self.arrays(left, ArrayOp::Contains, right),
+                BinaryOperator::ArrowAt => self.arrays(right, ArrayOp::Contains, left),
+                BinaryOperator::PGOverlap => self
+                    .arrays(left, ArrayOp::Overlaps, right)
+                    .or_else(|| self.arrays(right, ArrayOp::Overlaps, left)),
+                op => compare_op(op).map(|op| self.compare_either_way(left, op, right)),
+            }
+            .unwrap_or(Condition::Unknown),
+            Expr::Like { negated, any: false, expr, pattern, escape_char: None } => {
+                self.like(expr, pattern, *negated)
+            }
+            Expr::Function(function) => self.function(function).unwrap_or(Condition::Unknown),
             Expr::Between { expr, negated, low, high } => {
                 match (self.subject(expr), self.value(low), self.value(high)) {
                     (Some(subject), Some(low), Some(high)) => {
@@ -101,7 +135,10 @@ impl<'a> ConditionReader<'a, '_> {
                 if *negated { negate(found) } else { found }
             }
             Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
-                self.any(left, right)
+                match self.any_element(left, right) {
+                    Some(found) => found,
+                    None => self.any(left, right),
+                }
             }
             Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => {
                 negate(self.any(left, right))
@@ -148,7 +185,16 @@ impl<'a> ConditionReader<'a, '_> {
     }
 
     fn value(&self, expr: &Expr) -> Option<Comparand> {
-        Comparand::of(expr, self.params)
+        Comparand::of(expr, self.params())
+    }
+
+    fn params(&self) -> &'a [ParamType] {
+        &self.facts.params
+    }
+
+    /// Returns whether false and null are not one where the condition stands that is being read.
+    fn is_negated(&self) -> bool {
+        self.negations > 0
     }
 
     fn is_bool(&self, expr: &Expr) -> bool {
@@ -244,7 +290,7 @@ impl<'a> ConditionReader<'a, '_> {
             Comparand::Decimal(_) => subject.ty != PgType::Numeric,
             Comparand::Typed(ty, ..) => !same_input(&subject.ty, ty),
             Comparand::Param(param) => {
-                self.params.get(*param).is_none_or(|param| !same_input(&subject.ty, &param.ty))
+                self.params().get(*param).is_none_or(|param| !same_input(&subject.ty, &param.ty))
             }
         });
         // Beside a float4, numbers become float4s, which a lone comparison does not make of them.
@@ -265,7 +311,7 @@ impl<'a> ConditionReader<'a, '_> {
         else {
             return Condition::Unknown;
         };
-        let Some(param) = self.params.get(position) else { return Condition::Unknown };
+        let Some(param) = self.params().get(position) else { return Condition::Unknown };
         let PgType::Array(element) = &param.ty else { return Condition::Unknown };
         // Postgres compares an enum with its own kind alone, so that the array's is the column's.
         let same = (&subject.ty, &**element) == (&PgType::Enum, &PgType::Enum)
@@ -273,7 +319,8 @@ impl<'a> ConditionReader<'a, '_> {
         if !same || !subject.has_equality() {
             return Condition::Unknown;
         }
-        let spec = SlotSpec { param: position, ty: (**element).clone(), elements: true };
+        let spec =
+            SlotSpec { param: position, ty: (**element).clone(), reads: SlotReads::Elements };
         match self.slot(spec) {
             Some(slot) => Condition::In { field: subject.field, operands: vec![slot] },
             None => Condition::Unknown,
@@ -298,12 +345,13 @@ impl<'a> ConditionReader<'a, '_> {
         let (ty, text) = match other {
             Comparand::Null => return Some(Operand::Constant(None)),
             Comparand::Param(position) => {
-                let param = self.params.get(*position)?;
+                let param = self.params().get(*position)?;
                 let same = match ty {
                     PgType::Enum => param.type_oid == subject.type_oid,
                     _ => same_keys(&ty, &param.ty),
                 };
-                let spec = SlotSpec { param: *position, ty: param.ty.clone(), elements: false };
+                let spec =
+                    SlotSpec { param: *position, ty: param.ty.clone(), reads: SlotReads::Value };
                 return if same { self.slot(spec) } else { None };
             }
             Comparand::Untyped(text) => (ty, text),
