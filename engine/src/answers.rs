@@ -76,6 +76,7 @@ impl<D: Database> Engine<D> {
             query.knowledge = Knowledge::Known;
             query.why.known(self.now, head);
         }
+        self.tell_boundary(id);
         self.set_due(id);
         self.stir_subscribers(id);
     }

@@ -8,7 +8,7 @@ use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
 use crate::why::Touches;
 use crate::window::{Bounds, Window};
 use convoy_query_index::{SlotValue, TemplateId};
-use convoy_types::{Lsn, PgTimestamp};
+use convoy_types::{Key, Lsn, PgTimestamp};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,8 @@ pub(crate) struct LiveQuery {
     pub args: ArgumentTexts,
     pub slots: Arc<[SlotValue]>,
     pub bounds: Bounds,
+    /// The boundary of its limit as the index knows it; none for no boundary.
+    pub boundary: Option<Key>,
     pub columns: Arc<[OutputColumn]>,
     pub value: Value,
     pub knowledge: Knowledge,
@@ -116,6 +118,7 @@ impl LiveQuery {
             args,
             slots,
             bounds,
+            boundary: None,
             columns,
             value: Value::None,
             knowledge: Knowledge::Dirty,

@@ -251,6 +251,7 @@ impl<D: Database> Engine<D> {
         }
         query.slots = slots.clone();
         query.bounds = bounds;
+        query.boundary = None;
         let query_template = query.template;
         self.weigh(id);
         let inserted = self.index.insert(id, query_template, slots).map_err(internal);

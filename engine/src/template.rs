@@ -6,7 +6,7 @@ use crate::database::{ErrorCode, QueryError};
 use crate::facts::{OutputColumn, ParamType, TableFacts};
 use crate::statement::Statement;
 use crate::tables::field_values;
-use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, Predicate, SlotValue};
+use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, Predicate, SlotId, SlotValue};
 use convoy_types::{Datum, Key, ParseValueError, PgType};
 use std::sync::Arc;
 
@@ -180,6 +180,18 @@ pub struct WindowPlan {
     pub limit: Option<Count>,
     /// From this one on.
     pub offset: Option<Count>,
+    /// With a limit, the slot of the predicate that holds the boundary: what the last held row has in the first column
+    /// of the order. Rows beyond it can't matter. It comes behind the slots that parameters fill.
+    pub boundary: Option<SlotId>,
+}
+
+impl WindowPlan {
+    /// Returns the first column of the order, by its position in `source`, and which way it runs.
+    pub fn leading(&self) -> Option<OrderBy> {
+        let of_key =
+            || OrderBy { source: self.key[0], direction: Direction::Ascending, nulls: Nulls::Last };
+        self.order.first().copied().or_else(|| (!self.key.is_empty()).then(of_key))
+    }
 }
 
 /// Rows that a limited window reads beyond what it shows, so that a row that leaves need not cost a read.
@@ -213,13 +225,15 @@ pub struct RefreshPlan {
 
 impl QueryTemplate {
     /// Returns what a live query with these arguments puts in the predicates' slots; each argument in its type's
-    /// output text, none for null.
+    /// output text, none for null. A boundary is open.
     ///
     /// # Errors
     /// [`ErrorCode::Internal`] where an argument's text is none of its type's.
     pub fn slot_values(&self, args: &[Option<Arc<str>>]) -> Result<Arc<[SlotValue]>, QueryError> {
         let value = |slot: &SlotSpec| slot.value(args.get(slot.param).and_then(Option::as_deref));
-        self.slots.iter().map(value).collect::<Result<_, _>>().map_err(|error| {
+        let has_boundary = matches!(&self.plan, Plan::Window(WindowPlan { boundary: Some(_), .. }));
+        let boundary = has_boundary.then_some(Ok(SlotValue::Open));
+        self.slots.iter().map(value).chain(boundary).collect::<Result<_, _>>().map_err(|error| {
             let message = format!("an argument could not be read: {error}");
             QueryError::new(ErrorCode::Internal, message)
         })

@@ -6,15 +6,15 @@ use crate::line::{Arrived, Position};
 use crate::live_query::{Knowledge, Value};
 use crate::row_key::row_key;
 use crate::tables::{TableChange, field_values};
-use crate::template::{Plan, QueryTemplate};
+use crate::template::{Plan, QueryTemplate, WindowPlan};
 use crate::why::{Cause, RefreshReason, WhyAction};
 use crate::window::{Membership, Refill};
-use convoy_query_index::{FieldSet, OldRows, Predicate, QueryId, RowImages};
+use convoy_query_index::{FieldSet, OldRows, Predicate, QueryId, RowImages, SlotValue};
 use convoy_types::{ChangeKind, Changes, Datum, Key, RelationId};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use tracing::trace;
+use tracing::{debug, trace};
 
 /// Changes that are matched and wait to be taken into the windows that they touch.
 #[derive(Default)]
@@ -269,6 +269,7 @@ impl<D: Database> Engine<D> {
         self.batch.by_query.remove(&id);
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.knowledge = Knowledge::Dirty;
+        self.tell_boundary(id);
         self.dirty.insert(id);
         self.stir_subscribers(id);
     }
@@ -284,8 +285,9 @@ impl<D: Database> Engine<D> {
                     Err(Refill) => query.why.refilled(),
                 }
             }
-            if applied == Err(Refill) {
-                self.make_dirty(id);
+            match applied {
+                Ok(()) => self.tell_boundary(id),
+                Err(Refill) => self.make_dirty(id),
             }
             self.stir_subscribers(id);
         }
@@ -361,6 +363,39 @@ impl<D: Database> Engine<D> {
         };
         for key in window.held_keys() {
             tell(&mut self.index, id, plan.table.id, key.clone());
+        }
+    }
+
+    /// Tells the index which rows can matter to a limited window: while its value is known, those at its boundary or above
+    /// it; else any.
+    pub(crate) fn tell_boundary(&mut self, id: QueryId) {
+        let Some(query) = self.queries.get(&id) else { return };
+        let boundary = match (&query.value, query.knowledge) {
+            (Value::Window(window), Knowledge::Known) if window.bounds().limit.is_some() => {
+                let template = self.template_of(id);
+                let plan = template.as_deref().map(|template| &template.plan);
+                let Some(Plan::Window(plan)) = plan else { return };
+                window.boundary(plan)
+            }
+            _ => None,
+        };
+        if boundary == query.boundary {
+            return;
+        }
+        let Some(template) = self.template_of(id) else { return };
+        let Plan::Window(WindowPlan { boundary: Some(slot), .. }) = &template.plan else { return };
+        let value = match &boundary {
+            Some(key) => SlotValue::One(Some(key.clone())),
+            None => SlotValue::Open,
+        };
+        match self.index.set_slot(id, *slot, value) {
+            Ok(()) => {
+                if let Some(query) = self.queries.get_mut(&id) {
+                    query.boundary = boundary;
+                }
+            }
+            // Then the index has another template's slots for it, and it is about to be read again.
+            Err(error) => debug!(query = id.0, %error, "a boundary was not set"),
         }
     }
 

@@ -179,7 +179,8 @@ impl QueryTemplate {
         };
         let slot_name = |slot: SlotId| match self.slots.get(usize::from(slot.0)) {
             Some(spec) => format!("${}", spec.param + 1),
-            None => "$?".to_owned(),
+            // Behind those of the parameters.
+            None => "the last row's".to_owned(),
         };
         predicate.condition.describe(&field_name, &slot_name)
     }

@@ -22,7 +22,7 @@
 use crate::date_time::{read_date, read_interval, read_time, read_timestamp, read_timestamptz};
 use crate::error::ParseValueError;
 use crate::hex::{read_bytea, read_uuid};
-use crate::number::{encode_float, encode_numeric};
+use crate::number::{encode_float, encode_numeric, numeric_len};
 use crate::pg_type::PgType;
 use std::str::FromStr;
 
@@ -60,6 +60,13 @@ impl Key {
     /// Returns the key of a single null.
     pub fn null() -> Key {
         Key(Box::new([NULL]))
+    }
+
+    /// Returns the key of the first value alone, given the encoding of several whose first is of this type; of all of it
+    /// where it is none.
+    pub fn first_of(ty: &PgType, bytes: &[u8]) -> Key {
+        let end = if bytes.first() == Some(&NULL) { Some(1) } else { value_len(ty, bytes) };
+        Key(bytes[..end.unwrap_or(bytes.len()).min(bytes.len())].into())
     }
 
     /// Returns the encoding.
@@ -187,6 +194,32 @@ impl KeyBuilder {
         }
         self.bytes.extend_from_slice(&[0, 0]);
     }
+}
+
+/// Returns how many bytes the first value takes, with the byte before it.
+fn value_len(ty: &PgType, bytes: &[u8]) -> Option<usize> {
+    let value = bytes.get(1..)?;
+    let len = match ty {
+        PgType::Bool => 1,
+        PgType::Date => 4,
+        PgType::Int2
+        | PgType::Int4
+        | PgType::Int8
+        | PgType::Float4
+        | PgType::Float8
+        | PgType::Time
+        | PgType::Timestamp
+        | PgType::TimestampTz => 8,
+        PgType::Uuid | PgType::Interval => 16,
+        PgType::Numeric => numeric_len(value)?,
+        PgType::Text | PgType::Varchar | PgType::Bpchar | PgType::Enum => {
+            value.iter().position(|&byte| byte == 0)? + 1
+        }
+        // A zero within is followed by 0xFF.
+        PgType::Bytea => value.windows(2).position(|pair| pair == [0, 0])? + 2,
+        PgType::Jsonb | PgType::Array(_) | PgType::Other => return None,
+    };
+    Some(1 + len)
 }
 
 fn read<T: FromStr>(text: &[u8]) -> Option<T> {

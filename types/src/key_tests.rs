@@ -175,6 +175,14 @@ proptest! {
     }
 
     #[test]
+    fn the_first_of_several_values_is_found((first, a) in any_values(), (second, b) in any_values()) {
+        for (a, b) in a.iter().zip(&b) {
+            let both = build(&[(&first, a), (&second, b)]);
+            prop_assert_eq!(Key::first_of(&first, both.as_bytes()), build(&[(&first, a)]));
+        }
+    }
+
+    #[test]
     fn several_values_compare_one_by_one((first, a) in any_values(), (second, b) in any_values()) {
         let left = build(&[(&first, &a[0]), (&second, &b[0])]);
         // Half of the time the first values are the same, so that the second ones decide.

@@ -60,6 +60,18 @@ pub(crate) fn encode_numeric(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Returns how many bytes a numeric takes at the beginning of these.
+pub(crate) fn numeric_len(bytes: &[u8]) -> Option<usize> {
+    let end = match *bytes.first()? {
+        class::NEGATIVE => u8::MAX,
+        class::POSITIVE => 0,
+        _ => return Some(1),
+    };
+    // The class and the exponent, in which the end's byte may stand too.
+    let digits = bytes.get(4..)?;
+    Some(4 + digits.iter().position(|&byte| byte == end)? + 1)
+}
+
 /// A finite number in text: `-12.50`, `1e-07`.
 pub(crate) struct Decimal<'a> {
     /// Whether it has a minus sign; zero may.

@@ -125,6 +125,11 @@ impl Window {
         Ok(window)
     }
 
+    /// Returns its part of the ordered rows.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// Returns what it shows.
     pub fn visible(&self) -> &RowList {
         &self.visible
@@ -133,6 +138,13 @@ impl Window {
     /// Returns the keys of the rows that it holds, shown or spare.
     pub fn held_keys(&self) -> impl ExactSizeIterator<Item = &Key> {
         self.held.iter().map(|held| &held.key)
+    }
+
+    /// Returns what the last held row has in the first column of the order, where rows beyond it can't matter; none
+    /// where any row may.
+    pub fn boundary(&self, plan: &WindowPlan) -> Option<Key> {
+        let last = if self.complete { None } else { self.held.last() };
+        plan.leading_value(&last?.sort)
     }
 
     /// Returns whether it holds a row with this key.
@@ -295,7 +307,8 @@ impl Window {
             if !self.complete && self.held.len() < needed {
                 return Err(Refill);
             }
-            let held_max = self.bounds.read().unwrap_or(needed).saturating_mul(2);
+            // No more than a read gives: the boundary stays as near as it can be.
+            let held_max = self.bounds.read().unwrap_or(needed);
             if self.held.len() > held_max {
                 for gone in self.held.drain(held_max..) {
                     self.sort_of.remove(&gone.key);

@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// Sorts as Postgres does: the order's columns, each as its direction has it, then the primary key.
 pub(super) type SortKey = Box<[u8]>;
 
+/// What stands before a column's value: nulls stand first or last whichever way the values run.
+const NULL_FIRST: u8 = 0;
+const NOT_NULL: u8 = 1;
+const NULL_LAST: u8 = 2;
+
 impl WindowPlan {
     /// Returns a row to be shown; none where a value is not known and `unchanged` (by output column) has none.
     pub(super) fn row<'a>(
@@ -51,13 +56,13 @@ impl WindowPlan {
     ) -> Result<Option<SortKey>, ParseValueError> {
         let mut sort = Vec::new();
         for order in &self.order {
-            // One byte for null or not, so that nulls stand first or last whichever way the values run.
-            let (before, after) = (0, 2);
             match source(order.source).known() {
                 None => return Ok(None),
-                Some(None) => sort.push(if order.nulls == Nulls::First { before } else { after }),
+                Some(None) => {
+                    sort.push(if order.nulls == Nulls::First { NULL_FIRST } else { NULL_LAST })
+                }
                 Some(Some(text)) => {
-                    sort.push(1);
+                    sort.push(NOT_NULL);
                     let value = Key::of(&self.table.column(self.source[order.source]).ty, text)?;
                     match order.direction {
                         Direction::Ascending => sort.extend_from_slice(value.as_bytes()),
@@ -71,6 +76,23 @@ impl WindowPlan {
         let Some(key) = self.key_of(source)? else { return Ok(None) };
         sort.extend_from_slice(key.as_bytes());
         Ok(Some(sort.into()))
+    }
+
+    /// Returns what a row has in the first column of the order, from where it sorts; none for a null.
+    pub(super) fn leading_value(&self, sort: &SortKey) -> Option<Key> {
+        let leading = self.leading()?;
+        let ty = &self.table.column(self.source[leading.source]).ty;
+        if self.order.is_empty() {
+            return Some(Key::first_of(ty, sort));
+        }
+        let (&NOT_NULL, values) = sort.split_first()? else { return None };
+        match leading.direction {
+            Direction::Ascending => Some(Key::first_of(ty, values)),
+            Direction::Descending => {
+                let values: Vec<u8> = values.iter().map(|byte| !byte).collect();
+                Some(Key::first_of(ty, &values))
+            }
+        }
     }
 
     /// Returns a row's primary key; none where a value is not known.

@@ -35,7 +35,10 @@ fn windows() {
         ]
     );
     assert_eq!((plan.limit, plan.offset), (Some(Count::Constant(10)), Some(Count::Param(1))));
-    assert_eq!(show_predicates(&template), "orders: tenant = s0 [id tenant total label active]");
+    assert_eq!(
+        show_predicates(&template),
+        "orders: (tenant = s0 and (total >= s1 or total is null)) [id tenant total label active]"
+    );
     assert_eq!(template.predicates[0].old_rows, OldRows::Membership);
     check_sql(
         &case,

@@ -11,8 +11,10 @@ use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::outline::{Outline, is_plain_wildcard};
 use crate::analyse::scope::{NotUnderstood, Scope, folded, name_parts, not_understood};
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
-use crate::template::{OrderBy, SlotSpec, WindowPlan};
-use convoy_query_index::{Condition, FieldId, FieldSet, OldRows, Predicate};
+use crate::template::{Direction, OrderBy, SlotSpec, WindowPlan};
+use convoy_query_index::{
+    CompareOp, Condition, FieldId, FieldSet, OldRows, Operand, Predicate, SlotId,
+};
 use convoy_types::ReplicaIdentity;
 use limit::limit;
 use order::order;
@@ -137,6 +139,7 @@ pub(crate) fn window(
         condition: condition.clone(),
         limit,
         offset,
+        boundary: None,
     };
     plan.sql = sql(&plan, name, clauses.selection()).into();
     let old_rows = match table.identity {
@@ -145,8 +148,40 @@ pub(crate) fn window(
             OldRows::Membership
         }
     };
+    let condition = match boundary(&plan, slots.len()) {
+        None => condition,
+        Some((slot, at_boundary)) => {
+            plan.boundary = Some(slot);
+            match condition {
+                Condition::And(mut parts) => {
+                    parts.push(at_boundary);
+                    Condition::And(parts)
+                }
+                condition => Condition::And(vec![condition, at_boundary]),
+            }
+        }
+    };
     let predicate = Predicate { relation: table.id, condition, fields, old_rows };
     Ok(Window { plan, predicate, slots })
+}
+
+/// Returns the condition of rows at the boundary of a limit or above it, and its slot, the first one that is free.
+fn boundary(plan: &WindowPlan, slots: usize) -> Option<(SlotId, Condition)> {
+    plan.limit?;
+    let leading = plan.leading()?;
+    let field = plan.source[leading.source];
+    let slot = SlotId(u16::try_from(slots).ok()?);
+    // Rows with the same value count: the columns behind it decide.
+    let op = match leading.direction {
+        Direction::Ascending => CompareOp::Le,
+        Direction::Descending => CompareOp::Ge,
+    };
+    let at_boundary = Condition::Compare { field, op, operand: Operand::Slot(slot) };
+    if plan.table.column(field).not_null || plan.table.primary_key.contains(&field) {
+        return Some((slot, at_boundary));
+    }
+    // Nulls compare with nothing, and stand at either end of the order.
+    Some((slot, Condition::Or(vec![at_boundary, Condition::IsNull(field)])))
 }
 
 fn check_table(table: &TableFacts) -> Result<(), NotUnderstood> {
