@@ -4,8 +4,9 @@
 use crate::database::{Database, ErrorCode, QueryError, ReadId, TextRow};
 use crate::diff::diff;
 use crate::engine::Engine;
+use crate::groups::{Groups, Lost};
 use crate::line::Position;
-use crate::live_query::{Knowledge, LiveQuery, Told, Value, snapshot_of};
+use crate::live_query::{KeptBy, Knowledge, Told, Value, snapshot_of};
 use crate::reads::ReadAt;
 use crate::result::rows_from_read;
 use crate::template::Plan;
@@ -13,7 +14,7 @@ use crate::update::UpdateKind;
 use crate::window::{Refill, Window};
 use convoy_query_index::QueryId;
 use std::time::Duration;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How often in a row a result may fail to be read as if the database were away; then its subscribers are told.
 const BROKEN_READS_MAX: u32 = 8;
@@ -53,7 +54,11 @@ impl<D: Database> Engine<D> {
             }
             outcome => outcome,
         };
-        let value = self.value_of(id, rows);
+        let Ok(value) = self.value_of(id, rows) else {
+            self.stop_keeping(id);
+            self.make_dirty(id);
+            return self.forget_waiting(read, id);
+        };
         if self.refuse_for_memory(id, &value) {
             return;
         }
@@ -95,17 +100,35 @@ impl<D: Database> Engine<D> {
     }
 
     /// Returns a result as its plan keeps it.
-    fn value_of(&self, id: QueryId, rows: Result<Vec<TextRow>, QueryError>) -> Value {
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(error) => return Value::Failed(error),
-        };
+    ///
+    /// # Errors
+    /// Where its plan can't keep it: it is to be read otherwise.
+    fn value_of(&self, id: QueryId, rows: Result<Vec<TextRow>, QueryError>) -> Result<Value, Lost> {
         let query = self.queries.get(&id);
         let template = query.and_then(|query| self.templates.get(query.template)?.template.clone());
-        let (Some(query), Some(template)) = (query, template) else { return Value::None };
-        match &template.plan {
-            Plan::Refresh(plan) => {
-                rows_from_read(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
+        let (Some(query), Some(template)) = (query, template) else { return Ok(Value::None) };
+        let rows = match (rows, &template.plan, query.kept_by) {
+            (Ok(rows), ..) => rows,
+            // Postgres refused to read the groups, of which there may be too many. The statement itself may yet do.
+            (Err(error), Plan::Groups(_), KeptBy::Plan) if error.code != ErrorCode::Unavailable => {
+                return Err(Lost::TooLarge);
+            }
+            (Err(error), ..) => return Ok(Value::Failed(error)),
+        };
+        let refreshed = |plan, rows| {
+            rows_from_read(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
+        };
+        Ok(match &template.plan {
+            Plan::Refresh(plan) => refreshed(plan, rows),
+            Plan::Groups(plan) if query.kept_by == KeptBy::Refresh => {
+                refreshed(&plan.refresh, rows)
+            }
+            Plan::Groups(plan) => {
+                let groups = Groups::read(plan, query.bounds, &query.slots, &rows)?;
+                if groups.state_bytes() > self.limits.groups_bytes_max {
+                    return Err(Lost::TooLarge);
+                }
+                Value::Groups(groups)
             }
             Plan::Window(plan) => Window::read(plan, query.bounds, rows).map_or_else(
                 |error| {
@@ -117,6 +140,16 @@ impl<D: Database> Engine<D> {
                 },
                 Value::Window,
             ),
+        })
+    }
+
+    /// Lets a result be read again with each change that touches it, for its plan can't keep it.
+    pub(crate) fn stop_keeping(&mut self, id: QueryId) {
+        debug!(query = id.0, "a result can't be kept from row changes: it is read again instead");
+        // What is being read for it is in the plan's form.
+        self.detach_reads(id);
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.kept_by = KeptBy::Refresh;
         }
     }
 
@@ -161,16 +194,19 @@ impl<D: Database> Engine<D> {
         self.replay(id, reached, head)
     }
 
-    /// Takes the changes after one point of the line, up to another, into a window.
+    /// Takes the changes after one point of the line, up to another, into a value that is kept from them.
     fn replay(&mut self, id: QueryId, after: Position, up_to: Position) -> Result<(), Refill> {
         let Some(template) = self.template_of(id) else { return Ok(()) };
-        let Plan::Window(plan) = &template.plan else { return Ok(()) };
-        let is_window = |query: &LiveQuery| matches!(query.value, Value::Window(_));
-        if after >= up_to || !self.queries.get(&id).is_some_and(is_window) {
+        let table = match &template.plan {
+            Plan::Window(plan) => plan.table.id,
+            Plan::Groups(plan) => plan.table.id,
+            Plan::Refresh(_) => return Ok(()),
+        };
+        if after >= up_to || !self.queries.get(&id).is_some_and(|query| query.value.is_kept()) {
             return Ok(());
         }
-        let changes = self.reads.log.changes_between(after, up_to, plan.table.id).ok_or(Refill)?;
-        self.apply_to_window(id, &changes)
+        let changes = self.reads.log.changes_between(after, up_to, table).ok_or(Refill)?;
+        self.apply_to_value(id, &changes)
     }
 
     /// Hands a read's answer that a newer one has overtaken to the stages that wait for just this one.
@@ -183,7 +219,7 @@ impl<D: Database> Engine<D> {
             }
         };
         for (position, session) in self.stages_waiting(read, id) {
-            if matches!(value, Value::Window(_)) && position > read_at {
+            if value.is_kept() && position > read_at {
                 // It would have to be brought there first.
                 self.dissolve_stage(session);
             } else {

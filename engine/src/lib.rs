@@ -21,6 +21,7 @@ mod template;
 mod array;
 mod diff;
 mod digest;
+mod groups;
 mod result;
 mod row_key;
 mod row_list;
@@ -68,8 +69,9 @@ pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
-    BatchStatement, Batching, Count, Direction, Nulls, OrderBy, Plan, QueryTemplate, ReadStatement,
-    RefreshPlan, RowKeys, SlotReads, SlotSpec, WindowPlan, spare_rows,
+    BatchStatement, Batching, Count, Direction, GroupColumn, GroupValue, GroupsPlan, Nulls,
+    OrderBy, OrderGroups, Plan, QueryTemplate, ReadStatement, RefreshPlan, RowKeys, Scale,
+    SlotReads, SlotSpec, State, StateKind, ValueOf, ValueSet, WindowPlan, spare_rows,
 };
 pub use update::{Diff, DiffOp, ResultRow, ResultSnapshot, Shared, Transition, Update, UpdateKind};
 pub use why::{RefreshReason, WhyAction, WhyEntry};

@@ -20,6 +20,9 @@ pub struct Limits {
     pub early_bytes_max: usize,
     /// Bytes of all live queries, estimated (`memory.rs`). Past it no new one begins.
     pub memory_bytes_max: usize,
+    /// Bytes of what one live query keeps of its groups and of the values in them (`min`, `max`, `count(DISTINCT)`),
+    /// estimated. Past it, it is read again with each change that touches it.
+    pub groups_bytes_max: usize,
     /// Reads that run at a time, a database connection or a few each. Further ones wait.
     pub reads_max: usize,
     /// Reads in which one live query may be at a time. A further one waits.
@@ -54,6 +57,7 @@ impl Default for Limits {
             write_log_bytes_max: 64 << 20,
             early_bytes_max: 64 << 20,
             memory_bytes_max: 1 << 30,
+            groups_bytes_max: 16 << 20,
             reads_max: 8,
             reads_per_query_max: 2,
             history_bytes_min: 16 << 10,

@@ -2,6 +2,7 @@
 
 use crate::database::{QueryError, ReadId};
 use crate::facts::OutputColumn;
+use crate::groups::Groups;
 use crate::row_list::RowList;
 use crate::session::SessionId;
 use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
@@ -34,6 +35,8 @@ pub(crate) enum Value {
     None,
     /// Kept from the row changes.
     Window(Window),
+    /// Kept from the row changes, by groups.
+    Groups(Groups),
     /// As it was read.
     Rows(RowList),
     /// The last read failed.
@@ -45,10 +48,25 @@ impl Value {
     pub fn rows(&self) -> Option<&RowList> {
         match self {
             Value::Window(window) => Some(window.visible()),
+            Value::Groups(groups) => Some(groups.visible()),
             Value::Rows(rows) => Some(rows),
             Value::None | Value::Failed(_) => None,
         }
     }
+
+    /// Returns whether it is kept from the row changes.
+    pub fn is_kept(&self) -> bool {
+        matches!(self, Value::Window(_) | Value::Groups(_))
+    }
+}
+
+/// By what a result is kept up to date whose plan is incremental.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeptBy {
+    /// By its plan.
+    Plan,
+    /// By being read again: it turned out to be too much to be kept, or Postgres refused to read it so.
+    Refresh,
 }
 
 /// How far a subscription has been told.
@@ -77,6 +95,7 @@ pub(crate) struct LiveQuery {
     pub columns: Arc<[OutputColumn]>,
     pub value: Value,
     pub knowledge: Knowledge,
+    pub kept_by: KeptBy,
     /// Counts what the value has been; 0 before the first.
     pub version: u64,
     /// The read that the value comes from: an earlier one that arrives later is no news.
@@ -122,6 +141,7 @@ impl LiveQuery {
             columns,
             value: Value::None,
             knowledge: Knowledge::Dirty,
+            kept_by: KeptBy::Plan,
             version: 0,
             value_read: None,
             value_label: Lsn::default(),
@@ -201,7 +221,7 @@ impl LiveQuery {
         match &self.value {
             Value::None => None,
             Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
-            Value::Window(_) | Value::Rows(_) => {
+            Value::Window(_) | Value::Groups(_) | Value::Rows(_) => {
                 let snapshot = self.snapshot()?;
                 let known = told == Told::Nothing && have == Some(&*snapshot.value.digest);
                 Some(if known { UpdateKind::Unchanged } else { UpdateKind::Snapshot(snapshot) })

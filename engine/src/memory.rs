@@ -34,6 +34,10 @@ fn value_bytes(value: &Value, columns: usize) -> usize {
         Value::None => 0,
         Value::Failed(error) => error.message.len(),
         Value::Rows(rows) => rows.text_bytes() + rows.rows().len() * row_bytes,
+        Value::Groups(groups) => {
+            let shown = groups.visible();
+            shown.text_bytes() + shown.rows().len() * row_bytes + groups.state_bytes()
+        }
         Value::Window(window) => {
             // Rows that are held and not shown are about as large as those that are.
             let (shown, held) = (window.visible().rows().len(), window.held_keys().len());

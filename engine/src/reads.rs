@@ -294,7 +294,7 @@ impl<D: Database> Engine<D> {
         Some(QueryRead {
             query: id,
             role,
-            statement: template.read.clone(),
+            statement: template.read_by(query.kept_by).clone(),
             company: match query.value {
                 Value::Failed(_) => ReadCompany::Alone,
                 _ => ReadCompany::Others,

@@ -2,7 +2,7 @@
 
 use crate::database::Database;
 use crate::engine::{Counters, Engine};
-use crate::template::Plan;
+use crate::live_query::KeptBy;
 use convoy_query_index::QueryId;
 use convoy_types::Lsn;
 
@@ -91,8 +91,8 @@ impl<D: Database> Engine<D> {
                 name: entry.statement.name.clone(),
                 sql: entry.statement.text.clone(),
                 args: query.args.iter().map(|arg| arg.as_deref().map(str::to_owned)).collect(),
-                incremental: template
-                    .is_some_and(|template| matches!(template.plan, Plan::Window(_))),
+                incremental: query.kept_by == KeptBy::Plan
+                    && template.is_some_and(|template| template.plan.is_incremental()),
                 notes: template.map_or(Vec::new(), |template| template.notes.clone()),
                 subscribers: query.subscribers.len(),
                 rows: query.value.rows().map_or(0, |rows| rows.rows().len()),

@@ -3,7 +3,7 @@
 use crate::args::{argument_text, canonical};
 use crate::database::{CastId, CastRequest, CastValue, Database, ErrorCode, QueryError};
 use crate::engine::Engine;
-use crate::live_query::{ArgumentTexts, LiveQuery, Told, Value};
+use crate::live_query::{ArgumentTexts, KeptBy, LiveQuery, Told, Value};
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::Sub;
 use crate::statement::Statement;
@@ -252,6 +252,7 @@ impl<D: Database> Engine<D> {
         query.slots = slots.clone();
         query.bounds = bounds;
         query.boundary = None;
+        query.kept_by = KeptBy::Plan;
         let query_template = query.template;
         self.weigh(id);
         let inserted = self.index.insert(id, query_template, slots).map_err(internal);
@@ -334,7 +335,11 @@ pub(crate) fn internal(error: convoy_query_index::IndexError) -> QueryError {
 
 /// Returns a window's offset and limit with the arguments put in.
 fn bounds(template: &QueryTemplate, args: &ArgumentTexts) -> Result<Bounds, QueryError> {
-    let Plan::Window(plan) = &template.plan else { return Ok(Bounds { offset: 0, limit: None }) };
+    let (limit, offset) = match &template.plan {
+        Plan::Window(plan) => (plan.limit, plan.offset),
+        Plan::Groups(plan) => (plan.limit, plan.offset),
+        Plan::Refresh(_) => (None, None),
+    };
     let number = |count: Option<Count>, name: &str| match count {
         None => Ok(None),
         Some(Count::Constant(number)) => Ok(Some(number)),
@@ -348,8 +353,5 @@ fn bounds(template: &QueryTemplate, args: &ArgumentTexts) -> Result<Bounds, Quer
             }),
         },
     };
-    Ok(Bounds {
-        offset: number(plan.offset, "OFFSET")?.unwrap_or(0),
-        limit: number(plan.limit, "LIMIT")?,
-    })
+    Ok(Bounds { offset: number(offset, "OFFSET")?.unwrap_or(0), limit: number(limit, "LIMIT")? })
 }

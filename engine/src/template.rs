@@ -1,9 +1,14 @@
 //! What the analysis makes of a statement: how its result is read, kept and found.
 
+pub use crate::groups::plan::{
+    GroupColumn, GroupValue, GroupsPlan, OrderGroups, Scale, State, StateKind, ValueOf, ValueSet,
+};
+
 use crate::analyse::Pattern;
 use crate::array::array_elements;
 use crate::database::{ErrorCode, QueryError};
 use crate::facts::{OutputColumn, ParamType, TableFacts};
+use crate::live_query::KeptBy;
 use crate::statement::Statement;
 use crate::tables::field_values;
 use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, Predicate, SlotId, SlotValue};
@@ -75,6 +80,8 @@ pub struct QueryTemplate {
     pub slots: Vec<SlotSpec>,
     /// How results are read: what the reads of all its live queries have in common.
     pub read: Arc<ReadStatement>,
+    /// How those are read that turn out to be too much for the plan to keep; none where there are none.
+    pub read_unkept: Option<Arc<ReadStatement>>,
     /// Why it is as it is, a sentence each, for `explain`.
     pub notes: Vec<String>,
 }
@@ -115,6 +122,8 @@ pub struct BatchStatement {
 pub enum Plan {
     /// From the row changes themselves.
     Window(WindowPlan),
+    /// From the row changes themselves, by what each group of rows comes to.
+    Groups(GroupsPlan),
     /// By reading it again.
     Refresh(RefreshPlan),
 }
@@ -214,13 +223,23 @@ pub enum RowKeys {
 }
 
 /// Any other statement: read again when a row that it may depend on changes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RefreshPlan {
     /// Reads the result: each output column as `to_jsonb(column)::text`, null for null, in order, then what
     /// [`RowKeys::Appended`] says, as text; with the statement's own parameters.
     pub sql: Arc<str>,
     /// How rows are told apart.
     pub keys: RowKeys,
+}
+
+impl Plan {
+    /// Returns whether results are kept from the row changes.
+    pub fn is_incremental(&self) -> bool {
+        match self {
+            Plan::Window(_) | Plan::Groups(_) => true,
+            Plan::Refresh(_) => false,
+        }
+    }
 }
 
 impl QueryTemplate {
@@ -248,6 +267,14 @@ impl QueryTemplate {
         }
         field_values(table, row, &tested)
     }
+
+    /// Returns how a result is read that is kept so.
+    pub(crate) fn read_by(&self, kept_by: KeptBy) -> &Arc<ReadStatement> {
+        match kept_by {
+            KeptBy::Plan => &self.read,
+            KeptBy::Refresh => self.read_unkept.as_ref().unwrap_or(&self.read),
+        }
+    }
 }
 
 impl Plan {
@@ -255,6 +282,7 @@ impl Plan {
     pub fn read_sql(&self) -> &Arc<str> {
         match self {
             Plan::Window(window) => &window.sql,
+            Plan::Groups(groups) => &groups.sql,
             Plan::Refresh(refresh) => &refresh.sql,
         }
     }

@@ -9,7 +9,7 @@ use crate::facts::TableFacts;
 use crate::session::SessionId;
 use crate::statement::Statement;
 use crate::subscribe::internal;
-use crate::template::{Plan, QueryTemplate};
+use crate::template::QueryTemplate;
 use convoy_query_index::TemplateId;
 use convoy_types::RelationId;
 use std::collections::{BTreeSet, HashMap};
@@ -202,11 +202,7 @@ impl<D: Database> Engine<D> {
         let number = self.next_number();
         let Some(entry) = self.templates.get_mut(id) else { return };
         let name = entry.statement.name.as_deref().unwrap_or("ad hoc");
-        debug!(
-            statement = name,
-            incremental = matches!(template.plan, Plan::Window(_)),
-            "analysed"
-        );
+        debug!(statement = name, incremental = template.plan.is_incremental(), "analysed");
         entry.progress = Progress::Idle;
         entry.retry_delay = RETRY_DELAY.0;
         entry.is_current = true;

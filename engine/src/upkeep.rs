@@ -2,11 +2,14 @@
 
 use crate::database::Database;
 use crate::engine::Engine;
+use crate::groups::Lost;
 use crate::line::{Arrived, Position};
-use crate::live_query::{Knowledge, Value};
+use crate::live_query::{KeptBy, Knowledge, Value};
 use crate::row_key::row_key;
+use crate::row_list::RowList;
 use crate::tables::{TableChange, field_values};
-use crate::template::{Plan, QueryTemplate, WindowPlan};
+use crate::template::{GroupsPlan, Plan, QueryTemplate, WindowPlan};
+use crate::update::DiffOp;
 use crate::why::{Cause, RefreshReason, WhyAction};
 use crate::window::{Membership, Refill};
 use convoy_query_index::{FieldSet, OldRows, Predicate, QueryId, RowImages, SlotValue};
@@ -16,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tracing::{debug, trace};
 
-/// Changes that are matched and wait to be taken into the windows that they touch.
+/// Changes that are matched and wait to be taken into the results that are kept from them.
 #[derive(Default)]
 pub(crate) struct Batch {
     by_query: BTreeMap<QueryId, Vec<Arc<TableChange>>>,
@@ -227,10 +230,10 @@ impl<D: Database> Engine<D> {
         let Some(query) = self.queries.get_mut(&id) else { return };
         self.counters.touches += 1;
         query.touched_at = Some(cause.committed_at);
-        let is_window = matches!(template.plan, Plan::Window(_));
+        let by_plan = query.kept_by == KeptBy::Plan && template.plan.is_incremental();
         let is_known = query.knowledge == Knowledge::Known;
-        let is_kept = is_known && matches!(query.value, Value::Window(_));
-        let action = match is_window {
+        let is_kept = is_known && query.value.is_kept();
+        let action = match by_plan {
             true => WhyAction::Diff,
             false => WhyAction::Refresh(RefreshReason::Plan),
         };
@@ -244,8 +247,8 @@ impl<D: Database> Engine<D> {
                 self.batch.provisional.push((id, change.table.id, key.clone()));
             }
             self.batch.by_query.entry(id).or_default().push(change.clone());
-        } else if is_known || !is_window {
-            // A window that is being read takes the change from the write log instead.
+        } else if is_known || !by_plan {
+            // A result that is kept and is being read takes the change from the write log instead.
             self.make_dirty(id);
         }
     }
@@ -274,11 +277,11 @@ impl<D: Database> Engine<D> {
         self.stir_subscribers(id);
     }
 
-    /// Takes the matched changes into the windows that they touch.
+    /// Takes the matched changes into the results that are kept from them.
     pub(crate) fn flush_batch(&mut self) {
         let head = self.head();
         for (id, changes) in std::mem::take(&mut self.batch.by_query) {
-            let applied = self.apply_to_window(id, &changes);
+            let applied = self.apply_to_value(id, &changes);
             if let Some(query) = self.queries.get_mut(&id) {
                 match applied {
                     Ok(()) => query.why.known(self.now, head),
@@ -302,21 +305,70 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    /// Takes changes into a window, as their net effect.
-    pub(crate) fn apply_to_window(
+    /// Takes changes into a result that is kept from them.
+    pub(crate) fn apply_to_value(
         &mut self,
         id: QueryId,
         changes: &[Arc<TableChange>],
     ) -> Result<(), Refill> {
         let Some(template) = self.template_of(id) else { return Ok(()) };
-        let Plan::Window(plan) = &template.plan else { return Ok(()) };
+        let ops = match &template.plan {
+            Plan::Window(plan) => self.apply_to_window(id, &template, plan, changes)?,
+            Plan::Groups(plan) => self.apply_to_groups(id, plan, changes)?,
+            Plan::Refresh(_) => return Ok(()),
+        };
         let Some(query) = self.queries.get_mut(&id) else { return Ok(()) };
-        let Value::Window(window) = &mut query.value else { return Ok(()) };
+        if !ops.is_empty() {
+            self.counters.diffs += 1;
+        }
+        query.changed_by(ops, self.limits.history_bytes_min);
+        let size = |rows: &RowList| (rows.rows().len(), rows.text_bytes());
+        let (rows, bytes) = query.value.rows().map_or((0, 0), size);
+        self.weigh(id);
+        if rows > self.limits.result_rows_max || bytes > self.limits.result_bytes_max {
+            // Reading it again says so in the same words as for any other result, and ends when it has shrunk.
+            return Err(Refill);
+        }
+        Ok(())
+    }
+
+    /// Takes changes into groups.
+    fn apply_to_groups(
+        &mut self,
+        id: QueryId,
+        plan: &GroupsPlan,
+        changes: &[Arc<TableChange>],
+    ) -> Result<Vec<DiffOp>, Refill> {
+        let Some(query) = self.queries.get_mut(&id) else { return Ok(Vec::new()) };
+        let Value::Groups(groups) = &mut query.value else { return Ok(Vec::new()) };
+        let of_table =
+            changes.iter().map(Arc::as_ref).filter(|change| change.table.id == plan.table.id);
+        let bytes_max = self.limits.groups_bytes_max;
+        match groups.apply(plan, &query.slots, of_table, bytes_max) {
+            Ok(ops) => Ok(ops),
+            Err(Lost::ReadAgain) => Err(Refill),
+            Err(Lost::TooLarge) => {
+                self.stop_keeping(id);
+                Err(Refill)
+            }
+        }
+    }
+
+    /// Takes changes into a window, as their net effect.
+    fn apply_to_window(
+        &mut self,
+        id: QueryId,
+        template: &QueryTemplate,
+        plan: &WindowPlan,
+        changes: &[Arc<TableChange>],
+    ) -> Result<Vec<DiffOp>, Refill> {
+        let Some(query) = self.queries.get_mut(&id) else { return Ok(Vec::new()) };
+        let Value::Window(window) = &mut query.value else { return Ok(Vec::new()) };
         let of_table =
             changes.iter().map(Arc::as_ref).filter(|change| change.table.id == plan.table.id);
         let applied = window.apply(plan, &query.slots, of_table);
         let membership = window.take_membership();
-        if finds_by_membership(&template) {
+        if finds_by_membership(template) {
             for change in membership {
                 match change {
                     Membership::Held(key) => self.index.hold(id, plan.table.id, key),
@@ -324,18 +376,7 @@ impl<D: Database> Engine<D> {
                 }
             }
         }
-        let ops = applied?;
-        let (rows, bytes) = (window.visible().rows().len(), window.visible().text_bytes());
-        if rows > self.limits.result_rows_max || bytes > self.limits.result_bytes_max {
-            // Reading it again says so in the same words as for any other result, and ends when it has shrunk.
-            return Err(Refill);
-        }
-        if !ops.is_empty() {
-            self.counters.diffs += 1;
-        }
-        query.changed_by(ops, self.limits.history_bytes_min);
-        self.weigh(id);
-        Ok(())
+        applied
     }
 
     /// Tells the index which rows a window holds.

@@ -115,6 +115,18 @@ impl Panel {
         }
     }
 
+    /// Returns what an aggregate's plan reads where the stream tells old rows: the state of each group.
+    fn read_groups(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
+        let state = |row: &Vec<Option<String>>| -> Vec<Option<String>> {
+            match self {
+                Panel::Sum => vec![row[0].clone(), row[0].clone(), row[1].clone(), row[0].clone()],
+                _ => vec![row[0].clone(), row[1].clone(), row[1].clone()],
+            }
+        };
+        let text = |row: Vec<Option<String>>| row.into_iter().map(|text| text.map(Into::into));
+        self.answer(items, grp).iter().map(|row| text(state(row)).collect()).collect()
+    }
+
     /// Returns what the plan's own statement reads: with spare rows, or with the group's key appended.
     fn read(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
         let text = |row: Vec<Option<String>>| -> TextRow {
@@ -488,7 +500,12 @@ impl World {
         let items = self.items_after(seed, |at, _| shown.get(at).copied().unwrap_or(false));
         let grp =
             query.params.first().and_then(|param| param.as_deref()?.parse().ok()).unwrap_or(0);
-        let panel = match &*query.statement.sql {
+        let sql = &*query.statement.sql;
+        if sql.contains("count(*))::") {
+            let panel = if sql.contains("sum(") { Panel::Sum } else { Panel::Groups };
+            return panel.read_groups(&items, grp);
+        }
+        let panel = match sql {
             sql if sql.contains("sum(val)") => Panel::Sum,
             sql if sql.contains("group by grp") => Panel::Groups,
             sql if sql.to_lowercase().contains("limit") => Panel::Top,

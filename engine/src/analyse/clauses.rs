@@ -146,6 +146,23 @@ impl<'a> Clauses<'a> {
         items
     }
 
+    /// Returns the conditions of FILTERs in the select list, in their order.
+    pub(crate) fn filters(&self) -> Vec<&'a str> {
+        let head = self.tokens_of(Clause::Head).unwrap_or_default();
+        let tokens = &self.tokens[head];
+        let mut filters = Vec::new();
+        for at in 0..tokens.len() {
+            let [filter, bracket, condition, first, ..] = &tokens[at..] else { break };
+            let begins = filter.is_word(self.text, "FILTER")
+                && bracket.is_symbol(b'(')
+                && condition.is_word(self.text, "WHERE");
+            let Some(end) = begins.then(|| closing(&tokens[at + 1..])).flatten() else { continue };
+            // The bracket that closes is `end` behind the one that opens.
+            filters.push(&self.text[first.start..tokens[at + end].end]);
+        }
+        filters
+    }
+
     /// Returns the text before LIMIT, OFFSET and FETCH, and the text from there on.
     pub(crate) fn split_limit(&self) -> (&'a str, &'a str) {
         match self.tokens_of(Clause::Limit) {
@@ -215,6 +232,20 @@ mod tests {
         check(
             "with w as (select 1 from x order by 1) select a from w offset 1",
             "with w as (select 1 from x order by 1) select a, k AS k0 from w ORDER BY k offset 1",
+        );
+    }
+
+    #[test]
+    fn finds_filters() {
+        let filters = |text| Clauses::of(text).filters();
+        assert_eq!(
+            filters(
+                "select count(*) filter (where a = (1)) as x, \"filter\", sum(b) FILTER (/* c */ WHERE b > ')') from t"
+            ),
+            ["a = (1)", "b > ')'"]
+        );
+        assert!(
+            filters("select filter, count(*) from t having sum(a) filter (where b) > 1").is_empty()
         );
     }
 

@@ -164,6 +164,8 @@ impl Case {
             ("count", "aggregate"),
             ("sum", "aggregate"),
             ("max", "aggregate"),
+            ("min", "aggregate"),
+            ("avg", "aggregate"),
             ("now", "stable"),
             ("current_setting", "stable"),
             ("table_to_xml", "stable"),

@@ -10,6 +10,7 @@ mod comparand;
 mod condition;
 mod constants;
 mod equal_columns;
+mod groups;
 mod joins;
 pub(crate) mod lexer;
 mod outline;
@@ -22,7 +23,7 @@ mod walk;
 mod window;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -102,22 +103,50 @@ fn template(
             (Plan::Window(window.plan), vec![window.predicate], window.slots)
         }
         Err(why) => {
-            notes.push(format!("read again on each change that may touch it, because {}", why.0));
             let walked = match &outline {
                 Ok(outline) => walk::walk(outline, facts),
                 Err(why) => Err(why.clone()),
             };
-            let read = predicates::predicates(&walked, statement, facts, constants, &mut notes);
-            let refresh = refresh::refresh(statement, &walked, &clauses, facts, &mut notes)?;
-            (Plan::Refresh(refresh), read.predicates, read.slots)
+            let mut of_keys = Vec::new();
+            let refresh = refresh::refresh(statement, &walked, &clauses, facts, &mut of_keys)?;
+            let groups = match &outline {
+                Ok(outline) if groups::is_aggregate(outline, facts) => {
+                    groups::groups(outline, &clauses, facts, constants, refresh.clone())
+                }
+                _ => Err(why),
+            };
+            match groups {
+                Ok(groups) => {
+                    let name = &groups.plan.table.name;
+                    notes.push(format!("{name}: kept up to date from its row changes, by groups"));
+                    (Plan::Groups(groups.plan), vec![groups.predicate], groups.slots)
+                }
+                Err(why) => {
+                    notes.push(format!(
+                        "read again on each change that may touch it, because {}",
+                        why.0
+                    ));
+                    let read =
+                        predicates::predicates(&walked, statement, facts, constants, &mut notes);
+                    notes.append(&mut of_keys);
+                    (Plan::Refresh(refresh), read.predicates, read.slots)
+                }
+            }
         }
     };
     refusal::warn_of_time(statement, facts, &mut notes);
-    let read = ReadStatement {
-        sql: plan.read_sql().clone(),
-        param_types: facts.params.iter().map(|param| param.type_oid).collect(),
-        batching: batch::batching(plan.read_sql(), statement, facts),
+    let read = |sql: &Arc<str>| {
+        Arc::new(ReadStatement {
+            sql: sql.clone(),
+            param_types: facts.params.iter().map(|param| param.type_oid).collect(),
+            batching: batch::batching(sql, statement, facts),
+        })
     };
+    let read_unkept = match &plan {
+        Plan::Groups(groups) => Some(read(&groups.refresh.sql)),
+        Plan::Window(_) | Plan::Refresh(_) => None,
+    };
+    let read = read(plan.read_sql());
     Ok(QueryTemplate {
         statement: statement.clone(),
         params: facts.params.clone(),
@@ -126,7 +155,8 @@ fn template(
         plan,
         predicates,
         slots,
-        read: Arc::new(read),
+        read,
+        read_unkept,
         notes,
     })
 }

@@ -129,6 +129,14 @@ pub(crate) fn relation<'a>(
 }
 
 impl<'a> Scope<'a> {
+    /// Returns the scope of one table alone.
+    pub(crate) fn of_table(table: &'a Arc<TableFacts>) -> Self {
+        let name = table.name.clone();
+        let source =
+            Source { table, name, aliased: false, requirements: Vec::new(), nulled: Vec::new() };
+        Scope { sources: vec![source], ..Scope::default() }
+    }
+
     /// Reads a FROM and its WHERE.
     pub(crate) fn of(
         facts: &'a StatementFacts,

@@ -141,7 +141,7 @@ fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
 
 fn plan_word(template: &QueryTemplate) -> &'static str {
     match template.plan {
-        Plan::Window(_) => "incremental",
+        Plan::Window(_) | Plan::Groups(_) => "incremental",
         Plan::Refresh(_) => "refresh",
     }
 }
@@ -198,7 +198,9 @@ fn as_text(template: &QueryTemplate) -> String {
     }
     let mut text = table(&rows);
     text.push_str(match template.plan {
-        Plan::Window(_) => "kept up to date from the log alone, without asking the database\n",
+        Plan::Window(_) | Plan::Groups(_) => {
+            "kept up to date from the log alone, without asking the database\n"
+        }
         Plan::Refresh(_) => "read again when something above touches it\n",
     });
     text

@@ -11,6 +11,7 @@
 //! `CONVOY_SEED=7` runs one seed, `CONVOY_SEEDS=100` the first hundred and `CONVOY_SEEDS=21-40` those;
 //! `CONVOY_LEDGER=1` adds a line to `docs/evidence.csv`. Timing is not seeded: a seed that fails may have to be run again.
 
+mod aggregates;
 mod asked;
 mod dice;
 mod journal;

@@ -1,6 +1,7 @@
 //! Random live queries of all kinds, each beside the statement that says what it must show: the same with the order that
 //! Convoy promises spelt out, and its arguments in place.
 
+use super::aggregates::aggregates;
 use super::dice::Dice;
 use super::schema::{Column, Kind, Table};
 use super::values::present;
@@ -66,6 +67,7 @@ pub fn queries(tables: &[Table], dice: &mut Dice) -> Vec<Query> {
             of_table.push(maker.grouped(dice));
             of_table.push(maker.distinct(dice));
             of_table.extend(maker.family());
+            of_table.extend(aggregates(table, dice, |dice| maker.condition(dice)));
             of_table.push(maker.expressions());
             of_table.push(maker.ranked());
             if table.columns.iter().any(|column| column.kind == Kind::Generated) {
@@ -97,7 +99,7 @@ pub fn queries(tables: &[Table], dice: &mut Dice) -> Vec<Query> {
 }
 
 impl Query {
-    fn new(kind: &'static str, sql: String, expected: String, order: Order) -> Query {
+    pub fn new(kind: &'static str, sql: String, expected: String, order: Order) -> Query {
         Query { kind, sql, args: Vec::new(), expected, order, late: false, on_interval: false }
     }
 }

@@ -213,6 +213,9 @@ async fn set_up(client: &Client, tables: &[Table], dice: &mut Dice) {
     tables.iter().for_each(|table| sql.push_str(&observe(&table.name, &table.leaves())));
     sql.push_str(&observe("accounts", &["accounts".to_owned()]));
     sql.push_str(&seed_rows(tables, dice));
+    if dice.percent(50) {
+        sql.push_str("ALTER TABLE accounts REPLICA IDENTITY FULL;");
+    }
     client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("setting up: {error:?}\n{sql}"));
 }
 

@@ -1,6 +1,7 @@
 //! What the analysis makes of statements, by many small cases, a file for each subject.
 
 mod conditions;
+mod groups;
 mod predicates;
 mod refreshes;
 mod refusals;
@@ -20,6 +21,7 @@ fn analysed(case: &Case) -> QueryTemplate {
 fn window(template: &QueryTemplate) -> &WindowPlan {
     match &template.plan {
         Plan::Window(window) => window,
+        Plan::Groups(groups) => panic!("{}: {:?}", groups.sql, template.notes),
         Plan::Refresh(refresh) => panic!("{}: {:?}", refresh.sql, template.notes),
     }
 }

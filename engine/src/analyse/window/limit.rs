@@ -10,7 +10,7 @@ use convoy_types::PgType;
 use sqlparser::ast::{CastKind, Expr, Fetch, LimitClause, Value};
 
 /// Returns a window's limit and offset.
-pub(super) fn limit(
+pub(in crate::analyse) fn limit(
     outline: &Outline<'_>,
     params: &[ParamType],
 ) -> Result<(Option<Count>, Option<Count>), NotUnderstood> {

@@ -16,8 +16,9 @@ use convoy_query_index::{
     CompareOp, Condition, FieldId, FieldSet, OldRows, Operand, Predicate, SlotId,
 };
 use convoy_types::ReplicaIdentity;
-use limit::limit;
+pub(super) use limit::limit;
 use order::order;
+pub(super) use sql::output_text;
 use sql::sql;
 use sqlparser::ast::{ObjectName, SelectItem, SelectItemQualifiedWildcardKind};
 

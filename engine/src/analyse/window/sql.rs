@@ -77,7 +77,7 @@ fn limit_sql(limit: Option<Count>, offset: Option<Count>) -> String {
 }
 
 /// Returns an expression for a column's output text. A cast to text is that, but for two types (seen on 15.18).
-fn output_text(ty: &PgType, column: &str) -> String {
+pub(in crate::analyse) fn output_text(ty: &PgType, column: &str) -> String {
     match ty {
         PgType::Bool => format!("CASE WHEN {column} THEN 't' WHEN NOT {column} THEN 'f' END"),
         PgType::Bpchar => format!("pg_catalog.textin(pg_catalog.bpcharout({column}))"),
