@@ -5,7 +5,8 @@ use crate::early::Early;
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::line::{Line, Position, Step};
-use crate::live_query::{ArgumentTexts, LiveQuery};
+use crate::live_queries::LiveQueries;
+use crate::live_query::ArgumentTexts;
 use crate::observer::Observer;
 use crate::reads::Reads;
 use crate::schedule::Schedule;
@@ -17,7 +18,7 @@ use crate::templates::Templates;
 use crate::upkeep::Batch;
 use convoy_query_index::{QueryId, QueryIndex, TemplateId};
 use convoy_types::Lsn;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,7 +42,7 @@ pub struct Engine<D> {
     pub(crate) templates: Templates,
     /// What named queries are that were redefined: who asks for one may not have heard. As many as the project had.
     pub(crate) definitions: HashMap<String, Result<Arc<Statement>, QueryError>>,
-    pub(crate) queries: BTreeMap<QueryId, LiveQuery>,
+    pub(crate) queries: LiveQueries,
     pub(crate) query_of: HashMap<(TemplateId, ArgumentTexts), QueryId>,
     /// Live queries whose value is not known and not under way.
     pub(crate) dirty: BTreeSet<QueryId>,
@@ -67,8 +68,6 @@ pub struct Engine<D> {
     /// Who hears what the line does, in tests.
     pub(crate) observer: Option<Box<dyn Observer>>,
     next_id: u64,
-    free_query_ids: Vec<u32>,
-    next_query_id: u32,
     pub(crate) now: Instant,
 }
 
@@ -123,7 +122,7 @@ impl<D: Database> Engine<D> {
             index: QueryIndex::new(),
             templates: Templates::default(),
             definitions: HashMap::new(),
-            queries: BTreeMap::new(),
+            queries: LiveQueries::default(),
             query_of: HashMap::new(),
             dirty: BTreeSet::new(),
             due: Schedule::default(),
@@ -139,8 +138,6 @@ impl<D: Database> Engine<D> {
             probe: Probe { in_flight: None, due: now, attempts: 0 },
             observer: None,
             next_id: 0,
-            free_query_ids: Vec::new(),
-            next_query_id: 0,
             now,
         }
     }
@@ -288,17 +285,5 @@ impl<D: Database> Engine<D> {
 
     pub(crate) fn next_read_id(&mut self) -> ReadId {
         ReadId(self.next_number())
-    }
-
-    /// Returns an id for a new live query. Ids are used again, which keeps the index's sets dense.
-    pub(crate) fn next_query_id(&mut self) -> QueryId {
-        QueryId(self.free_query_ids.pop().unwrap_or_else(|| {
-            self.next_query_id += 1;
-            self.next_query_id - 1
-        }))
-    }
-
-    pub(crate) fn free_query_id(&mut self, id: QueryId) {
-        self.free_query_ids.push(id.0);
     }
 }

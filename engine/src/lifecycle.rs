@@ -46,7 +46,7 @@ impl<D: Database> Engine<D> {
     }
 
     fn make_all_dirty(&mut self) {
-        let ids: Vec<_> = self.queries.keys().copied().collect();
+        let ids: Vec<_> = self.queries.ids().collect();
         for id in ids {
             self.make_dirty(id);
         }

@@ -4,13 +4,13 @@ use crate::database::{QueryError, ReadId};
 use crate::facts::OutputColumn;
 use crate::groups::Groups;
 use crate::row_list::RowList;
-use crate::session::SessionId;
+use crate::subscribers::Subscribers;
 use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
 use crate::why::Touches;
 use crate::window::{Bounds, Window};
 use convoy_query_index::{SlotValue, TemplateId};
 use convoy_types::{Key, Lsn, PgTimestamp};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ pub(crate) struct LiveQuery {
     pub broken_reads: u32,
     /// Reads that it is in and that have not answered.
     pub reads: Vec<ReadId>,
-    pub subscribers: BTreeSet<(SessionId, Arc<str>)>,
+    pub subscribers: Subscribers,
     /// What it was last found to take, in bytes (`memory.rs`).
     pub weight: usize,
     /// The last changes that touched it.
@@ -150,7 +150,7 @@ impl LiveQuery {
             read_took: Duration::ZERO,
             broken_reads: 0,
             reads: Vec::new(),
-            subscribers: BTreeSet::new(),
+            subscribers: Subscribers::default(),
             weight: 0,
             why: Touches::default(),
             history: VecDeque::new(),

@@ -97,6 +97,6 @@ impl<D: Database> Engine<D> {
         for (session, sub) in waiting {
             self.refuse(session, &sub, error.clone());
         }
-        !self.queries.contains_key(&id)
+        self.queries.get(&id).is_none()
     }
 }

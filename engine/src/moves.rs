@@ -26,7 +26,7 @@ impl<D: Database> Engine<D> {
     /// Notes that a live query's subscribers may have something to be told.
     pub(crate) fn stir_subscribers(&mut self, id: QueryId) {
         let Some(query) = self.queries.get(&id) else { return };
-        for (session, _) in &query.subscribers {
+        for (session, _) in query.subscribers.iter() {
             self.sessions.stir(*session);
         }
         self.told_about.insert(id);
@@ -152,7 +152,8 @@ impl<D: Database> Engine<D> {
     pub(crate) fn stage_sessions(&mut self, read: ReadId, included: &[QueryId]) {
         let mut concerned = std::collections::BTreeSet::new();
         for id in included {
-            let subscribers = self.queries.get(id).into_iter().flat_map(|query| &query.subscribers);
+            let subscribers =
+                self.queries.get(id).into_iter().flat_map(|query| query.subscribers.iter());
             concerned.extend(subscribers.map(|(session, _)| *session));
         }
         let (label, position, now) = (self.label(), self.head(), self.now);

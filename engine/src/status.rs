@@ -82,12 +82,12 @@ impl<D: Database> Engine<D> {
 
     /// Returns the live queries, by id.
     pub fn live_queries(&self) -> Vec<LiveQueryInfo> {
-        let info = |id: &QueryId| {
-            let query = self.queries.get(id)?;
+        let info = |id: QueryId| {
+            let query = self.queries.get(&id)?;
             let entry = self.templates.get(query.template)?;
             let template = entry.template.as_ref();
             Some(LiveQueryInfo {
-                id: *id,
+                id,
                 name: entry.statement.name.clone(),
                 sql: entry.statement.text.clone(),
                 args: query.args.iter().map(|arg| arg.as_deref().map(str::to_owned)).collect(),
@@ -102,6 +102,6 @@ impl<D: Database> Engine<D> {
                 },
             })
         };
-        self.queries.keys().filter_map(info).collect()
+        self.queries.ids().filter_map(info).collect()
     }
 }

@@ -220,7 +220,7 @@ impl<D: Database> Engine<D> {
     ) -> Result<QueryId, QueryError> {
         let slots = template.slot_values(&args)?;
         let bounds = bounds(template, &args)?;
-        let query = self.next_query_id();
+        let query = self.queries.take_id();
         self.index.insert(query, id, slots.clone()).map_err(internal)?;
         let state = LiveQuery::new(id, args.clone(), slots, bounds, template.columns.clone());
         self.queries.insert(query, state);
@@ -319,9 +319,8 @@ impl<D: Database> Engine<D> {
         let Some(query) = self.queries.remove(&id) else { return };
         self.memory_bytes -= query.weight;
         self.query_of.remove(&(query.template, query.args));
-        // Its id may be used again once no read can answer for it any more.
+        // Its id may be used again: no read must answer for it any more.
         self.reads.forget(id);
-        self.free_query_id(id);
         if let Some(entry) = self.templates.get_mut(query.template) {
             entry.queries.remove(&id);
         }
