@@ -17,6 +17,8 @@ pub(crate) enum BenchCommand {
     Latency(LatencyArgs),
     /// Resident memory a live query, and how long it takes to subscribe
     Memory(MemoryArgs),
+    /// Many invalidated live queries read again, together against one by one
+    Refresh(RefreshArgs),
     /// One of the processes that a benchmark consists of; told what to do on standard input
     #[command(hide = true)]
     Worker,
@@ -82,6 +84,23 @@ pub struct MemoryArgs {
     /// How often, each time with a new server
     #[arg(long, value_name = "N", default_value = "5", env = "CONVOY_BENCH_RUNS")]
     pub runs: NonZeroU32,
+}
+
+/// How refreshes are measured.
+#[derive(Args, Clone, Debug)]
+pub struct RefreshArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Live queries in all, of one template
+    #[arg(long, value_name = "N", default_value = "1000", env = "CONVOY_BENCH_QUERIES")]
+    pub queries: NonZeroU32,
+    /// Commits of a phase, each of which invalidates all of them
+    #[arg(long, value_name = "N", default_value = "10", env = "CONVOY_BENCH_REFRESHES")]
+    pub refreshes: NonZeroU32,
+    /// Interleaved pairs: how often each way is measured, each time with a new server
+    #[arg(long, value_name = "N", default_value = "5", env = "CONVOY_BENCH_PAIRS")]
+    pub pairs: NonZeroU32,
 }
 
 #[cfg(test)]

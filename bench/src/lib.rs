@@ -8,6 +8,7 @@ mod args;
 
 mod latency;
 mod memory;
+mod refresh;
 
 mod serve;
 mod target;
@@ -23,7 +24,7 @@ mod progress;
 mod samples;
 mod table;
 
-pub use args::{BenchArgs, LatencyArgs, MemoryArgs, TargetArgs};
+pub use args::{BenchArgs, LatencyArgs, MemoryArgs, RefreshArgs, TargetArgs};
 
 use anyhow::Context;
 use args::BenchCommand;
@@ -60,6 +61,7 @@ async fn dispatch(args: BenchArgs, search: Search) -> anyhow::Result<()> {
     match args.command {
         BenchCommand::Latency(args) => latency::run(&args, search).await,
         BenchCommand::Memory(args) => memory::run(&args, search).await,
+        BenchCommand::Refresh(args) => refresh::run(&args, search).await,
         BenchCommand::Worker => worker::run().await,
     }
 }

@@ -27,9 +27,15 @@ pub(crate) struct Serve {
 impl Serve {
     /// Starts a server on a free port and waits until it is ready.
     pub(crate) async fn start(database_url: &str) -> anyhow::Result<Self> {
+        Self::start_with(database_url, &[]).await
+    }
+
+    /// Starts a server with more options.
+    pub(crate) async fn start_with(database_url: &str, options: &[&str]) -> anyhow::Result<Self> {
         let address = free_address()?;
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--allow-sql", "--listen", &address.to_string()])
+            .args(options)
             // Not as an argument: everybody may read those.
             .env("DATABASE_URL", database_url)
             .env("CONVOY_DATABASE_URL", database_url)
