@@ -2,5 +2,7 @@
 
 mod beginning;
 mod catalog;
+mod coalescing;
 mod simulation;
+mod talk;
 mod world;
