@@ -13,15 +13,15 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 const PAIRS: u32 = 2000;
 
 /// How the server makes values of a type: one of the edges, or the expression's.
-struct Law {
-    ty: PgType,
-    sql_type: &'static str,
-    edges: &'static [&'static str],
+pub struct Law {
+    pub ty: PgType,
+    pub sql_type: &'static str,
+    pub edges: &'static [&'static str],
     random: &'static str,
 }
 
 /// Returns the laws of all types that Convoy reads.
-fn laws() -> Vec<Law> {
+pub fn laws() -> Vec<Law> {
     let law = |ty, sql_type, edges, random| Law { ty, sql_type, edges, random };
     let text = "(select coalesce(string_agg(case floor(random() * 4) when 0 then chr(1 + floor(random() * 126)::int) \
                 when 1 then chr(128 + floor(random() * 2000)::int) when 2 then 'a' else 'A' end, ''), '') \
@@ -203,7 +203,7 @@ fn laws() -> Vec<Law> {
 
 impl Law {
     /// Returns the expression that makes one value.
-    fn value(&self) -> String {
+    pub fn value(&self) -> String {
         let edges: Vec<_> = self.edges.iter().map(|edge| format!("'{edge}'")).collect();
         let (edges, count, ty) = (edges.join(", "), self.edges.len(), self.sql_type);
         format!(

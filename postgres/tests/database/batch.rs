@@ -1,6 +1,7 @@
 //! Batches: many results by one statement are what single statements give.
 
 use super::harness::{Harness, shown};
+use crate::value_laws::laws;
 use convoy_engine::{Batching, ErrorCode, QueryRead, ReadCompany, ReadStatement, ReadingRole};
 use convoy_query_index::QueryId;
 use std::collections::HashMap;
@@ -280,4 +281,116 @@ async fn batches_are_bounded() {
     .await;
     let counted = singly.compare("select id from t where grp = $1", &numbers(20)).await;
     assert_eq!(counted, Counted { statements: 20, batched: 0 });
+}
+
+/// Types beyond those that we read ourselves, with values; the last two are told apart by another delimiter, and by what
+/// the type checks.
+const OTHER_TYPES: [(&str, &[&str]); 12] = [
+    ("json", &["{}", "[1, {\"a\": \"\\\\\"}]", "null", " 1 "]),
+    ("xml", &["<a>,&amp;\"</a>", "x"]),
+    ("bit(5)", &["10101", "00000"]),
+    ("varbit", &["", "1", "111111111"]),
+    ("\"char\"", &["", "a", "\"", "\\"]),
+    ("name", &["", "a", "x\"y"]),
+    ("oid", &["0", "4294967295"]),
+    ("inet", &["10.0.0.1/8", "::1"]),
+    ("int4range", &["empty", "[1,5)", "(,)"]),
+    ("pair", &["(1,\"a,\"\"b\")", "(,)"]),
+    ("box", &["(1,1),(0,0)", "(2,3),(1,1)"]),
+    ("small", &["1", "9"]),
+];
+
+#[tokio::test]
+async fn p13_arguments_of_every_type_arrive_as_they_are() {
+    let script = "create type mood as enum ('sad', 'ok ay', 'q\"\\', 'ä'); create type pair as (a int, b text); \
+                  create domain small as int check (value < 10); create domain ints as int[]; \
+                  create table t (id int primary key); insert into t values (1)";
+    let mut harness = one_connection("batch_types", script).await;
+    let mut types: Vec<(String, Vec<Params>)> = Vec::new();
+    let typed = |sql_type: &str, values: &[&str]| {
+        let values = values.iter().map(|value| vec![Some((*value).to_owned())]);
+        (sql_type.to_owned(), values.chain([vec![None]]).collect::<Vec<Params>>())
+    };
+    for (sql_type, values) in OTHER_TYPES {
+        types.push(typed(sql_type, values));
+    }
+    types.push(typed("ints", &["{}", "{1,NULL,3}", "{{1,2},{3,4}}"]));
+    harness.admin.batch_execute("select setseed(0.5)").await.expect("a seed");
+    for law in laws() {
+        let sql = format!("select ({})::text from generate_series(1, 40)", law.value());
+        let rows = harness.admin.query(&sql, &[]).await.expect("values");
+        let random: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let values: Vec<&str> =
+            law.edges.iter().copied().chain(random.iter().map(String::as_str)).collect();
+        types.push(typed(law.sql_type, &values));
+        let quoted =
+            |value: &str| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
+        let arrays: Vec<String> = values
+            .chunks(3)
+            .map(|part| part.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(","))
+            .flat_map(|part| {
+                [
+                    format!("{{{part}}}"),
+                    format!("{{NULL,{part}}}"),
+                    format!("[2:2][0:0]={{{{{}}}}}", part.split(',').next().unwrap_or("NULL")),
+                ]
+            })
+            .filter(|array| !array.starts_with("[2") || !array.contains("\"\\"))
+            .collect();
+        let arrays: Vec<&str> = arrays.iter().map(String::as_str).chain(["{}"]).collect();
+        let array_type = match law.sql_type {
+            "char(9)" => "bpchar[]".to_owned(),
+            other => format!("{other}[]"),
+        };
+        types.push(typed(&array_type, &arrays));
+    }
+    for (sql_type, arguments) in &types {
+        let sql = format!(
+            "select $1::{sql_type} as a, ($1::{sql_type})::text as b, pg_typeof($1)::text as c from t where id = 1"
+        );
+        let counted = harness.compare(&sql, arguments).await;
+        assert_eq!(counted.batched, arguments.len() as u64, "{sql_type}: {counted:?}");
+    }
+    // Side by side, as they are in one statement.
+    let sql = "select $1::text as a, $2::int[] as b, $3::numeric as c, $4::bytea as d from t where id = $5 or $1 = 'x'";
+    let columns = [
+        &["x", "", "NULL", "{", "a\"b\\,", "\n"][..],
+        &["{1,2}", "{}", "NULL", "{NULL}", "{{1},{2}}", "{5}"],
+        &["1.50", "NaN", "-0.1", "NULL", "Infinity", "0"],
+        &["\\x00ff", "\\x", "NULL", "\\x5c22", "\\x2c", "\\x7b"],
+        &["1", "2", "1", "1", "NULL", "1"],
+    ];
+    let rows: Vec<Params> = (0..6).map(|row| texts(&columns.map(|column| column[row]))).collect();
+    let counted = harness.compare(sql, &rows).await;
+    assert_eq!(counted, Counted { statements: 1, batched: 6 });
+}
+
+#[tokio::test]
+async fn p12_a_batch_is_of_one_role() {
+    let role = "create role batch_reader login; create table t (id int primary key, owner name); \
+                insert into t values (1, 'batch_reader'), (2, 'somebody'); \
+                alter table t enable row level security; create policy own on t using (owner = current_user); \
+                grant select on t to batch_reader";
+    let mut harness = one_connection("batch_roles", role).await;
+    let url = harness.url.clone();
+    drop(harness);
+    harness = Harness::at(url, |mut options| {
+        let mut url = options.url.clone();
+        url.user = "batch_reader".to_owned();
+        options.ad_hoc_url = Some(url);
+        options
+    })
+    .await;
+    let statement = harness.read_statement("select id from t where id = $1").await;
+    let queries = (0..40).map(|number: usize| QueryRead {
+        role: if number.is_multiple_of(2) { ReadingRole::Server } else { ReadingRole::AdHoc },
+        ..read(number, &statement, &texts(&[&(1 + number / 2 % 2).to_string()]))
+    });
+    let (answers, counted) = harness.read_all(queries.collect()).await;
+    assert_eq!(counted, Counted { statements: 2, batched: 40 });
+    for (number, answer) in answers {
+        let sees_all = number.is_multiple_of(2);
+        let rows = answer.expect("rows").len();
+        assert_eq!(rows, usize::from(sees_all || number / 2 % 2 == 0), "{number}");
+    }
 }
