@@ -34,9 +34,11 @@ const DEARER_MAX: f64 = 1.5;
 /// few thousand rows are gone through.
 const STATEMENT_COST: f64 = 20.0;
 
-/// What the arrays of these types are, and whether somebody has made a cast of his own from text.
+/// What the arrays of these types are, and whether somebody has made a cast of his own from text. An array of composites
+/// (category C, their domains too) would be unnested to their columns.
 const ARRAYS_SQL: &str = "\
-SELECT t.oid, t.typarray, t.typdelim::pg_catalog.text,
+SELECT t.oid, CASE WHEN t.typcategory = 'C' THEN 0::pg_catalog.oid ELSE t.typarray END,
+       t.typdelim::pg_catalog.text,
        EXISTS (SELECT FROM pg_catalog.pg_cast c
                WHERE c.castsource = 'pg_catalog.text'::pg_catalog.regtype AND c.casttarget = t.oid)
 FROM pg_catalog.pg_type t WHERE t.oid = ANY($1)";
