@@ -199,6 +199,12 @@ impl<D: Database> Engine<D> {
             Ok(template) => Arc::new(template),
             Err(error) => return self.analysis_failed(id, &error),
         };
+        // By the template that they were held by.
+        let queries = self.templates.get(id).map(|entry| entry.queries.iter().copied().collect());
+        let queries: Vec<_> = queries.unwrap_or_default();
+        for &query in &queries {
+            self.release_membership(query);
+        }
         let number = self.next_number();
         let Some(entry) = self.templates.get_mut(id) else { return };
         let name = entry.statement.name.as_deref().unwrap_or("ad hoc");
@@ -209,7 +215,6 @@ impl<D: Database> Engine<D> {
         entry.current_since = number;
         entry.template = Some(template.clone());
         let applicants = std::mem::take(&mut entry.applicants);
-        let queries: Vec<_> = entry.queries.iter().copied().collect();
         let changed_again = entry.changed_again;
         self.index.remove_template(id);
         if let Err(error) = self.index.add_template(id, template.predicates.clone()) {

@@ -45,10 +45,9 @@ impl NaiveIndex {
         self.queries.insert(query, (template, slots));
     }
 
-    /// Takes a live query away, and what it holds.
+    /// Takes a live query away.
     pub fn remove(&mut self, query: QueryId) {
         self.queries.remove(&query);
-        self.held.retain(|(holder, _, _)| *holder != query);
     }
 
     /// Puts another value in a slot of a live query.

@@ -132,12 +132,13 @@ fn membership_tells_of_rows_that_were_not_sent() {
 }
 
 #[test]
-fn a_removed_query_holds_nothing() {
+fn a_query_that_released_its_rows_holds_nothing() {
     let mut index =
         index_of(Predicate { old_rows: OldRows::Membership, ..predicate(equal(0, slot(0))) });
     let id = key(7);
     insert(&mut index, 1, [one(1)]);
     index.hold(QueryId(1), ORDERS, id.clone());
+    index.release(QueryId(1), ORDERS, &id);
     index.remove(QueryId(1));
     insert(&mut index, 1, [one(1)]);
     check(&index, &RowImages { new: None, old_key: Some(&id), ..inserted(&[]) }, &[]);

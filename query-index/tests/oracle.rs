@@ -49,12 +49,14 @@ impl Twins {
 
     fn remove_template(&mut self, random: &mut StdRng) {
         let template = TemplateId(random.random_range(0..20));
+        let gone: Vec<QueryId> =
+            self.queries.extract_if(.., |_, of| *of == template).map(|(query, _)| query).collect();
+        for query in gone {
+            self.release_all(query);
+        }
         self.index.remove_template(template);
         self.naive.remove_template(template);
         self.templates.remove(&template);
-        let gone = self.queries.extract_if(.., |_, of| *of == template).map(|(query, _)| query);
-        let gone: Vec<QueryId> = gone.collect();
-        self.held.retain(|(query, _, _)| !gone.contains(query));
     }
 
     fn insert(&mut self, random: &mut StdRng) {
@@ -76,10 +78,18 @@ impl Twins {
 
     fn remove(&mut self, random: &mut StdRng) {
         let query = QueryId(random.random_range(0..60));
+        self.release_all(query);
         self.index.remove(query);
         self.naive.remove(query);
         self.queries.remove(&query);
-        self.held.retain(|(holder, _, _)| *holder != query);
+    }
+
+    fn release_all(&mut self, query: QueryId) {
+        let released = self.held.extract_if(.., |(holder, _, _)| *holder == query);
+        for (_, relation, key) in released {
+            self.index.release(query, relation, &key);
+            self.naive.release(query, relation, &key);
+        }
     }
 
     fn hold(&mut self, random: &mut StdRng) {
@@ -153,8 +163,9 @@ fn what_is_removed_leaves_nothing() {
         for _ in 0..300 {
             twins.step(random);
         }
-        for query in twins.queries.keys() {
-            twins.index.remove(*query);
+        for query in twins.queries.keys().copied().collect::<Vec<_>>() {
+            twins.release_all(query);
+            twins.index.remove(query);
         }
         assert!(twins.index.is_empty());
         for _ in 0..50 {

@@ -144,12 +144,11 @@ impl QueryIndex {
         Ok(())
     }
 
-    /// Takes a live query away, and what its result holds; nothing where it is not in the index.
+    /// Takes a live query away; nothing where it is not in the index.
+    ///
+    /// The rows that its result holds are to be [released](QueryIndex::release) before. Those that are not keep their
+    /// place, and name whichever query has the id then.
     pub fn remove(&mut self, query: QueryId) {
-        self.membership.retain(|_, membership| {
-            membership.forget(query);
-            !membership.is_empty()
-        });
         let Some(LiveQuery { slots, template }) = self.queries.remove(query) else { return };
         let Some(template) = self.templates.get_mut(template) else { return };
         template.queries.remove(query.0);
