@@ -313,17 +313,19 @@ impl Access {
         let mut is_keyed = true;
         for (_, operands) in sources {
             let mut list = Vec::new();
+            let mut is_open = false;
             for element in operands.iter().flat_map(|operand| operand.elements(slots)) {
                 match element {
                     Comparand::Key(key) => list.push(key),
                     // A comparison with null is never true.
                     Comparand::Null => {}
-                    Comparand::Open | Comparand::Missing => is_keyed = false,
+                    Comparand::Open | Comparand::Missing => is_open = true,
                 }
             }
-            if list.is_empty() && is_keyed {
+            if list.is_empty() && !is_open {
                 return Standing::Nowhere;
             }
+            is_keyed &= !is_open;
             lists.push(list);
         }
         if !is_keyed {

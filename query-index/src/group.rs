@@ -11,7 +11,7 @@ use crate::predicate::{OldRows, QueryId, SlotValue};
 use convoy_types::Key;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasherDefault, Hash, Hasher, RandomState};
 
 /// What conjunctions have in common that share a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,10 +103,9 @@ pub(crate) trait Hits {
 }
 
 impl Group {
-    pub(crate) fn new(key: GroupKey, hasher: &RandomState) -> Self {
+    pub(crate) fn new(key: GroupKey) -> Self {
         let buckets = if key.field(FieldUse::Range).is_some() {
-            let forest = IntervalForest::new(hasher.hash_one("priorities"));
-            Buckets::Intervals { roots: HashMap::default(), forest }
+            Buckets::Intervals { roots: HashMap::default(), forest: IntervalForest::default() }
         } else if key.has_key() {
             Buckets::Keys(HashMap::default())
         } else {
@@ -151,7 +150,7 @@ impl Group {
                 }
                 (Buckets::Intervals { roots, forest }, Some(interval)) => {
                     let root = roots.entry(fingerprint).or_insert(NIL);
-                    *root = forest.insert(*root, interval.clone(), query, pool);
+                    *root = forest.insert(*root, interval, query, pool);
                 }
                 (Buckets::Whole | Buckets::Intervals { .. }, _) => {}
             }
@@ -351,7 +350,7 @@ mod tests {
         for condition in [list.clone(), Condition::And(vec![list, range])] {
             let access = Access::choose(&conjunctions(&condition)[0]);
             let key_of_group = GroupKey::new(&access, &FieldSet::all(2), OldRows::Condition);
-            let mut group = Group::new(key_of_group, &hasher);
+            let mut group = Group::new(key_of_group);
             let slots = |query| {
                 let values = [Some(key(query)), Some(key(query / 2)), None];
                 [SlotValue::Many(Box::new(values)), SlotValue::One(Some(key(5)))]

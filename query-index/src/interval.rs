@@ -2,7 +2,6 @@
 
 use crate::eval::prefix_bytes;
 use convoy_types::Key;
-use std::cmp::Ordering;
 
 /// A half-open interval of byte strings, `[from, to)`; it may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,29 +12,13 @@ pub(crate) struct Interval {
     to: Option<Bytes>,
 }
 
-/// A point, with its prefix at hand.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Point<'a> {
-    bytes: &'a [u8],
-    pub(crate) prefix: u128,
-}
-
-impl<'a> Point<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let mut first = [0; 16];
-        let len = bytes.len().min(16);
-        first[..len].copy_from_slice(&bytes[..len]);
-        Point { bytes, prefix: u128::from_be_bytes(first) }
-    }
-}
-
 impl Interval {
     /// Returns the interval of everything.
     pub(crate) fn all() -> Self {
         Interval { from: Bytes::new(&[]), to: None }
     }
 
-    #[cfg(test)]
+    /// Returns the interval with these bounds.
     pub(crate) fn new(from: &[u8], to: Option<&[u8]>) -> Self {
         Interval { from: Bytes::new(from), to: to.map(Bytes::new) }
     }
@@ -72,65 +55,26 @@ impl Interval {
         }
     }
 
-    /// Returns whether the interval begins at the point or before it.
-    pub(crate) fn begins_by(&self, point: Point<'_>) -> bool {
-        match self.from.prefix().cmp(&point.prefix) {
-            Ordering::Less => true,
-            Ordering::Equal => self.from.slice() <= point.bytes,
-            Ordering::Greater => false,
-        }
+    /// Returns the first point.
+    pub(crate) fn from(&self) -> &[u8] {
+        self.from.slice()
     }
 
-    /// Returns whether the interval ends behind the point.
-    pub(crate) fn ends_behind(&self, point: Point<'_>) -> bool {
-        let Some(to) = &self.to else { return true };
-        match to.prefix().cmp(&point.prefix) {
-            Ordering::Less => false,
-            Ordering::Equal => to.slice() > point.bytes,
-            Ordering::Greater => true,
-        }
+    /// Returns the point behind the last.
+    pub(crate) fn to(&self) -> Option<&[u8]> {
+        self.to.as_ref().map(Bytes::slice)
     }
 
-    /// Returns whether the interval ends behind the other's end.
-    pub(crate) fn ends_later(&self, other: &Interval) -> bool {
-        match (&self.to, &other.to) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(to), Some(other)) => to.slice() > other.slice(),
-        }
-    }
-
-    /// Returns a number that is not less than that of an interval that begins earlier.
-    pub(crate) fn start_prefix(&self) -> u128 {
-        self.from.prefix()
-    }
-
-    /// Returns a number that is not less than that of an interval that ends earlier.
-    pub(crate) fn end_prefix(&self) -> u128 {
-        self.to.as_ref().map_or(u128::MAX, Bytes::prefix)
-    }
-}
-
-impl Ord for Interval {
-    /// By the first point, then by the end.
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.from.slice().cmp(other.from.slice()).then_with(|| match (&self.to, &other.to) {
-            (Some(to), Some(other)) => to.slice().cmp(other.slice()),
-            (to, other) => to.is_none().cmp(&other.is_none()),
-        })
-    }
-}
-
-impl PartialOrd for Interval {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+    /// Returns whether the point is in the interval.
+    #[cfg(test)]
+    pub(crate) fn holds(&self, point: &[u8]) -> bool {
+        self.from() <= point && self.to().is_none_or(|to| point < to)
     }
 }
 
 /// Bytes, without an allocation where they are few.
 #[derive(Clone, Debug)]
 enum Bytes {
-    // Invariant: zero behind the length, so that the prefix is a load.
     Inline { len: u8, bytes: [u8; 22] },
     Heap(Box<[u8]>),
 }
@@ -162,14 +106,6 @@ impl Bytes {
             Bytes::Heap(bytes) => bytes,
         }
     }
-
-    /// Returns the first 16 bytes as a number: what has the lesser number is less.
-    fn prefix(&self) -> u128 {
-        match self {
-            Bytes::Inline { bytes, .. } => Point::new(&bytes[..16]).prefix,
-            Bytes::Heap(bytes) => Point::new(bytes).prefix,
-        }
-    }
 }
 
 impl PartialEq for Bytes {
@@ -189,11 +125,7 @@ mod tests {
     #[test]
     fn bounds_take_away() {
         let mut interval = Interval::all();
-        let holds = |interval: &Interval, value| {
-            let key = key(value);
-            let point = Point::new(key.as_bytes());
-            interval.begins_by(point) && interval.ends_behind(point)
-        };
+        let holds = |interval: &Interval, value| interval.holds(key(value).as_bytes());
         assert!(holds(&interval, 1));
         interval.bound_below(&key(1), false);
         interval.bound_above(&key(5), true);
@@ -218,9 +150,7 @@ mod tests {
             let mut interval = Interval::all();
             interval.bound_prefix(&text(start));
             for value in texts {
-                let key = text(value);
-                let point = Point::new(key.as_bytes());
-                let is_in = interval.begins_by(point) && interval.ends_behind(point);
+                let is_in = interval.holds(text(value).as_bytes());
                 assert_eq!(is_in, value.starts_with(start), "{value:?} begins with {start:?}");
             }
         }

@@ -1,135 +1,141 @@
 //! Intervals that come and go, and which of them hold a point.
 //!
-//! A treap (Seidel and Aragon, "Randomized Search Trees", Algorithmica 1996) whose nodes know the greatest end below
-//! them (Cormen et al., "Introduction to Algorithms", interval trees): inserting and removing take O(log n), stabbing
-//! O(log n) for each interval found. A node holds a *chunk* of intervals that are next to each other, because a
-//! descent is paid in cache misses: with chunks it is through a table a tenth as large. Equal intervals are one entry
-//! with the queries that have it.
+//! A B-tree whose nodes know the greatest end below each child (Cormen et al., "Introduction to Algorithms", interval
+//! trees): inserting and removing take O(log n), stabbing O(log n) for each interval found. A descent is paid in cache
+//! misses, so nodes are wide: a leaf is a *chunk* of intervals that are next to each other, and three levels of inner nodes
+//! are enough for a million. Equal intervals are one entry with the queries that have it.
 //!
-//! Many trees share one [`IntervalForest`], so that a tree of one interval costs one node. What a descent reads is kept
-//! apart from the intervals, a cache line a node; the first 16 bytes of both sides decide nearly every comparison there.
+//! Many trees share one [`IntervalForest`]; a tree of few intervals is one leaf. An inner node keeps the first digits of
+//! its children's bounds side by side; they decide nearly every comparison, and where two are the same, the bounds
+//! themselves are compared, which are in the leaves.
 
-use crate::interval::{Interval, Point};
+use crate::interval::Interval;
+use crate::interval_chunk::{Bound, Chunk};
 use crate::postings::{Postings, PostingsPool};
 use crate::predicate::QueryId;
 
 /// No node; as a root, the empty tree.
 pub(crate) const NIL: u32 = u32::MAX;
 
-/// The most intervals of a chunk: scanning them should cost about what a cache miss does.
-const CHUNK_LEN_MAX: usize = 16;
+/// Marks the number of an inner node, as opposed to a leaf's.
+const INNER: u32 = 1 << 31;
 
-/// What a descent reads of a node.
+/// The most children of an inner node.
+const CHILDREN_MAX: usize = 32;
+
+/// A node with less than this is joined with one beside it, if the two fit into [`JOINED_LEN_MAX`].
+const LEN_MIN: usize = 8;
+
+/// Less than a full node, so that the next insertion does not split it again.
+const JOINED_LEN_MAX: usize = 28;
+
+/// What a child is, apart from its digits.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Link {
-    /// The prefix of the chunk's first interval.
-    start_prefix: u128,
-    /// The prefix of the greatest end in the chunk.
-    chunk_end_prefix: u128,
-    /// The prefix of the greatest end in the subtree.
-    end_prefix: u128,
-    /// The node with the greatest end in the subtree.
-    end_node: u32,
-    left: u32,
-    right: u32,
-    // Invariant: no less than the children's.
-    priority: u32,
+struct Child {
+    node: u32,
+    /// The leaf with the first beginning.
+    first_leaf: u32,
+    /// The leaf with the greatest end.
+    end_leaf: u32,
 }
 
 #[derive(Clone, Debug)]
-struct Chunk {
-    // Invariant: ascending, without duplicates; not empty while the node is in a tree.
-    entries: Vec<(Interval, Postings)>,
-    /// The entry with the greatest end.
-    end_entry: usize,
+struct Inner {
+    len: usize,
+    /// The digits of the children's first beginnings.
+    starts: [u64; CHILDREN_MAX],
+    /// The digits of the children's greatest ends.
+    ends: [u64; CHILDREN_MAX],
+    children: [Child; CHILDREN_MAX],
 }
 
-impl Chunk {
-    fn first(&self) -> &Interval {
-        &self.entries[0].0
-    }
-
-    fn end(&self) -> &Interval {
-        &self.entries[self.end_entry].0
-    }
-
-    fn position(&self, interval: &Interval) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(other, _)| other.cmp(interval))
-    }
-
-    fn find_end(&mut self) {
-        let mut end = 0;
-        for (place, (interval, _)) in self.entries.iter().enumerate() {
-            if interval.ends_later(&self.entries[end].0) {
-                end = place;
-            }
+impl Inner {
+    fn new() -> Self {
+        let nothing = Child { node: NIL, first_leaf: NIL, end_leaf: NIL };
+        Inner {
+            len: 0,
+            starts: [0; CHILDREN_MAX],
+            ends: [0; CHILDREN_MAX],
+            children: [nothing; CHILDREN_MAX],
         }
-        self.end_entry = end;
     }
+
+    fn set(&mut self, place: usize, summary: Summary) {
+        self.starts[place] = summary.start;
+        self.ends[place] = summary.end;
+        self.children[place] = summary.child;
+    }
+
+    fn insert(&mut self, place: usize, summary: Summary) {
+        self.starts.copy_within(place..self.len, place + 1);
+        self.ends.copy_within(place..self.len, place + 1);
+        self.children.copy_within(place..self.len, place + 1);
+        self.len += 1;
+        self.set(place, summary);
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.starts.copy_within(place + 1..self.len, place);
+        self.ends.copy_within(place + 1..self.len, place);
+        self.children.copy_within(place + 1..self.len, place);
+        self.len -= 1;
+    }
+
+    /// Appends another's children from one on.
+    fn append(&mut self, other: &Inner, from: usize) {
+        for place in from..other.len {
+            self.starts[self.len] = other.starts[place];
+            self.ends[self.len] = other.ends[place];
+            self.children[self.len] = other.children[place];
+            self.len += 1;
+        }
+    }
+}
+
+/// What a parent knows of a node.
+#[derive(Clone, Copy, Debug)]
+struct Summary {
+    start: u64,
+    end: u64,
+    child: Child,
 }
 
 /// Interval trees, each known by its root, which changes with each insertion and removal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct IntervalForest {
-    links: Vec<Link>,
-    chunks: Vec<Chunk>,
-    free: Vec<u32>,
-    /// The state of the generator of priorities.
-    seed: u64,
+    leaves: Vec<Chunk>,
+    inners: Vec<Inner>,
+    free_leaves: Vec<u32>,
+    free_inners: Vec<u32>,
 }
 
 impl IntervalForest {
-    /// Returns an empty forest; the seed keeps an adversary from choosing the shape of the trees.
-    pub(crate) fn new(seed: u64) -> Self {
-        IntervalForest { seed, ..Self::default() }
-    }
-
     /// Adds a query under an interval and returns the tree's root.
     pub(crate) fn insert(
         &mut self,
         root: u32,
-        interval: Interval,
+        interval: &Interval,
         query: QueryId,
         pool: &mut PostingsPool,
     ) -> u32 {
         if root == NIL {
-            return self.allocate(vec![(interval, Postings::one(query))]);
+            return self.add_leaf(alone(interval, Postings::one(query)));
         }
-        let node = self.chunk_for(root, &interval);
-        let chunk = &mut self.chunks[node as usize];
-        let place = match chunk.position(&interval) {
-            Ok(place) => {
-                let postings = &mut chunk.entries[place].1;
-                *postings = pool.add(*postings, query);
-                return root;
-            }
-            Err(place) => place,
-        };
-        let entry = (interval, Postings::one(query));
-        let mut split_off = None;
-        if chunk.entries.len() < CHUNK_LEN_MAX {
-            chunk.entries.insert(place, entry);
-        } else if place == CHUNK_LEN_MAX {
-            // Where intervals come in ascending order, full chunks stay behind.
-            split_off = Some(vec![entry]);
-        } else {
-            let mut upper = chunk.entries.split_off(CHUNK_LEN_MAX / 2);
-            if place <= CHUNK_LEN_MAX / 2 {
-                chunk.entries.insert(place, entry);
-            } else {
-                upper.insert(place - CHUNK_LEN_MAX / 2, entry);
-            }
-            split_off = Some(upper);
+        let leaf = self.leaf_for(root, interval);
+        let chunk = &mut self.leaves[leaf as usize];
+        if let Ok(place) = chunk.position(interval) {
+            let postings = chunk.postings(place);
+            *postings = pool.add(*postings, query);
+            return root;
         }
-        chunk.find_end();
-        self.refresh(root, node);
-        match split_off {
-            Some(entries) => {
-                let node = self.allocate(entries);
-                self.insert_node(root, node)
-            }
+        match self.insert_below(root, interval, Postings::one(query)) {
             None => root,
+            Some(sibling) => {
+                let mut inner = Inner::new();
+                inner.insert(0, self.summary(root));
+                inner.insert(1, self.summary(sibling));
+                self.add_inner(inner)
+            }
         }
     }
 
@@ -144,248 +150,273 @@ impl IntervalForest {
         if root == NIL {
             return root;
         }
-        let node = self.chunk_for(root, interval);
-        let chunk = &mut self.chunks[node as usize];
+        let leaf = self.leaf_for(root, interval);
+        let chunk = &mut self.leaves[leaf as usize];
         let Ok(place) = chunk.position(interval) else { return root };
-        let postings = &mut chunk.entries[place].1;
+        let postings = chunk.postings(place);
         if let Some(left) = pool.remove(*postings, query) {
             *postings = left;
             return root;
         }
-        if chunk.entries.len() == 1 {
-            let root = self.remove_node(root, node);
-            self.chunks[node as usize].entries = Vec::new();
-            self.free.push(node);
-            return root;
+        self.remove_below(root, interval);
+        let mut root = root;
+        while root & INNER != 0 && self.len(root) == 1 {
+            let child = self.inner(root).children[0].node;
+            self.free(root);
+            root = child;
         }
-        chunk.entries.remove(place);
-        if chunk.entries.len() <= chunk.entries.capacity() / 4 {
-            chunk.entries.shrink_to(2 * chunk.entries.len());
+        if self.len(root) == 0 {
+            self.free(root);
+            return NIL;
         }
-        chunk.find_end();
-        self.refresh(root, node);
         root
     }
 
     /// Calls `visit` for each interval of the tree that holds the point; returns how many nodes it looked at.
     pub(crate) fn stab(&self, root: u32, point: &[u8], visit: &mut impl FnMut(Postings)) -> usize {
-        self.stab_below(root, Point::new(point), visit)
+        if root == NIL { 0 } else { self.stab_below(root, Bound::new(point), visit) }
     }
 
     /// Calls `visit` for each interval of the tree.
     pub(crate) fn for_each(&self, root: u32, visit: &mut impl FnMut(Postings)) {
-        if root != NIL {
-            self.for_each(self.link(root).left, visit);
-            self.chunk(root).entries.iter().for_each(|&(_, postings)| visit(postings));
-            self.for_each(self.link(root).right, visit);
+        if root == NIL {
+        } else if root & INNER == 0 {
+            self.leaf(root).all_postings().for_each(visit);
+        } else {
+            let inner = self.inner(root);
+            for child in &inner.children[..inner.len] {
+                self.for_each(child.node, visit);
+            }
         }
     }
 
-    fn stab_below(&self, root: u32, point: Point<'_>, visit: &mut impl FnMut(Postings)) -> usize {
-        let (mut node, mut seen) = (root, 0);
-        while node != NIL {
-            seen += 1;
-            let link = self.link(node);
-            if link.end_prefix < point.prefix
-                || (link.end_prefix == point.prefix
-                    && !self.chunk(link.end_node).end().ends_behind(point))
+    fn stab_below(&self, node: u32, point: Bound<'_>, visit: &mut impl FnMut(Postings)) -> usize {
+        if node & INNER == 0 {
+            self.leaf(node).stab(point, visit);
+            return 1;
+        }
+        let inner = self.inner(node);
+        let mut seen = 1;
+        // A child that begins behind the point, and all that follow it, do not hold it.
+        let begun = self.count_begun(inner, point.digits, |leaf| leaf.start() <= point);
+        for (place, &end) in inner.ends[..begun].iter().enumerate() {
+            let child = inner.children[place];
+            if end > point.digits
+                || (end == point.digits && self.leaf(child.end_leaf).end() > point)
             {
-                break;
+                seen += self.stab_below(child.node, point, visit);
             }
-            seen += self.stab_below(link.left, point, visit);
-            // All that follow begin no earlier.
-            if link.start_prefix > point.prefix {
-                break;
-            }
-            if link.chunk_end_prefix >= point.prefix {
-                for (interval, postings) in &self.chunk(node).entries {
-                    if !interval.begins_by(point) {
-                        return seen;
-                    }
-                    if interval.ends_behind(point) {
-                        visit(*postings);
-                    }
-                }
-            }
-            node = link.right;
         }
         seen
     }
 
-    fn link(&self, node: u32) -> &Link {
-        &self.links[node as usize]
+    /// Returns how many children begin before these digits, or with them and in a leaf that is `begun`.
+    fn count_begun(&self, inner: &Inner, digits: u64, begun: impl Fn(&Chunk) -> bool) -> usize {
+        // Counted, not searched for: the loads don't wait for each other.
+        let starts = &inner.starts[..inner.len];
+        let count = starts.iter().filter(|&&start| start < digits).count();
+        let same = starts.iter().filter(|&&start| start == digits).count();
+        let children = &inner.children[count..count + same];
+        count + children.partition_point(|child| begun(self.leaf(child.first_leaf)))
     }
 
-    fn chunk(&self, node: u32) -> &Chunk {
-        &self.chunks[node as usize]
+    /// Returns which child has the interval, or is to have it: the last that does not begin behind it, or the first.
+    fn child_for(&self, inner: &Inner, interval: &Interval) -> usize {
+        let digits = Bound::new(interval.from()).digits;
+        self.count_begun(inner, digits, |leaf| !leaf.is_behind(interval)).saturating_sub(1)
     }
 
-    /// Returns the node whose chunk holds the interval, or is to hold it: the last that does not begin behind it, or the
-    /// first of all.
-    fn chunk_for(&self, root: u32, interval: &Interval) -> u32 {
-        let prefix = interval.start_prefix();
-        let (mut node, mut found, mut last) = (root, NIL, root);
-        while node != NIL {
-            last = node;
-            let link = self.link(node);
-            let is_behind = link.start_prefix > prefix
-                || (link.start_prefix == prefix && self.chunk(node).first() > interval);
-            if is_behind {
-                node = link.left;
-            } else {
-                found = node;
-                node = link.right;
-            }
+    fn leaf_for(&self, root: u32, interval: &Interval) -> u32 {
+        let mut node = root;
+        while node & INNER != 0 {
+            let inner = self.inner(node);
+            node = inner.children[self.child_for(inner, interval)].node;
         }
-        if found == NIL { last } else { found }
-    }
-
-    fn allocate(&mut self, entries: Vec<(Interval, Postings)>) -> u32 {
-        let mut chunk = Chunk { entries, end_entry: 0 };
-        chunk.find_end();
-        let link = Link {
-            start_prefix: 0,
-            chunk_end_prefix: 0,
-            end_prefix: 0,
-            end_node: NIL,
-            left: NIL,
-            right: NIL,
-            priority: self.next_priority(),
-        };
-        let node = match self.free.pop() {
-            Some(node) => {
-                self.links[node as usize] = link;
-                self.chunks[node as usize] = chunk;
-                node
-            }
-            None => {
-                self.links.push(link);
-                self.chunks.push(chunk);
-                u32::try_from(self.links.len() - 1)
-                    .expect("four billion nodes don't fit into memory")
-            }
-        };
-        self.adopt(node, NIL, NIL);
         node
     }
 
-    /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-    fn next_priority(&mut self) -> u32 {
-        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed >> 32) as u32
-    }
-
-    fn is_before(&self, node: u32, other: u32) -> bool {
-        let (prefix, other_prefix) =
-            (self.chunk(node).first().start_prefix(), self.link(other).start_prefix);
-        prefix < other_prefix
-            || (prefix == other_prefix && self.chunk(node).first() < self.chunk(other).first())
-    }
-
-    /// Finds the ends on the way to a node again, whose chunk changed.
-    fn refresh(&mut self, root: u32, node: u32) {
-        let Link { left, right, .. } = *self.link(root);
-        if root != node {
-            self.refresh(if self.is_before(node, root) { left } else { right }, node);
+    /// Adds an interval that the tree does not have; returns what was split off the node.
+    fn insert_below(&mut self, node: u32, interval: &Interval, postings: Postings) -> Option<u32> {
+        if node & INNER == 0 {
+            return self.insert_into_leaf(node, interval, postings);
         }
-        self.adopt(root, left, right);
-    }
-
-    fn insert_node(&mut self, root: u32, node: u32) -> u32 {
-        if root == NIL {
-            return node;
+        let place = self.child_for(self.inner(node), interval);
+        let child = self.inner(node).children[place].node;
+        let split_off = self.insert_below(child, interval, postings);
+        self.refresh(node, place);
+        let summary = self.summary(split_off?);
+        let place = place + 1;
+        let inner = self.inner_mut(node);
+        if inner.len < CHILDREN_MAX {
+            inner.insert(place, summary);
+            return None;
         }
-        if self.link(node).priority > self.link(root).priority {
-            let (left, right) = self.split(root, node);
-            self.adopt(node, left, right);
-            return node;
-        }
-        let Link { left, right, .. } = *self.link(root);
-        if self.is_before(node, root) {
-            let left = self.insert_node(left, node);
-            self.adopt(root, left, right);
+        let mut upper = Inner::new();
+        // Where intervals come in ascending order, full nodes stay behind.
+        let kept = if place == CHILDREN_MAX { CHILDREN_MAX } else { CHILDREN_MAX / 2 };
+        upper.append(inner, kept);
+        inner.len = kept;
+        if place <= kept && kept < CHILDREN_MAX {
+            inner.insert(place, summary);
         } else {
-            let right = self.insert_node(right, node);
-            self.adopt(root, left, right);
+            upper.insert(place - kept, summary);
         }
-        root
+        Some(self.add_inner(upper))
     }
 
-    fn remove_node(&mut self, root: u32, node: u32) -> u32 {
-        let Link { left, right, .. } = *self.link(root);
-        if root == node {
-            return self.merge(left, right);
+    fn insert_into_leaf(
+        &mut self,
+        leaf: u32,
+        interval: &Interval,
+        postings: Postings,
+    ) -> Option<u32> {
+        let chunk = &mut self.leaves[leaf as usize];
+        let (Ok(place) | Err(place)) = chunk.position(interval);
+        if chunk.len() < Chunk::LEN_MAX {
+            chunk.insert(place, interval, postings);
+            return None;
         }
-        if self.is_before(node, root) {
-            let left = self.remove_node(left, node);
-            self.adopt(root, left, right);
+        if place == Chunk::LEN_MAX {
+            return Some(self.add_leaf(alone(interval, postings)));
+        }
+        let mut upper = chunk.split_off(Chunk::LEN_MAX / 2);
+        if place <= Chunk::LEN_MAX / 2 {
+            chunk.insert(place, interval, postings);
         } else {
-            let right = self.remove_node(right, node);
-            self.adopt(root, left, right);
+            upper.insert(place - Chunk::LEN_MAX / 2, interval, postings);
         }
-        root
+        Some(self.add_leaf(upper))
     }
 
-    /// Splits a tree into what is before a node that it does not hold, and what is behind.
-    fn split(&mut self, root: u32, node: u32) -> (u32, u32) {
-        if root == NIL {
-            return (NIL, NIL);
+    /// Takes an interval away that the tree has; the node may be empty then.
+    fn remove_below(&mut self, node: u32, interval: &Interval) {
+        if node & INNER == 0 {
+            let chunk = &mut self.leaves[node as usize];
+            if let Ok(place) = chunk.position(interval) {
+                chunk.remove(place);
+            }
+            return;
         }
-        let Link { left, right, .. } = *self.link(root);
-        if self.is_before(node, root) {
-            let (before, behind) = self.split(left, node);
-            self.adopt(root, behind, right);
-            (before, root)
+        let place = self.child_for(self.inner(node), interval);
+        let child = self.inner(node).children[place].node;
+        self.remove_below(child, interval);
+        let len = self.len(child);
+        if len == 0 {
+            self.free(child);
+            self.inner_mut(node).remove(place);
+            return;
+        }
+        self.refresh(node, place);
+        if len < LEN_MIN {
+            let after = self.inner(node).len - 1;
+            if place > 0 && self.join(node, place - 1) || place >= after {
+                return;
+            }
+            self.join(node, place);
+        }
+    }
+
+    /// Joins a child with the one that follows, if they fit into one; returns whether they did.
+    fn join(&mut self, node: u32, place: usize) -> bool {
+        let children = &self.inner(node).children;
+        let (left, right) = (children[place].node, children[place + 1].node);
+        if self.len(left) + self.len(right) > JOINED_LEN_MAX {
+            return false;
+        }
+        if left & INNER == 0 {
+            let chunk = std::mem::take(&mut self.leaves[right as usize]);
+            self.leaves[left as usize].append(&chunk);
         } else {
-            let (before, behind) = self.split(right, node);
-            self.adopt(root, left, before);
-            (root, behind)
+            let inner = self.inner(right).clone();
+            self.inner_mut(left).append(&inner, 0);
         }
+        self.free(right);
+        self.inner_mut(node).remove(place + 1);
+        self.refresh(node, place);
+        true
     }
 
-    /// Joins two trees of which the first is before the second.
-    fn merge(&mut self, before: u32, behind: u32) -> u32 {
-        if before == NIL {
-            return behind;
-        }
-        if behind == NIL {
-            return before;
-        }
-        if self.link(before).priority > self.link(behind).priority {
-            let Link { left, right, .. } = *self.link(before);
-            let right = self.merge(right, behind);
-            self.adopt(before, left, right);
-            before
-        } else {
-            let Link { left, right, .. } = *self.link(behind);
-            let left = self.merge(before, left);
-            self.adopt(behind, left, right);
-            behind
-        }
+    /// Takes down again what a node knows of a child.
+    fn refresh(&mut self, node: u32, place: usize) {
+        let summary = self.summary(self.inner(node).children[place].node);
+        self.inner_mut(node).set(place, summary);
     }
 
-    /// Gives a node its children, and takes down again what the link says of the chunks.
-    fn adopt(&mut self, node: u32, left: u32, right: u32) {
-        let mut end_node = node;
-        for child in [left, right] {
-            if child != NIL {
-                let other = self.link(child).end_node;
-                if self.chunk(other).end().ends_later(self.chunk(end_node).end()) {
-                    end_node = other;
-                }
+    fn summary(&self, node: u32) -> Summary {
+        if node & INNER == 0 {
+            let leaf = self.leaf(node);
+            let child = Child { node, first_leaf: node, end_leaf: node };
+            return Summary { start: leaf.start().digits, end: leaf.end().digits, child };
+        }
+        let inner = self.inner(node);
+        let mut greatest = 0;
+        for place in 1..inner.len {
+            let end = |place: usize| self.leaf(inner.children[place].end_leaf).end();
+            if inner.ends[place] > inner.ends[greatest]
+                || (inner.ends[place] == inner.ends[greatest] && end(place) > end(greatest))
+            {
+                greatest = place;
             }
         }
-        let chunk = &self.chunks[node as usize];
-        let start_prefix = chunk.first().start_prefix();
-        let chunk_end_prefix = chunk.end().end_prefix();
-        let end_prefix = self.chunk(end_node).end().end_prefix();
-        let priority = self.link(node).priority;
-        self.links[node as usize] =
-            Link { start_prefix, chunk_end_prefix, end_prefix, end_node, left, right, priority };
+        let first_leaf = inner.children[0].first_leaf;
+        let end_leaf = inner.children[greatest].end_leaf;
+        let child = Child { node, first_leaf, end_leaf };
+        Summary { start: inner.starts[0], end: inner.ends[greatest], child }
     }
+
+    fn leaf(&self, node: u32) -> &Chunk {
+        &self.leaves[node as usize]
+    }
+
+    fn inner(&self, node: u32) -> &Inner {
+        &self.inners[(node & !INNER) as usize]
+    }
+
+    fn inner_mut(&mut self, node: u32) -> &mut Inner {
+        &mut self.inners[(node & !INNER) as usize]
+    }
+
+    /// Returns how many intervals a leaf has, or children an inner node.
+    fn len(&self, node: u32) -> usize {
+        if node & INNER == 0 { self.leaf(node).len() } else { self.inner(node).len }
+    }
+
+    fn free(&mut self, node: u32) {
+        if node & INNER == 0 {
+            self.leaves[node as usize] = Chunk::default();
+            self.free_leaves.push(node);
+        } else {
+            self.free_inners.push(node);
+        }
+    }
+
+    fn add_leaf(&mut self, chunk: Chunk) -> u32 {
+        place_in(&mut self.leaves, &mut self.free_leaves, chunk)
+    }
+
+    fn add_inner(&mut self, inner: Inner) -> u32 {
+        place_in(&mut self.inners, &mut self.free_inners, inner) | INNER
+    }
+}
+
+fn alone(interval: &Interval, postings: Postings) -> Chunk {
+    let mut chunk = Chunk::default();
+    chunk.insert(0, interval, postings);
+    chunk
+}
+
+fn place_in<T>(nodes: &mut Vec<T>, free: &mut Vec<u32>, node: T) -> u32 {
+    if let Some(number) = free.pop() {
+        let place = (number & !INNER) as usize;
+        nodes[place] = node;
+        return place as u32;
+    }
+    if nodes.len() == nodes.capacity() {
+        // An eighth, and not twice as much: what is spare is charged to each interval.
+        nodes.reserve_exact(nodes.len() / 8 + 1);
+    }
+    nodes.push(node);
+    u32::try_from(nodes.len() - 1).expect("two billion nodes don't fit into memory")
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod normal_form;
 
 mod group;
 mod interval;
+mod interval_chunk;
 mod interval_forest;
 mod membership;
 mod postings;

@@ -16,9 +16,11 @@ pub(crate) struct LiveQuery {
     pub(crate) template: u32,
 }
 
+/// Templates apart from slots: together they would be padded.
 #[derive(Clone, Debug)]
 struct Page {
-    queries: Box<[Option<LiveQuery>]>,
+    slots: Box<[Option<Arc<[SlotValue]>>]>,
+    templates: Box<[u32]>,
     len: usize,
 }
 
@@ -35,14 +37,20 @@ fn place(query: QueryId) -> (usize, usize) {
 }
 
 impl LiveQueries {
-    pub(crate) fn get(&self, query: QueryId) -> Option<&LiveQuery> {
+    /// Returns a query's slots and the number of its template.
+    pub(crate) fn get(&self, query: QueryId) -> Option<(&Arc<[SlotValue]>, u32)> {
         let (page, offset) = place(query);
-        self.pages.get(page)?.as_ref()?.queries[offset].as_ref()
+        let page = self.pages.get(page)?.as_ref()?;
+        Some((page.slots[offset].as_ref()?, page.templates[offset]))
     }
 
-    pub(crate) fn get_mut(&mut self, query: QueryId) -> Option<&mut LiveQuery> {
+    /// Gives a query that is in the table other slots.
+    pub(crate) fn set_slots(&mut self, query: QueryId, slots: Arc<[SlotValue]>) {
         let (page, offset) = place(query);
-        self.pages.get_mut(page)?.as_mut()?.queries[offset].as_mut()
+        let page = self.pages.get_mut(page).and_then(Option::as_mut);
+        if let Some(place) = page.and_then(|page| page.slots[offset].as_mut()) {
+            *place = slots;
+        }
     }
 
     /// Adds a query that is not in the table.
@@ -52,11 +60,13 @@ impl LiveQueries {
             self.pages.resize(page + 1, None);
         }
         let page = self.pages[page].get_or_insert_with(|| Page {
-            queries: vec![None; PAGE_LEN].into_boxed_slice(),
+            slots: vec![None; PAGE_LEN].into_boxed_slice(),
+            templates: vec![0; PAGE_LEN].into_boxed_slice(),
             len: 0,
         });
-        debug_assert!(page.queries[offset].is_none(), "the query is not in the table");
-        page.queries[offset] = Some(live);
+        debug_assert!(page.slots[offset].is_none(), "the query is not in the table");
+        page.slots[offset] = Some(live.slots);
+        page.templates[offset] = live.template;
         page.len += 1;
         self.len += 1;
     }
@@ -65,7 +75,8 @@ impl LiveQueries {
         let (number, offset) = place(query);
         let place = self.pages.get_mut(number)?;
         let page = place.as_mut()?;
-        let live = page.queries[offset].take()?;
+        let slots = page.slots[offset].take()?;
+        let live = LiveQuery { slots, template: page.templates[offset] };
         page.len -= 1;
         self.len -= 1;
         if page.len == 0 {
@@ -90,7 +101,7 @@ mod tests {
         for id in 0..2_000 {
             queries.insert(QueryId(id), live(id));
         }
-        assert_eq!(queries.get(QueryId(1_999)).map(|live| live.template), Some(1_999));
+        assert_eq!(queries.get(QueryId(1_999)).map(|(_, template)| template), Some(1_999));
         assert!(queries.get(QueryId(2_000)).is_none());
         assert!(queries.get(QueryId(9_999_999)).is_none());
         for id in 0..2_000 {
@@ -102,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_takes_24_bytes() {
-        assert_eq!(size_of::<Option<LiveQuery>>(), 24);
+    fn a_query_takes_20_bytes() {
+        assert_eq!(size_of::<Option<Arc<[SlotValue]>>>() + size_of::<u32>(), 20);
     }
 }

@@ -91,8 +91,8 @@ impl QueryIndex {
         images: &RowImages<'_>,
     ) -> impl Iterator<Item = (&PlannedPredicate, &[SlotValue])> {
         let live = self.queries.get(query);
-        live.into_iter().flat_map(move |live| {
-            let template = self.templates.get(live.template);
+        live.into_iter().flat_map(move |(slots, template)| {
+            let template = self.templates.get(template);
             template
                 .into_iter()
                 .flat_map(|template| &template.predicates)
@@ -100,7 +100,7 @@ impl QueryIndex {
                     planned.predicate.relation == images.relation
                         && images.changes(&planned.predicate.fields)
                 })
-                .map(|planned| (planned, &live.slots[..]))
+                .map(|planned| (planned, &slots[..]))
         })
     }
 }

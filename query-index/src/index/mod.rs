@@ -65,7 +65,7 @@ impl QueryIndex {
                 .map(|conjunction| {
                     let access = Access::choose(conjunction);
                     let key = GroupKey::new(&access, &predicate.fields, predicate.old_rows);
-                    (access, relation.use_group(key, &self.hasher))
+                    (access, relation.use_group(key))
                 })
                 .collect();
             relations.push(predicate.relation);
@@ -170,10 +170,10 @@ impl QueryIndex {
         slot: SlotId,
         value: SlotValue,
     ) -> Result<(), IndexError> {
-        let live = self.queries.get_mut(query).ok_or(IndexError::UnknownQuery(query))?;
         let unknown = || IndexError::UnknownQuery(query);
-        let template = self.templates.get(live.template).ok_or_else(unknown)?;
-        let before = Arc::clone(&live.slots);
+        let (before, template) = self.queries.get(query).ok_or_else(unknown)?;
+        let template = self.templates.get(template).ok_or_else(unknown)?;
+        let before = Arc::clone(before);
         let mut slots = before.to_vec();
         let place = slots
             .get_mut(usize::from(slot.0))
@@ -181,7 +181,7 @@ impl QueryIndex {
         *place = value;
         template.check(&slots)?;
         let slots: Arc<[SlotValue]> = slots.into();
-        live.slots = Arc::clone(&slots);
+        self.queries.set_slots(query, Arc::clone(&slots));
         for (id, number) in template.groups_of(slot) {
             let relation = self.relations.get_mut(&id);
             let Some(group) = relation.and_then(|relation| relation.groups.get_mut(number)) else {

@@ -4,7 +4,6 @@ use crate::fields::FieldSet;
 use crate::group::{Group, GroupKey};
 use crate::slab::Slab;
 use std::collections::HashMap;
-use std::hash::RandomState;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct RelationIndex {
@@ -18,11 +17,11 @@ pub(super) struct RelationIndex {
 
 impl RelationIndex {
     /// Returns the number of the group of this kind, for one more predicate.
-    pub(super) fn use_group(&mut self, key: GroupKey, hasher: &RandomState) -> u32 {
+    pub(super) fn use_group(&mut self, key: GroupKey) -> u32 {
         let number = match self.group_numbers.get(&key) {
             Some(&number) => number,
             None => {
-                let number = self.groups.insert(Group::new(key.clone(), hasher));
+                let number = self.groups.insert(Group::new(key.clone()));
                 self.group_numbers.insert(key, number);
                 number
             }
