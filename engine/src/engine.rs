@@ -1,6 +1,7 @@
 //! The engine: its state, and the loop's body. What each event does stands in the file that its kind names.
 
 use crate::database::{CastId, Database, DescribeId, ProbeId, QueryError, ReadId};
+use crate::derived::DerivedFields;
 use crate::early::Early;
 use crate::event::Event;
 use crate::limits::Limits;
@@ -38,6 +39,7 @@ pub struct Engine<D> {
     /// The line's head when there is no line, so that positions never go back.
     pub(crate) last_head: Position,
     pub(crate) tables: Tables,
+    pub(crate) derived: DerivedFields,
     pub(crate) index: QueryIndex,
     pub(crate) templates: Templates,
     /// What named queries are that were redefined: who asks for one may not have heard. As many as the project had.
@@ -119,6 +121,7 @@ impl<D: Database> Engine<D> {
             streaming: false,
             last_head: Position::default(),
             tables: Tables::default(),
+            derived: DerivedFields::default(),
             index: QueryIndex::new(),
             templates: Templates::default(),
             definitions: HashMap::new(),

@@ -19,6 +19,7 @@ mod template;
 
 // Results.
 mod array;
+mod derived;
 mod diff;
 mod digest;
 mod groups;
@@ -56,6 +57,7 @@ pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, ProbeId, ProbeKind,
     Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot, TextRow,
 };
+pub use derived::{DerivedField, JsonReads, JsonValue};
 pub use diff::apply as apply_diff;
 pub use engine::{Counters, Engine};
 pub use event::Event;

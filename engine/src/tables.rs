@@ -2,6 +2,7 @@
 //! (`docs/postgres.md`, P8 and P9).
 
 use crate::array::array_elements;
+use crate::derived::DerivedField;
 use crate::facts::TableFacts;
 use convoy_query_index::{FieldId, FieldSet, FieldValue};
 use convoy_types::{
@@ -76,9 +77,10 @@ pub(crate) fn primary_key(table: &TableFacts, fields: &[Datum]) -> Option<Key> {
     Some(key.finish())
 }
 
-/// Returns a row's values in the fields that matter to an index; all others are unknown.
-pub(crate) fn field_values(
+/// Returns a row's values in the fields that matter to an index, derived ones too; all others are unknown.
+pub(crate) fn field_values<'a>(
     table: &TableFacts,
+    derived: impl IntoIterator<Item = &'a DerivedField>,
     fields: &[Datum],
     of_interest: &FieldSet,
 ) -> Box<[FieldValue]> {
@@ -90,7 +92,18 @@ pub(crate) fn field_values(
         };
         field_value(table, field, datum)
     };
-    fields.iter().enumerate().map(value).collect()
+    let mut values: Vec<_> = fields.iter().enumerate().map(value).collect();
+    for DerivedField { field, value, .. } in derived {
+        let (place, column) = (usize::from(field.0), fields.get(usize::from(value.column.0)));
+        // What a place among the columns is of, the table's own facts say.
+        if let Some(column) = column.filter(|_| place >= fields.len())
+            && of_interest.contains(*field)
+        {
+            values.resize(values.len().max(place + 1), FieldValue::Unknown);
+            values[place] = value.read(column);
+        }
+    }
+    values.into_boxed_slice()
 }
 
 /// Returns one field's value.

@@ -7,12 +7,13 @@ pub use crate::groups::plan::{
 use crate::analyse::Pattern;
 use crate::array::array_elements;
 use crate::database::{ErrorCode, QueryError};
+use crate::derived::DerivedField;
 use crate::facts::{OutputColumn, ParamType, TableFacts};
 use crate::live_query::KeptBy;
 use crate::statement::Statement;
 use crate::tables::field_values;
 use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, Predicate, SlotId, SlotValue};
-use convoy_types::{Datum, Key, ParseValueError, PgType};
+use convoy_types::{Datum, Key, ParseValueError, PgType, RelationId};
 use std::sync::Arc;
 
 /// Where a slot of the predicates takes its value from.
@@ -78,6 +79,8 @@ pub struct QueryTemplate {
     pub predicates: Vec<Predicate>,
     /// What fills the predicates' slots.
     pub slots: Vec<SlotSpec>,
+    /// The values inside of jsonb columns that the predicates' conditions are on.
+    pub derived: Vec<DerivedField>,
     /// How results are read: what the reads of all its live queries have in common.
     pub read: Arc<ReadStatement>,
     /// How those are read that turn out to be too much for the plan to keep; none where there are none.
@@ -192,6 +195,8 @@ pub struct WindowPlan {
     /// With a limit, the slot of the predicate that holds the boundary: what the last held row has in the first column
     /// of the order. Rows beyond it can't matter. It comes behind the slots that parameters fill.
     pub boundary: Option<SlotId>,
+    /// The values inside of jsonb columns that the condition is on.
+    pub derived: Vec<DerivedField>,
 }
 
 impl WindowPlan {
@@ -265,7 +270,24 @@ impl QueryTemplate {
         for predicate in self.predicates.iter().filter(of_table) {
             tested.union_with(&predicate.condition.fields());
         }
-        field_values(table, row, &tested)
+        field_values(table, self.derived_of(table.id), row, &tested)
+    }
+
+    /// Returns the name of a table's column by its field, or what a derived field reads.
+    pub fn field_name(&self, relation: RelationId, field: FieldId) -> String {
+        let table = self.tables.iter().find(|table| table.id == relation);
+        let derived = self.derived_of(relation).find(|derived| derived.field == field);
+        match (table, derived) {
+            (Some(table), Some(derived)) => derived.value.describe(table),
+            (Some(table), None) if usize::from(field.0) < table.columns.len() => {
+                table.column(field).name.clone()
+            }
+            _ => format!("column {}", field.0),
+        }
+    }
+
+    fn derived_of(&self, relation: RelationId) -> impl Iterator<Item = &DerivedField> {
+        self.derived.iter().filter(move |derived| derived.relation == relation)
     }
 
     /// Returns how a result is read that is kept so.

@@ -195,8 +195,12 @@ impl<D: Database> Engine<D> {
         analysis: Analysis,
         constants: &[Option<String>],
     ) {
-        let template = match analysis.finish(constants) {
-            Ok(template) => Arc::new(template),
+        let finished = analysis.finish(constants).and_then(|mut template| {
+            self.derived.adopt(id, &mut template)?;
+            Ok(Arc::new(template))
+        });
+        let template = match finished {
+            Ok(template) => template,
             Err(error) => return self.analysis_failed(id, &error),
         };
         // By the template that they were held by.
@@ -301,6 +305,7 @@ impl<D: Database> Engine<D> {
         if is_idle && !is_used_soon && (is_useless || are_many) {
             self.templates.remove(id);
             self.retries.cancel(id);
+            self.derived.release(id);
             self.index.remove_template(id);
             self.set_tables();
         }

@@ -190,7 +190,9 @@ impl<D: Database> Engine<D> {
         let nothing = FieldSet::default();
         let Some(of_interest) = self.index.fields_of_interest(table.id) else { return };
         let values = |fields: &Option<Box<[Datum]>>| {
-            fields.as_ref().map(|fields| field_values(table, fields, of_interest))
+            fields.as_ref().map(|fields| {
+                field_values(table, self.derived.of_table(table.id), fields, of_interest)
+            })
         };
         let (old, new) = (values(&change.old), values(&change.new));
         let (old_key, new_key) = (change.old_key(), change.new_key());

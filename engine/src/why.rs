@@ -170,13 +170,7 @@ impl QueryTemplate {
     /// Returns the condition of one of the predicates, as SQL would write it.
     pub fn describe_predicate(&self, number: usize) -> String {
         let Some(predicate) = self.predicates.get(number) else { return String::new() };
-        let table = self.tables.iter().find(|table| table.id == predicate.relation);
-        let field_name = |field: FieldId| match table {
-            Some(table) if usize::from(field.0) < table.columns.len() => {
-                table.column(field).name.clone()
-            }
-            _ => format!("column {}", field.0),
-        };
+        let field_name = |field: FieldId| self.field_name(predicate.relation, field);
         let slot_name = |slot: SlotId| match self.slots.get(usize::from(slot.0)) {
             Some(spec) => format!("${}", spec.param + 1),
             // Behind those of the parameters.

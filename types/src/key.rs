@@ -98,6 +98,11 @@ impl KeyBuilder {
         Self::default()
     }
 
+    /// Returns a builder of values of a kind of their own.
+    pub(crate) fn of_tag(tag: u8) -> Self {
+        KeyBuilder { bytes: vec![VALUE, tag] }
+    }
+
     /// Appends a value, given in Postgres' output text: ISO dates, hexadecimal bytea, `t` or `true`.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod date_time;
 mod error;
 mod hex;
 mod json;
+mod json_path;
 mod key;
 mod key_range;
 mod lsn;
@@ -30,6 +31,7 @@ pub use database_url::{
 };
 pub use error::{ParseLsnError, ParseSnapshotError, ParseValueError};
 pub use json::{quote_numbers, write_json};
+pub use json_path::{json_at, json_elements, json_members, json_text};
 pub use key::{Key, KeyBuilder};
 pub use key_range::KeyRange;
 pub use lsn::Lsn;

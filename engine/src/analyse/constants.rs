@@ -58,6 +58,12 @@ impl Constants {
         if self.answers.is_none() { Some("{}".to_owned()) } else { asked }
     }
 
+    /// Returns a JSON constant as jsonb prints it, or none where it can't be read; the first time, an empty object.
+    pub(crate) fn json_text(&mut self, text: &str) -> Option<String> {
+        let asked = self.ask("pg_catalog.jsonb".to_owned(), text);
+        if self.answers.is_none() { Some("{}".to_owned()) } else { asked }
+    }
+
     /// Returns what was answered for a text; notes that it is to be asked where nothing was yet.
     fn ask(&mut self, type_name: String, text: &str) -> Option<String> {
         let request = CastRequest { type_name, value: CastValue::Text(text.to_owned()) };

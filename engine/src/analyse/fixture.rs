@@ -239,15 +239,15 @@ impl Case {
 }
 
 /// Writes a condition down: `*` for a constant, `s0` for a slot.
-pub(crate) fn show(condition: &Condition, table: &TableFacts) -> String {
+pub(crate) fn show(condition: &Condition, template: &QueryTemplate, table: RelationId) -> String {
     let operand = |operand: &Operand| match operand {
         Operand::Constant(Some(_)) => "*".to_owned(),
         Operand::Constant(None) => "null".to_owned(),
         Operand::Slot(slot) => format!("s{}", slot.0),
     };
-    let name = |field: &FieldId| table.column(*field).name.clone();
+    let name = |field: &FieldId| template.field_name(table, *field);
     let join = |parts: &[Condition], word: &str| {
-        let parts = parts.iter().map(|part| show(part, table)).collect::<Vec<_>>();
+        let parts = parts.iter().map(|part| show(part, template, table)).collect::<Vec<_>>();
         format!("({})", parts.join(word))
     };
     match condition {
@@ -281,7 +281,7 @@ pub(crate) fn show(condition: &Condition, table: &TableFacts) -> String {
         Condition::Or(parts) if parts.is_empty() => "false".to_owned(),
         Condition::And(parts) => join(parts, " and "),
         Condition::Or(parts) => join(parts, " or "),
-        Condition::Not(inner) => format!("not {}", show(inner, table)),
+        Condition::Not(inner) => format!("not {}", show(inner, template, table)),
         Condition::Unknown => "?".to_owned(),
     }
 }
@@ -302,8 +302,8 @@ pub(crate) fn show_predicates(template: &QueryTemplate) -> String {
         let columns =
             if names.len() == table.columns.len() { "all".to_owned() } else { names.join(" ") };
         let condition = match &predicate.condition {
-            Condition::And(parts) if parts.len() == 1 => show(&parts[0], table),
-            condition => show(condition, table),
+            Condition::And(parts) if parts.len() == 1 => show(&parts[0], template, table.id),
+            condition => show(condition, template, table.id),
         };
         format!("{}: {condition} [{columns}]", table.name)
     });

@@ -34,6 +34,7 @@ use crate::template::{Plan, QueryTemplate, ReadStatement};
 use clauses::Clauses;
 pub(crate) use condition::Pattern;
 use constants::Constants;
+pub(crate) use constants::is_decimal;
 use outline::Outline;
 use std::sync::Arc;
 
@@ -94,13 +95,13 @@ fn template(
         Ok(outline) => window::window(outline, &clauses, facts, constants),
         Err(why) => Err(why.clone()),
     };
-    let (plan, predicates, slots) = match window {
+    let (plan, predicates, slots, derived) = match window {
         Ok(window) => {
             notes.push(format!("{}: kept up to date from its row changes", window.plan.table.name));
             if refresh::stated_key(statement, facts)?.is_some() {
                 notes.push("@key is not needed: rows are told apart by the primary key".to_owned());
             }
-            (Plan::Window(window.plan), vec![window.predicate], window.slots)
+            (Plan::Window(window.plan), vec![window.predicate], window.slots, window.derived)
         }
         Err(why) => {
             let walked = match &outline {
@@ -119,7 +120,7 @@ fn template(
                 Ok(groups) => {
                     let name = &groups.plan.table.name;
                     notes.push(format!("{name}: kept up to date from its row changes, by groups"));
-                    (Plan::Groups(groups.plan), vec![groups.predicate], groups.slots)
+                    (Plan::Groups(groups.plan), vec![groups.predicate], groups.slots, Vec::new())
                 }
                 Err(why) => {
                     notes.push(format!(
@@ -129,7 +130,7 @@ fn template(
                     let read =
                         predicates::predicates(&walked, statement, facts, constants, &mut notes);
                     notes.append(&mut of_keys);
-                    (Plan::Refresh(refresh), read.predicates, read.slots)
+                    (Plan::Refresh(refresh), read.predicates, read.slots, read.derived)
                 }
             }
         }
@@ -155,6 +156,7 @@ fn template(
         plan,
         predicates,
         slots,
+        derived,
         read,
         read_unkept,
         notes,

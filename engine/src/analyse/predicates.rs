@@ -6,6 +6,7 @@ use crate::analyse::equal_columns::EqualColumns;
 use crate::analyse::joins::Required;
 use crate::analyse::scope::NotUnderstood;
 use crate::analyse::walk::Walked;
+use crate::derived::DerivedField;
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::statement::Statement;
 use crate::template::SlotSpec;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub(crate) struct Read {
     pub(crate) predicates: Vec<Predicate>,
     pub(crate) slots: Vec<SlotSpec>,
+    pub(crate) derived: Vec<DerivedField>,
 }
 
 /// Returns a statement's predicates, one or more for each table that the stream shows.
@@ -33,7 +35,7 @@ pub(crate) fn predicates(
         for table in streamed() {
             notes.push(format!("{}: whole table, because {why}", table.name));
         }
-        Read { predicates, slots: Vec::new() }
+        Read { predicates, ..Read::default() }
     };
     let walked = match walked {
         Ok(walked) => walked,
@@ -66,7 +68,8 @@ pub(crate) fn predicates(
                 let equal = EqualColumns::of(&select.scope, position);
                 let (scope, columns) = (&select.scope, &equal.columns);
                 let mut reader =
-                    ConditionReader::new(scope, columns, facts, constants, &mut read.slots);
+                    ConditionReader::new(scope, columns, facts, constants, &mut read.slots)
+                        .with_derived(&mut read.derived);
                 let mut conditions = Vec::new();
                 let mut left_out = false;
                 for requirement in &equal.requirements {

@@ -27,6 +27,7 @@ pub(crate) fn plain_type(data_type: &DataType) -> Option<PgType> {
         DataType::Timestamp(None, WithTimeZone | Tz) => PgType::TimestampTz,
         DataType::Interval { fields: None, precision: None } => PgType::Interval,
         DataType::Bytea => PgType::Bytea,
+        DataType::JSONB => PgType::Jsonb,
         DataType::Array(ArrayElemTypeDef::SquareBracket(element, None)) => {
             match plain_type(element)? {
                 PgType::Array(_) => return None,

@@ -110,7 +110,8 @@ type GroupTexts = (Vec<Option<String>>, Option<String>);
 fn read(plan: &GroupsPlan, rows: &BTreeMap<u32, Order>) -> Vec<TextRow> {
     let columns = plan.table.columns.len();
     let rows: Vec<Fields> = rows.values().map(|order| fields(order, columns)).collect();
-    let values = |row: &Fields| crate::tables::field_values(&plan.table, row, &plan.table.fields());
+    let values =
+        |row: &Fields| crate::tables::field_values(&plan.table, &[], row, &plan.table.fields());
     let counted: Vec<&Fields> =
         rows.iter().filter(|row| plan.condition.eval(&values(row), &[]) == Truth::True).collect();
     let texts = |row: &Fields| -> Vec<Option<String>> {

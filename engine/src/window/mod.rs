@@ -15,11 +15,11 @@ mod tests;
 use crate::database::TextRow;
 use crate::diff::{diff, update};
 use crate::row_list::RowList;
-use crate::tables::{Fields, TableChange, field_value};
+use crate::tables::{Fields, TableChange, field_values};
 use crate::template::{WindowPlan, spare_rows};
 use crate::update::{DiffOp, ResultRow};
 use bytes::Bytes;
-use convoy_query_index::{FieldValue, SlotValue, Truth};
+use convoy_query_index::{SlotValue, Truth};
 use convoy_types::{Datum, Key, ParseValueError};
 use net_effect::net_effect;
 use projection::SortKey;
@@ -191,16 +191,7 @@ impl Window {
         origin: Option<&Key>,
     ) -> Result<Option<Entry>, Refill> {
         let tested = plan.condition.fields();
-        let values: Vec<FieldValue> = fields
-            .iter()
-            .enumerate()
-            .map(|(position, datum)| {
-                match u16::try_from(position).map(convoy_query_index::FieldId) {
-                    Ok(field) if tested.contains(field) => field_value(&plan.table, field, datum),
-                    _ => FieldValue::Unknown,
-                }
-            })
-            .collect();
+        let values = field_values(&plan.table, &plan.derived, fields, &tested);
         match plan.condition.eval(&values, slots) {
             Truth::False | Truth::Null => return Ok(None),
             Truth::Unknown => return Err(Refill),

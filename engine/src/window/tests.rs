@@ -77,6 +77,7 @@ fn plan(table: &Arc<TableFacts>, is_ordered: bool, bounds: Bounds) -> WindowPlan
         limit: bounds.limit.map(Count::Constant),
         offset: Some(Count::Constant(bounds.offset)),
         boundary: None,
+        derived: Vec::new(),
     }
 }
 

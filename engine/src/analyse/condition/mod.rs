@@ -5,6 +5,7 @@
 //! always safe. What a literal or parameter is before it meets a column, `comparand` says.
 
 mod elements;
+mod json;
 mod patterns;
 
 use crate::analyse::comparand::Comparand;
@@ -12,6 +13,7 @@ use crate::analyse::constants::Constants;
 use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::scope::Scope;
 use crate::analyse::type_name::last_name;
+use crate::derived::DerivedField;
 use crate::facts::{ColumnFacts, ParamType, StatementFacts};
 use crate::template::{SlotReads, SlotSpec};
 use convoy_query_index::{CompareOp, Condition, FieldId, Operand, SlotId};
@@ -37,6 +39,8 @@ pub(crate) struct ConditionReader<'a, 'b> {
     pub(crate) facts: &'a StatementFacts,
     pub(crate) constants: &'b mut Constants,
     pub(crate) slots: &'b mut Vec<SlotSpec>,
+    /// The values inside of jsonb columns that conditions are on; none where only columns may be.
+    derived: Option<&'b mut Vec<DerivedField>>,
     /// How many NOTs the condition stands under that is being read.
     negations: usize,
 }
@@ -67,7 +71,13 @@ impl<'a, 'b> ConditionReader<'a, 'b> {
         slots: &'b mut Vec<SlotSpec>,
     ) -> Self {
         let visible = scope.all();
-        ConditionReader { scope, columns, visible, facts, constants, slots, negations: 0 }
+        let (derived, negations) = (None, 0);
+        ConditionReader { scope, columns, visible, facts, constants, slots, derived, negations }
+    }
+
+    /// Lets conditions be on values inside of jsonb columns too.
+    pub(crate) fn with_derived(self, derived: &'b mut Vec<DerivedField>) -> Self {
+        ConditionReader { derived: Some(derived), ..self }
     }
 
     /// Reads an expression; true for exactly the rows that Postgres finds it true for, but for what is unknown.
@@ -104,8 +114,8 @@ impl<'a, 'b> ConditionReader<'a, 'b> {
             }
             Expr::BinaryOp { left, op, right } => match op {
                 BinaryOperator::PGStartsWith => self.starts_with(left, right),
-                BinaryOperator::AtArrow => self.arrays(left, ArrayOp::Contains, right),
-                BinaryOperator::ArrowAt => self.arrays(right, ArrayOp::Contains, left),
+                BinaryOperator::AtArrow => self.contains(left, right),
+                BinaryOperator::ArrowAt => self.contains(right, left),
                 BinaryOperator::PGOverlap => self
                     .arrays(left, ArrayOp::Overlaps, right)
                     .or_else(|| self.arrays(right, ArrayOp::Overlaps, left)),
@@ -162,17 +172,21 @@ impl<'a, 'b> ConditionReader<'a, 'b> {
                 Value::Boolean(false) => Condition::Or(Vec::new()),
                 _ => Condition::Unknown,
             },
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => match self.subject(expr) {
-                Some(subject) => self.bool_value(&subject, "t"),
-                None => Condition::Unknown,
-            },
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Cast { .. } => {
+                match self.subject(expr) {
+                    Some(subject) => self.bool_value(&subject, "t"),
+                    None => Condition::Unknown,
+                }
+            }
             _ => Condition::Unknown,
         }
     }
 
     /// Returns what a condition is on, if that is a field of the source or a column that equals one.
-    fn subject(&self, expr: &Expr) -> Option<Subject> {
-        let column = self.scope.column(expr, &self.visible)?;
+    fn subject(&mut self, expr: &Expr) -> Option<Subject> {
+        let Some(column) = self.scope.column(expr, &self.visible) else {
+            return self.json_subject(expr);
+        };
         let field = self.columns.field(column)?;
         let ColumnFacts { ty, type_oid, type_name, collation, .. } = self.scope.facts_of(column);
         Some(Subject {
@@ -182,6 +196,11 @@ impl<'a, 'b> ConditionReader<'a, 'b> {
             type_name: type_name.clone(),
             collation: *collation,
         })
+    }
+
+    /// `whole @> part`, of arrays or jsonb.
+    fn contains(&mut self, whole: &Expr, part: &Expr) -> Option<Condition> {
+        self.arrays(whole, ArrayOp::Contains, part).or_else(|| self.json_contains(whole, part))
     }
 
     fn value(&self, expr: &Expr) -> Option<Comparand> {
@@ -197,7 +216,7 @@ impl<'a, 'b> ConditionReader<'a, 'b> {
         self.negations > 0
     }
 
-    fn is_bool(&self, expr: &Expr) -> bool {
+    fn is_bool(&mut self, expr: &Expr) -> bool {
         self.subject(expr).is_some_and(|subject| subject.ty == PgType::Bool)
     }
 
@@ -224,7 +243,7 @@ impl<'a, 'b> ConditionReader<'a, 'b> {
         }
     }
 
-    fn null_test(&self, expr: &Expr, test: impl Fn(FieldId) -> Condition) -> Condition {
+    fn null_test(&mut self, expr: &Expr, test: impl Fn(FieldId) -> Condition) -> Condition {
         match self.subject(expr) {
             // A composite value IS NULL where all its fields are.
             Some(subject) if subject.ty != PgType::Other => test(subject.field),

@@ -136,6 +136,56 @@ fn arrays_that_have_elements() {
 }
 
 #[test]
+fn values_inside_of_jsonb() {
+    check_exact("data->>'k' = 'x'", "", "data->>'k' = *");
+    check_exact("data->'a'->>'b' in ('x', $1)", "text", "data->'a'->>'b' in (*, s0)");
+    check_exact("data #>> '{a,b}' is null", "", "data->'a'->>'b' is null");
+    check_exact(
+        "(data->>'n')::int4 >= 5 and cast(data->>'n' as numeric) < $1",
+        "numeric",
+        "((data->>'n')::int4 >= * and (data->>'n')::numeric < s0)",
+    );
+    check_exact(
+        "(data->>'on')::bool and not (data->>'off')::boolean",
+        "",
+        "((data->>'on')::bool = * and not (data->>'off')::bool = *)",
+    );
+    check_exact(
+        "data->>'k' like 'a%' and (orders.data)->>'id' = any($1)",
+        "_text",
+        "(data->>'k' ^@ * and data->>'id' in (s0))",
+    );
+    check_exact("(data->>'id')::uuid = $1", "uuid", "(data->>'id')::uuid = s0");
+    check_exact(
+        "data @> '{\"a\": 1, \"b\": {\"c\": \"x\"}}'",
+        "",
+        "(data->'a' = * and data->'b'->'c' = *)",
+    );
+    check_exact("data @> '{\"k\": null}'::jsonb", "", "data->'k' = *");
+    check_exact(
+        "'{\"tags\": [\"x\", 1]}' <@ data",
+        "",
+        "(data->'tags' has * and data->'tags' has *)",
+    );
+    check_exact("data->'a' @> '{\"k\": true}'", "", "data->'a'->'k' = *");
+    check_exact("data @> '[1]'", "", "data has *");
+    check_weaker("data @> '{\"a\": 1, \"b\": {}}'", "", "(data->'a' = * and ?)");
+    check_weaker("data @> '{\"a\": [[1], 2]}'", "", "(data->'a' has * and ?)");
+    check_weaker("not data->'a' @> '{\"k\": true}'", "", "not (data->'a'->'k' = * and ?)");
+    check_weaker("data @> '5'", "", "true");
+    check_weaker("data->'a' @> '5'", "", "true");
+    check_weaker("data @> $1", "jsonb", "true");
+    check_weaker("data->>0 = 'x'", "", "true");
+    check_weaker("data #>> '{0}' = 'x'", "", "true");
+    check_weaker("data #>> '{\"a\"}' = 'x'", "", "true");
+    check_weaker("data->>$1 = 'x'", "text", "true");
+    check_weaker("data->'k' = '1'", "", "true");
+    check_weaker("(data->>'at')::date = '2026-01-01'", "", "true");
+    check_weaker("(data->>'k')::varchar(3) = 'x'", "", "true");
+    check_weaker("label->>'k' = 'x'", "", "true");
+}
+
+#[test]
 fn constants_are_read_by_the_right_type() {
     let key = |ty: PgType, text: &str| Some(Key::of(&ty, text.as_bytes()).expect("a value"));
     let check = |condition: &str, expect: Option<Key>| {

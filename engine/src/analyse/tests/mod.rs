@@ -31,7 +31,7 @@ fn check_exact(condition: &str, params: &str, expect: &str) {
     let case = Case::new(&format!("select id from orders where {condition}"), "id").params(params);
     let template = analysed(&case);
     let window = window(&template);
-    assert_eq!(show(&window.condition, &window.table), expect, "{condition}");
+    assert_eq!(show(&window.condition, &template, window.table.id), expect, "{condition}");
 }
 
 /// Checks that a WHERE on orders is refreshed, and what is known of it all the same.

@@ -10,6 +10,7 @@ use crate::analyse::constants::Constants;
 use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::outline::{Outline, is_plain_wildcard};
 use crate::analyse::scope::{NotUnderstood, Scope, folded, name_parts, not_understood};
+use crate::derived::{DerivedField, columns_of};
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::template::{Direction, OrderBy, SlotSpec, WindowPlan};
 use convoy_query_index::{
@@ -27,6 +28,7 @@ pub(crate) struct Window {
     pub(crate) plan: WindowPlan,
     pub(crate) predicate: Predicate,
     pub(crate) slots: Vec<SlotSpec>,
+    pub(crate) derived: Vec<DerivedField>,
 }
 
 /// Returns a window plan, or why there is none.
@@ -66,12 +68,14 @@ pub(crate) fn window(
         return not_understood("Postgres names the columns of the result otherwise");
     }
     // Every constant is read even where the plan fails for another reason: a second analysis must find the same ones.
-    let mut slots = Vec::new();
+    let (mut slots, mut derived) = (Vec::new(), Vec::new());
     let condition = match &select.selection {
         None => Condition::always(),
         Some(selection) => {
             let columns = ColumnMap::own(0);
-            ConditionReader::new(&scope, &columns, facts, constants, &mut slots).read(selection)
+            ConditionReader::new(&scope, &columns, facts, constants, &mut slots)
+                .with_derived(&mut derived)
+                .read(selection)
         }
     };
     if !condition.is_exact() {
@@ -118,7 +122,7 @@ pub(crate) fn window(
         .into_iter()
         .map(|(field, direction, nulls)| OrderBy { source: position(field), direction, nulls })
         .collect::<Vec<_>>();
-    fields.union_with(&condition.fields());
+    fields.union_with(&columns_of(&condition.fields(), &derived));
     for field in fields.iter() {
         let column = table.column(field);
         if column.generated {
@@ -141,6 +145,7 @@ pub(crate) fn window(
         limit,
         offset,
         boundary: None,
+        derived: derived.clone(),
     };
     plan.sql = sql(&plan, name, clauses.selection()).into();
     let old_rows = match table.identity {
@@ -163,7 +168,7 @@ pub(crate) fn window(
         }
     };
     let predicate = Predicate { relation: table.id, condition, fields, old_rows };
-    Ok(Window { plan, predicate, slots })
+    Ok(Window { plan, predicate, slots, derived })
 }
 
 /// Returns the condition of rows at the boundary of a limit or above it, and its slot, the first one that is free.
