@@ -19,6 +19,8 @@ pub(crate) enum BenchCommand {
     Memory(MemoryArgs),
     /// Many invalidated live queries read again, together against one by one
     Refresh(RefreshArgs),
+    /// What a row change costs the index of live queries, against bare maps; needs no database
+    Match(MatchArgs),
     /// One of the processes that a benchmark consists of; told what to do on standard input
     #[command(hide = true)]
     Worker,
@@ -101,6 +103,20 @@ pub struct RefreshArgs {
     /// Interleaved pairs: how often each way is measured, each time with a new server
     #[arg(long, value_name = "N", default_value = "5", env = "CONVOY_BENCH_PAIRS")]
     pub pairs: NonZeroU32,
+}
+
+/// How matching is measured.
+#[derive(Args, Clone, Debug)]
+pub struct MatchArgs {
+    /// The most live queries; the sweep begins at 10 and goes by powers of ten
+    #[arg(long, value_name = "N", default_value = "1000000", env = "CONVOY_BENCH_QUERIES_MAX")]
+    pub queries_max: NonZeroU32,
+    /// Pairs of the index and the bare structure
+    #[arg(long, value_name = "N", default_value = "7", env = "CONVOY_BENCH_PAIRS")]
+    pub pairs: NonZeroU32,
+    /// Print the report as JSON
+    #[arg(long, value_parser = FalseyValueParser::new(), env = "CONVOY_BENCH_JSON")]
+    pub json: bool,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod args;
 
 mod latency;
+mod matching;
 mod memory;
 mod refresh;
 
@@ -24,7 +25,7 @@ mod progress;
 mod samples;
 mod table;
 
-pub use args::{BenchArgs, LatencyArgs, MemoryArgs, RefreshArgs, TargetArgs};
+pub use args::{BenchArgs, LatencyArgs, MatchArgs, MemoryArgs, RefreshArgs, TargetArgs};
 
 use anyhow::Context;
 use args::BenchCommand;
@@ -62,6 +63,7 @@ async fn dispatch(args: BenchArgs, search: Search) -> anyhow::Result<()> {
         BenchCommand::Latency(args) => latency::run(&args, search).await,
         BenchCommand::Memory(args) => memory::run(&args, search).await,
         BenchCommand::Refresh(args) => refresh::run(&args, search).await,
+        BenchCommand::Match(args) => matching::run(&args),
         BenchCommand::Worker => worker::run().await,
     }
 }
