@@ -9,10 +9,21 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-/// The fields of a row: two integers, a text, a numeric, a float, and an array of texts.
-const KINDS: [Kind; 6] =
-    [Kind::Int, Kind::Int, Kind::Text, Kind::Numeric, Kind::Float, Kind::Array];
-pub const FIELDS: u16 = 6;
+/// The fields of a row. Conditions are on the first six, mostly, so that they meet.
+const KINDS: [Kind; 10] = [
+    Kind::Int,
+    Kind::Int,
+    Kind::Text,
+    Kind::Numeric,
+    Kind::Float,
+    Kind::Array,
+    Kind::Timestamp,
+    Kind::Bytea,
+    Kind::Bool,
+    Kind::Uuid,
+];
+pub const FIELDS: u16 = KINDS.len() as u16;
+const USUAL_FIELDS: u16 = 6;
 const ARRAY: FieldId = FieldId(5);
 /// For each kind of values two slots of one value, and one of several.
 const SLOTS_OF_KIND: u16 = 3;
@@ -26,10 +37,23 @@ enum Kind {
     Float,
     /// Of texts.
     Array,
+    Timestamp,
+    Bytea,
+    Bool,
+    Uuid,
 }
 
 impl Kind {
-    const SCALARS: [Kind; 4] = [Kind::Int, Kind::Text, Kind::Numeric, Kind::Float];
+    const SCALARS: [Kind; 8] = [
+        Kind::Int,
+        Kind::Text,
+        Kind::Numeric,
+        Kind::Float,
+        Kind::Timestamp,
+        Kind::Bytea,
+        Kind::Bool,
+        Kind::Uuid,
+    ];
 
     fn of(field: FieldId) -> Kind {
         KINDS[usize::from(field.0)]
@@ -54,6 +78,24 @@ impl Kind {
             }
             Kind::Float => {
                 (PgType::Float8, &["0", "-0", "1.5", "NaN", "Infinity", "-Infinity", "5e-324"])
+            }
+            Kind::Timestamp => {
+                let values =
+                    &["-infinity", "infinity", "2000-01-01 00:00:00", "0044-03-15 00:00:00 BC"];
+                (PgType::Timestamp, values)
+            }
+            Kind::Bytea => (
+                PgType::Bytea,
+                &["\\x", "\\x00", "\\x0000", "\\x00ff", "\\xff", "\\xffffffffffffffffff"],
+            ),
+            Kind::Bool => (PgType::Bool, &["t", "f"]),
+            Kind::Uuid => {
+                let values = &[
+                    "00000000-0000-0000-0000-000000000000",
+                    "00000000-0000-0000-0000-000000000001",
+                    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+                ];
+                (PgType::Uuid, values)
             }
         }
     }
@@ -104,7 +146,8 @@ pub fn is_typed(condition: &Condition) -> bool {
 }
 
 fn field(random: &mut StdRng) -> FieldId {
-    FieldId(random.random_range(0..FIELDS))
+    let usual = random.random_bool(0.8);
+    FieldId(random.random_range(0..if usual { USUAL_FIELDS } else { FIELDS }))
 }
 
 pub fn small_key(random: &mut StdRng) -> Key {

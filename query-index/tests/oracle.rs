@@ -156,6 +156,50 @@ fn the_index_equals_brute_force() {
     });
 }
 
+/// Ten million pairs of a live query's predicate and a change, in each run.
+#[test]
+fn recall_is_complete() {
+    const PAIRS: usize = 10_000_000;
+    const QUERIES: u32 = 2_000;
+    for_seeds(1, |random| {
+        let (mut pairs, mut hits) = (0, 0);
+        while pairs < PAIRS {
+            let (mut index, mut naive) = (QueryIndex::new(), NaiveIndex::new());
+            for query in 0..QUERIES {
+                // Ten live queries a template.
+                let template = TemplateId(query / 10);
+                if query % 10 == 0 {
+                    let predicates = vec![predicate(random)];
+                    index.add_template(template, predicates.clone()).expect("it is new");
+                    naive.add_template(template, predicates);
+                }
+                let slots: Arc<[_]> = slots(random).into();
+                let inserted = index.insert(QueryId(query), template, Arc::clone(&slots));
+                inserted.expect("the slots are the template's");
+                naive.insert(QueryId(query), template, slots);
+            }
+            for round in 0..500 {
+                let change = Change::random(random);
+                let (mut found, mut expected) = (Vec::new(), Vec::new());
+                index.matches(&change.images(), &mut found);
+                pairs += naive.matches(&change.images(), &mut expected).tested;
+                hits += expected.len();
+                assert_eq!(found, expected, "{change:?}");
+                if round % 10 == 0 {
+                    let query = QueryId(random.random_range(0..QUERIES));
+                    let slot = random.random_range(0..SLOTS);
+                    let value = slot_value(random, slot);
+                    let set = index.set_slot(query, SlotId(slot), value.clone());
+                    set.expect("the value is of the slot's kind");
+                    naive.set_slot(query, SlotId(slot), value);
+                }
+            }
+        }
+        // Neither everything is hit nor nothing.
+        assert!((pairs / 100..pairs * 3 / 4).contains(&hits), "{hits} hits of {pairs} pairs");
+    });
+}
+
 #[test]
 fn what_is_removed_leaves_nothing() {
     for_seeds(30, |random| {
