@@ -144,6 +144,9 @@ impl Maker<'_> {
             .column(dice, |kind| kind.has_order() && kind != Kind::Generated)
             .expect("every table has n");
         let name = column.sql();
+        if let Some(condition) = inside(&column, dice) {
+            return condition;
+        }
         let mut literal = || match column.kind {
             // A literal that is a keyword needs no quotes, and may have them.
             kind @ (Kind::Jsonb | Kind::Ints | Kind::Texts) => {
@@ -395,6 +398,36 @@ fn by_keys(left: &Table, right: &Table) -> (String, Order) {
     }
     let keys = [keys(left, "l"), keys(right, "r")].concat();
     (format!(" ORDER BY {}", keys.join(", ")), Order::Stated)
+}
+
+/// Returns a condition on what is in a value: how a text begins, an array's elements, a jsonb's members.
+fn inside(column: &Column, dice: &mut Dice) -> Option<String> {
+    let conditions: &[&str] = match column.kind {
+        Kind::Text | Kind::Varchar => &[
+            "? LIKE 'b%'",
+            "? LIKE 'Z_b%'",
+            "? NOT LIKE 'a%'",
+            "? LIKE 'c'",
+            "? ^@ 'back\\'",
+            "starts_with(?, 'C')",
+        ],
+        Kind::Jsonb => &[
+            "?->>'a' = '1'",
+            "?->>'a' > '1'",
+            "?->>'a' IS NULL",
+            "?->>'long' IS NOT NULL",
+            "? #>> '{a}' IN ('1.50', '2')",
+            "?->>'ü' LIKE 'é%'",
+            "? @> '{\"a\": 1}'",
+            "? @> '{\"a\": [\"x\", null]}'",
+            "?->'a' @> '1'",
+            "? @> '[1, 2]'",
+        ],
+        Kind::Ints => &["? @> '{1}'", "? && ARRAY[-1, 3]", "3 = ANY(?)", "? @> ARRAY[1, NULL]"],
+        Kind::Texts => &["? @> ARRAY['a']", "? && '{ä,\"a,b\"}'", "'NULL' = ANY(?)", "'{}' <@ ?"],
+        _ => return None,
+    };
+    dice.percent(50).then(|| dice.pick(conditions).replace('?', &column.sql()))
 }
 
 fn joined(left: &Table, right: &Table) -> Query {
