@@ -232,7 +232,10 @@ impl<D: Database> Engine<D> {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = &mut session.stage else { return };
         let Some(state) = self.queries.get_mut(&query) else { return };
-        for (name, sub) in session.subs.iter_mut().filter(|(_, sub)| sub.query == Some(query)) {
+        // Through the query's subscribers: a session with a thousand subscriptions gets a thousand of these.
+        let names: Vec<_> = state.subscribers.of_session(id).cloned().collect();
+        for name in &names {
+            let Some(sub) = session.subs.get_mut(name) else { continue };
             if stage.expects(name, query, read) {
                 stage.settle(name);
                 let Stage { updates, committed_at, .. } = stage;
@@ -253,7 +256,9 @@ impl<D: Database> Engine<D> {
     ) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = &mut session.stage else { return };
-        for (name, sub) in session.subs.iter_mut().filter(|(_, sub)| sub.query == Some(query)) {
+        let Some(state) = self.queries.get(&query) else { return };
+        for name in state.subscribers.of_session(id) {
+            let Some(sub) = session.subs.get_mut(name) else { continue };
             if stage.expects(name, query, read) {
                 stage.settle(name);
                 if let Some(kind) = kind.clone() {

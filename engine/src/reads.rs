@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::line::{Accepted, Line, Position};
 use crate::live_query::{Knowledge, Value};
 use crate::upkeep::WriteLog;
-use convoy_query_index::QueryId;
+use convoy_query_index::{QueryId, TemplateId};
 use convoy_types::{Lsn, RelationId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -136,15 +136,15 @@ impl<D: Database> Engine<D> {
         {
             return;
         }
-        let mut tables = BTreeSet::new();
-        for &id in &self.dirty {
-            if self.may_be_read(id) {
-                tables.extend(self.locked_tables(id));
-            }
-        }
-        if self.dirty.iter().all(|&id| !self.may_be_read(id)) {
+        // By template: there may be very many dirty queries, of few.
+        let mut templates = BTreeSet::new();
+        let ready = self.dirty.iter().filter(|&&id| self.may_be_read(id));
+        templates.extend(ready.filter_map(|id| self.queries.get(id)).map(|query| query.template));
+        if templates.is_empty() {
             return;
         }
+        let locked = templates.into_iter().flat_map(|template| self.locked_tables(template));
+        let tables: BTreeSet<RelationId> = locked.collect();
         let id = self.next_read_id();
         self.database.open_read(id, tables.iter().copied().collect());
         self.reads.by_id.insert(
@@ -153,9 +153,16 @@ impl<D: Database> Engine<D> {
         );
     }
 
-    fn is_current_since(&self, id: QueryId) -> u64 {
-        let template = self.queries.get(&id).and_then(|query| self.templates.get(query.template));
-        template.map_or(0, |entry| entry.current_since)
+    /// Returns whether what is asked now answers queries of a template: it was analysed before the snapshot was asked for,
+    /// and its tables are locked.
+    fn is_answered_by(
+        &self,
+        template: TemplateId,
+        asked: u64,
+        tables: &BTreeSet<RelationId>,
+    ) -> bool {
+        self.templates.get(template).is_some_and(|entry| entry.current_since < asked)
+            && self.locked_tables(template).all(|table| tables.contains(&table))
     }
 
     fn may_be_read(&self, id: QueryId) -> bool {
@@ -167,15 +174,15 @@ impl<D: Database> Engine<D> {
     /// Returns whether somebody kept readers out of one of its tables a moment ago.
     fn is_kept_out(&self, id: QueryId) -> bool {
         let kept_out = &self.reads.kept_out;
-        !kept_out.is_empty()
-            && self.locked_tables(id).iter().any(|table| kept_out.contains_key(table))
+        let Some(query) = self.queries.get(&id).filter(|_| !kept_out.is_empty()) else {
+            return false;
+        };
+        self.locked_tables(query.template).any(|table| kept_out.contains_key(&table))
     }
 
-    fn locked_tables(&self, id: QueryId) -> Vec<RelationId> {
-        let template = self.queries.get(&id).and_then(|query| self.templates.get(query.template));
-        let template = template.and_then(|entry| entry.template.as_ref());
-        template
-            .map_or(Vec::new(), |template| template.tables.iter().map(|table| table.id).collect())
+    fn locked_tables(&self, template: TemplateId) -> impl Iterator<Item = RelationId> {
+        let template = self.templates.get(template).and_then(|entry| entry.template.as_ref());
+        template.into_iter().flat_map(|template| template.tables.iter().map(|table| table.id))
     }
 
     pub(crate) fn read_opened(
@@ -251,13 +258,16 @@ impl<D: Database> Engine<D> {
         }
         let Some(read) = self.reads.by_id.get(&id) else { return };
         let (tables, asked) = (read.tables.clone(), read.asked);
-        let included: Vec<QueryId> = self
-            .dirty
-            .iter()
-            .copied()
-            .filter(|&query| self.may_be_read(query) && self.is_current_since(query) < asked)
-            .filter(|&query| self.locked_tables(query).iter().all(|table| tables.contains(table)))
-            .collect();
+        // Decided once for each template.
+        let mut answered: BTreeMap<TemplateId, bool> = BTreeMap::new();
+        let mut is_answered = |id: &QueryId| {
+            let Some(query) = self.queries.get(id) else { return false };
+            let template = query.template;
+            let by_this = || self.is_answered_by(template, asked, &tables);
+            *answered.entry(template).or_insert_with(by_this) && self.may_be_read(*id)
+        };
+        let included: Vec<QueryId> =
+            self.dirty.iter().copied().filter(|id| is_answered(id)).collect();
         debug!(read = id.0, queries = included.len(), %label, mark = ?snapshot.mark, "snapshot closed");
         if included.is_empty() {
             self.reads.by_id.remove(&id);

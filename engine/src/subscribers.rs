@@ -64,6 +64,17 @@ impl Subscribers {
         few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 
+    /// Returns the names that a session knows the query by.
+    pub fn of_session(&self, session: SessionId) -> impl Iterator<Item = &Arc<str>> {
+        let (few, many) = match self {
+            Subscribers::Few(few) => (Some(few.iter()), None),
+            Subscribers::Many(many) => (None, Some(many.range((session, Arc::from(""))..))),
+        };
+        let few = few.into_iter().flatten().filter(move |(of, _)| *of == session);
+        let many = many.into_iter().flatten().take_while(move |(of, _)| *of == session);
+        few.chain(many).map(|(_, name)| name)
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Subscribers::Few(few) => few.len(),
@@ -96,6 +107,11 @@ mod tests {
                 }
                 let seen: BTreeSet<_> = subscribers.iter().cloned().collect();
                 prop_assert_eq!(&seen, &model);
+                for session in (0..11).map(SessionId) {
+                    let names: BTreeSet<_> = subscribers.of_session(session).collect();
+                    let expected = model.iter().filter(|(of, _)| *of == session);
+                    prop_assert_eq!(names, expected.map(|(_, name)| name).collect());
+                }
                 prop_assert_eq!(subscribers.len(), model.len());
                 prop_assert_eq!(subscribers.is_empty(), model.is_empty());
             }
