@@ -30,6 +30,9 @@ impl<D: Database> Engine<D> {
         else {
             return;
         };
+        if self.audits.is_of(read, id) {
+            return self.audited(id, outcome);
+        }
         let took = self.now - since;
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.reads.retain(|there| *there != read);
@@ -103,7 +106,11 @@ impl<D: Database> Engine<D> {
     ///
     /// # Errors
     /// Where its plan can't keep it: it is to be read otherwise.
-    fn value_of(&self, id: QueryId, rows: Result<Vec<TextRow>, QueryError>) -> Result<Value, Lost> {
+    pub(crate) fn value_of(
+        &self,
+        id: QueryId,
+        rows: Result<Vec<TextRow>, QueryError>,
+    ) -> Result<Value, Lost> {
         let query = self.queries.get(&id);
         let template = query.and_then(|query| self.templates.get(query.template)?.template.clone());
         let (Some(query), Some(template)) = (query, template) else { return Ok(Value::None) };

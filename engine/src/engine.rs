@@ -1,5 +1,6 @@
 //! The engine: its state, and the loop's body. What each event does stands in the file that its kind names.
 
+use crate::audit::Audits;
 use crate::database::{CastId, Database, DescribeId, ProbeId, QueryError, ReadId};
 use crate::derived::DerivedFields;
 use crate::early::Early;
@@ -62,6 +63,7 @@ pub struct Engine<D> {
     pub(crate) sessions: Sessions,
     pub(crate) casts: HashMap<CastId, CastPurpose>,
     pub(crate) counters: Counters,
+    pub(crate) audits: Audits,
     /// What all live queries take, estimated.
     // Invariant: the sum of their weights.
     pub(crate) memory_bytes: usize,
@@ -97,6 +99,10 @@ pub struct Counters {
     pub snapshots_retaken: u64,
     /// Subscriptions that became stale.
     pub stale: u64,
+    /// Results that were read again to be compared with what was held.
+    pub audits: u64,
+    /// Those that differed. More than none is an error of ours.
+    pub audit_mismatches: u64,
 }
 
 /// The state of asking what is visible now.
@@ -137,6 +143,7 @@ impl<D: Database> Engine<D> {
             sessions: Sessions::default(),
             casts: HashMap::new(),
             counters: Counters::default(),
+            audits: Audits::new(now),
             memory_bytes: 0,
             probe: Probe { in_flight: None, due: now, attempts: 0 },
             observer: None,

@@ -30,6 +30,7 @@ mod window;
 
 // The engine.
 mod answers;
+mod audit;
 mod early;
 mod engine;
 mod lifecycle;
@@ -73,7 +74,7 @@ pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
-    BatchStatement, Batching, Count, Direction, GroupColumn, GroupValue, GroupsPlan, Nulls,
+    Audit, BatchStatement, Batching, Count, Direction, GroupColumn, GroupValue, GroupsPlan, Nulls,
     OrderBy, OrderGroups, Plan, QueryTemplate, ReadStatement, RefreshPlan, RowKeys, Scale,
     SlotReads, SlotSpec, State, StateKind, ValueOf, ValueSet, WindowPlan, spare_rows,
 };

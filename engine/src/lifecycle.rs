@@ -120,6 +120,7 @@ impl<D: Database> Engine<D> {
         self.tick_reads();
         self.tick_templates();
         self.tick_queries();
+        self.tick_audit();
         self.tick_sessions();
     }
 
@@ -136,7 +137,8 @@ impl<D: Database> Engine<D> {
     pub fn next_deadline(&self) -> Option<Instant> {
         let may_probe = self.streaming && self.probe.in_flight.is_none();
         let probe = may_probe.then_some(self.probe.due);
-        let scheduled = [self.retries.next(), self.due.next(), self.reads_deadline(), probe];
+        let audit = self.audit_deadline();
+        let scheduled = [self.retries.next(), self.due.next(), self.reads_deadline(), probe, audit];
         scheduled.into_iter().flatten().chain([self.sessions_deadline()]).min()
     }
 }

@@ -37,6 +37,8 @@ pub struct Limits {
     pub read_silence_max: Duration,
     /// How long a snapshot may stay unsettled before the server is made to flush its WAL.
     pub flush_after: Duration,
+    /// How often one live query is read again, to compare. Zero: never.
+    pub audit_interval: Duration,
     /// How often an idle session hears that it is up to date.
     pub heartbeat: Duration,
     /// How long a subscription waits for its first answer while the database can't be asked.
@@ -64,6 +66,7 @@ impl Default for Limits {
             fence_max: Duration::from_millis(100),
             read_silence_max: Duration::from_secs(60),
             flush_after: Duration::from_millis(5),
+            audit_interval: Duration::from_secs(1),
             heartbeat: Duration::from_secs(15),
             first_answer_max: Duration::from_secs(30),
             idle_templates_max: 1_000,

@@ -57,6 +57,13 @@ impl LiveQueries {
         self.by_id.iter_mut().flatten().map(Box::as_mut)
     }
 
+    /// Returns the first id from this one on.
+    pub fn next_from(&self, id: QueryId) -> Option<QueryId> {
+        let rest = self.by_id.get(id.0 as usize..)?;
+        let ahead = rest.iter().position(Option::is_some)?;
+        u32::try_from(ahead).ok().map(|ahead| QueryId(id.0 + ahead))
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

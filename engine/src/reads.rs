@@ -138,8 +138,9 @@ impl<D: Database> Engine<D> {
         }
         // By template: there may be very many dirty queries, of few.
         let mut templates = BTreeSet::new();
-        let ready = self.dirty.iter().filter(|&&id| self.may_be_read(id));
-        templates.extend(ready.filter_map(|id| self.queries.get(id)).map(|query| query.template));
+        let wanted = self.dirty.iter().copied().chain(self.audits.wanted());
+        let ready = wanted.filter(|&id| self.may_be_read(id));
+        templates.extend(ready.filter_map(|id| self.queries.get(&id)).map(|query| query.template));
         if templates.is_empty() {
             return;
         }
@@ -155,7 +156,7 @@ impl<D: Database> Engine<D> {
 
     /// Returns whether what is asked now answers queries of a template: it was analysed before the snapshot was asked for,
     /// and its tables are locked.
-    fn is_answered_by(
+    pub(crate) fn is_answered_by(
         &self,
         template: TemplateId,
         asked: u64,
@@ -165,7 +166,7 @@ impl<D: Database> Engine<D> {
             && self.locked_tables(template).all(|table| tables.contains(&table))
     }
 
-    fn may_be_read(&self, id: QueryId) -> bool {
+    pub(crate) fn may_be_read(&self, id: QueryId) -> bool {
         let Some(query) = self.queries.get(&id) else { return false };
         let is_current = self.templates.get(query.template).is_some_and(|entry| entry.is_current);
         is_current && query.reads.len() < self.limits.reads_per_query_max && !self.is_kept_out(id)
@@ -269,7 +270,8 @@ impl<D: Database> Engine<D> {
         let included: Vec<QueryId> =
             self.dirty.iter().copied().filter(|id| is_answered(id)).collect();
         debug!(read = id.0, queries = included.len(), %label, mark = ?snapshot.mark, "snapshot closed");
-        if included.is_empty() {
+        let audited = self.begin_audit(id, &tables, asked);
+        if included.is_empty() && audited.is_none() {
             self.reads.by_id.remove(&id);
             self.database.close_read(id);
             return;
@@ -283,10 +285,11 @@ impl<D: Database> Engine<D> {
                 query.reads.push(id);
             }
         }
+        questions.extend(audited.and_then(|query| self.question(query)));
         if let Some(read) = self.reads.by_id.get_mut(&id) {
             read.phase = Phase::Running { position, label, since: self.now };
             read.heard = self.now;
-            read.queries = included.iter().copied().collect();
+            read.queries = included.iter().copied().chain(audited).collect();
         }
         self.reads.log.begin(position);
         self.stage_sessions(id, &included);
@@ -318,6 +321,7 @@ impl<D: Database> Engine<D> {
 
     pub(crate) fn read_finished(&mut self, id: ReadId) {
         let Some(read) = self.reads.by_id.remove(&id) else { return };
+        self.audits.forget_read(id);
         for query in read.queries {
             // Not answered: the read broke off.
             if let Some(state) = self.queries.get_mut(&query) {
@@ -334,6 +338,7 @@ impl<D: Database> Engine<D> {
 
     /// Takes a query off the reads that it is in: what they say of it is from before something else changed.
     pub(crate) fn detach_reads(&mut self, id: QueryId) {
+        self.audits.forget(id);
         let Some(query) = self.queries.get_mut(&id) else { return };
         for read in std::mem::take(&mut query.reads) {
             if let Some(read) = self.reads.by_id.get_mut(&read) {
@@ -361,6 +366,7 @@ impl<D: Database> Engine<D> {
 
     /// Gives all reads up: what they say is worth nothing, or would be.
     pub(crate) fn abandon_reads(&mut self) {
+        self.audits.abandon();
         for (id, read) in std::mem::take(&mut self.reads.by_id) {
             if !matches!(read.phase, Phase::Running { .. }) {
                 self.database.close_read(id);

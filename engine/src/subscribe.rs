@@ -321,6 +321,7 @@ impl<D: Database> Engine<D> {
         self.query_of.remove(&(query.template, query.args));
         // Its id may be used again: no read must answer for it any more.
         self.reads.forget(id);
+        self.audits.forget(id);
         if let Some(entry) = self.templates.get_mut(query.template) {
             entry.queries.remove(&id);
         }

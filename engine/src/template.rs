@@ -85,6 +85,8 @@ pub struct QueryTemplate {
     pub read: Arc<ReadStatement>,
     /// How those are read that turn out to be too much for the plan to keep; none where there are none.
     pub read_unkept: Option<Arc<ReadStatement>>,
+    /// How results are audited.
+    pub audit: Audit,
     /// Why it is as it is, a sentence each, for `explain`.
     pub notes: Vec<String>,
 }
@@ -98,6 +100,18 @@ pub struct ReadStatement {
     pub param_types: Arc<[u32]>,
     /// Whether many are read at once.
     pub batching: Batching,
+}
+
+/// How results are audited: read again, and compared with what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// A difference is an error.
+    Strict,
+    /// Postgres may show the same rows in several ways (another order of a float's sum, one of several equals): a
+    /// difference is shown and no error.
+    Lenient,
+    /// Not at all: results change without a write that is seen.
+    Never,
 }
 
 /// Whether the results of many live queries of a template are read by one statement.

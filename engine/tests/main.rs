@@ -1,5 +1,6 @@
 //! The engine as a whole, without a server: a simulated database drives it through its public interface.
 
+mod audit;
 mod beginning;
 mod catalog;
 mod coalescing;

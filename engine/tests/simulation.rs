@@ -172,6 +172,7 @@ impl Schedule {
             history_bytes_min: if random.random_bool(0.3) { 64 } else { 16 << 10 },
             write_log_bytes_max: if random.random_bool(0.2) { 600 } else { 1 << 20 },
             reads_max: random.random_range(1..5),
+            audit_interval: Duration::from_millis(if random.random_bool(0.1) { 10 } else { 0 }),
             ..Limits::default()
         };
         let now = Instant::now();
@@ -527,8 +528,11 @@ impl Schedule {
     fn settle(&mut self) {
         // What is quiet may still have been told to flush only in the next turn.
         let mut quiet_turns = 0;
+        // Where audits go on all the time, it is never quiet.
+        let mut turns_left = if self.engine.status().counters.audits > 0 { 400 } else { 5_000 };
         self.world.standby_answers = true;
-        for _ in 0..5_000 {
+        while turns_left > 0 {
+            turns_left -= 1;
             while !self.world.is_all_visible() {
                 self.world.show(&mut self.random);
             }
@@ -554,6 +558,8 @@ impl Schedule {
                 break;
             }
         }
+        let counters = self.engine.status().counters;
+        assert_eq!(counters.audit_mismatches, 0, "seed {}", self.seed);
         let items = self.world.items_after(self.seed, |_, _| true);
         for client in &self.clients {
             for (sub, (wish, grp)) in &client.subs {
@@ -620,13 +626,14 @@ fn json(rows: Vec<Vec<Option<String>>>) -> Vec<Vec<String>> {
     rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect()
 }
 
-fn run(seed: u64) -> (usize, usize) {
+fn run(seed: u64) -> (usize, usize, u64) {
     let mut schedule = Schedule::new(seed);
     for _ in 0..600 {
         schedule.step();
     }
     schedule.settle();
-    (schedule.transitions_seen, schedule.stale_seen)
+    let audits = schedule.engine.status().counters.audits;
+    (schedule.transitions_seen, schedule.stale_seen, audits)
 }
 
 /// `CONVOY_SEED=n` runs one schedule, `CONVOY_SCHEDULES=n` that many.
@@ -637,13 +644,14 @@ fn every_transition_is_a_cut() {
         run(seed);
         return;
     }
-    let (mut transitions, mut stale) = (0, 0);
+    let (mut transitions, mut stale, mut audits) = (0, 0, 0);
     for seed in 0..number("CONVOY_SCHEDULES").unwrap_or(1_000) {
         let outcome = std::panic::catch_unwind(|| run(seed));
         match outcome {
             Ok(seen) => {
                 transitions += seen.0;
                 stale += seen.1;
+                audits += seen.2;
             }
             Err(panic) => {
                 eprintln!("replay with CONVOY_SEED={seed} cargo test -p convoy-engine --test main");
@@ -652,7 +660,7 @@ fn every_transition_is_a_cut() {
         }
     }
     assert!(
-        transitions > 0 && stale > 0,
-        "{transitions} transitions, {stale} stale results: too tame"
+        transitions > 0 && stale > 0 && audits > 0,
+        "{transitions} transitions, {stale} stale results, {audits} audits: too tame"
     );
 }

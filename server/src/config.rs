@@ -2,7 +2,7 @@
 //! passfile, …). No other module reads the environment, but for colours (`telemetry.rs`).
 
 use crate::error::ServerError;
-use crate::limits::{RequestLimits, seconds};
+use crate::limits::{RequestLimits, seconds, seconds_or_none};
 use crate::passfile;
 use clap::{Args, Parser, Subcommand};
 use convoy_engine::Limits;
@@ -151,6 +151,10 @@ pub struct ResultLimits {
     /// How long a first answer may take while the database can't be asked, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, env = "CONVOY_FIRST_ANSWER_MAX")]
     pub first_answer_max: Duration,
+    /// How often one live query is read again and compared with what is held, in seconds; 0 never. What differs is
+    /// logged as an error, counted in `convoy_audit_mismatches_total`, and mended
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds_or_none, env = "CONVOY_AUDIT_INTERVAL")]
+    pub audit_interval: Duration,
 }
 
 impl Default for ResultLimits {
@@ -164,6 +168,7 @@ impl Default for ResultLimits {
             reads_max: limits.reads_max,
             batch_max: BATCH_MAX,
             first_answer_max: limits.first_answer_max,
+            audit_interval: limits.audit_interval,
         }
     }
 }
@@ -181,6 +186,7 @@ impl ServeArgs {
             memory_bytes_max: self.results.memory_limit,
             reads_max: self.results.reads_max,
             first_answer_max: self.results.first_answer_max,
+            audit_interval: self.results.audit_interval,
             // A little sooner than promised: the promise is to the client, and the way there takes time.
             heartbeat: self.limits.heartbeat.mul_f64(0.9),
             ..Limits::default()

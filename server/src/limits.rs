@@ -106,6 +106,14 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a number of seconds, like 15 or 0.5".to_owned())
 }
 
+/// Reads a duration in seconds, or 0 for none.
+///
+/// # Errors
+/// As [`seconds`].
+pub fn seconds_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { seconds(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

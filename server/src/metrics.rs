@@ -40,6 +40,8 @@ const READS_UNCHANGED: &str = "reads_unchanged";
 const TRANSITIONS: &str = "transitions";
 const STALE: &str = "stale_subscriptions";
 const SNAPSHOTS_RETAKEN: &str = "snapshots_retaken";
+const AUDITS: &str = "audits";
+const AUDIT_MISMATCHES: &str = "audit_mismatches";
 const SENT: &str = "sent";
 const FRAMES: &str = "frames_sent";
 
@@ -201,6 +203,16 @@ impl Metrics {
             text.counter(TRANSITIONS, "Transitions sent", counters.transitions);
             text.counter(STALE, "Subscriptions that became stale", counters.stale);
             text.counter(SNAPSHOTS_RETAKEN, "Snapshots taken again", counters.snapshots_retaken);
+            text.counter(
+                AUDITS,
+                "Results read again to be compared with what was held",
+                counters.audits,
+            );
+            text.counter(
+                AUDIT_MISMATCHES,
+                "Audited results that were not what the database said; any is an error",
+                counters.audit_mismatches,
+            );
         }
         text.end()
     }

@@ -17,6 +17,7 @@ mod outline;
 mod predicates;
 mod refresh;
 mod refusal;
+mod repeat;
 mod scope;
 mod type_name;
 mod walk;
@@ -95,6 +96,7 @@ fn template(
         Ok(outline) => window::window(outline, &clauses, facts, constants),
         Err(why) => Err(why.clone()),
     };
+    let mut is_walked = true;
     let (plan, predicates, slots, derived) = match window {
         Ok(window) => {
             notes.push(format!("{}: kept up to date from its row changes", window.plan.table.name));
@@ -108,6 +110,7 @@ fn template(
                 Ok(outline) => walk::walk(outline, facts),
                 Err(why) => Err(why.clone()),
             };
+            is_walked = walked.is_ok();
             let mut of_keys = Vec::new();
             let refresh = refresh::refresh(statement, &walked, &clauses, facts, &mut of_keys)?;
             let groups = match &outline {
@@ -143,6 +146,7 @@ fn template(
             batching: batch::batching(sql, statement, facts),
         })
     };
+    let audit = repeat::audit(&plan, is_walked, statement, facts);
     let read_unkept = match &plan {
         Plan::Groups(groups) => Some(read(&groups.refresh.sql)),
         Plan::Window(_) | Plan::Refresh(_) => None,
@@ -159,6 +163,7 @@ fn template(
         derived,
         read,
         read_unkept,
+        audit,
         notes,
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::analyse::lexer::{TokenKind, lex};
 use crate::database::{ErrorCode, QueryError};
-use crate::facts::{Publication, StatementFacts, TableKind};
+use crate::facts::{FunctionFacts, Publication, StatementFacts, TableKind};
 use crate::statement::Statement;
 
 /// Functions that run a read of their own, whatever they are given: not seen by anybody (`docs/postgres.md`, P12).
@@ -121,12 +121,7 @@ pub(crate) fn warn_of_time(statement: &Statement, facts: &StatementFacts, notes:
              `-- @refresh 5s`"
         ));
     }
-    let settings = facts.functions.iter().find(|function| {
-        let name = function.name.as_str();
-        function.stable
-            && (name == "current_setting" || name.starts_with("pg_") || name.starts_with("has_"))
-    });
-    if let Some(function) = settings {
+    if let Some(function) = settings(facts) {
         notes.push(format!(
             "{} looks at settings or catalogs, whose changes no write tells of: state how often to read it again with \
              `-- @refresh 5s`",
@@ -146,6 +141,15 @@ pub(super) fn clock(statement: &Statement, facts: &StatementFacts) -> Option<&'s
             .find(|clock| facts.functions.iter().any(|function| function.name == **clock))
     };
     written.or_else(called)
+}
+
+/// Returns a function that looks at settings or catalogs, where there is one.
+pub(super) fn settings(facts: &StatementFacts) -> Option<&FunctionFacts> {
+    facts.functions.iter().find(|function| {
+        let name = function.name.as_str();
+        function.stable
+            && (name == "current_setting" || name.starts_with("pg_") || name.starts_with("has_"))
+    })
 }
 
 /// Returns a text's words, in lower case.

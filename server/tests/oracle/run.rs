@@ -61,6 +61,8 @@ pub async fn run(seed: u64) -> Vec<String> {
         // Some seeds let results fall behind, others never.
         max_hold: Duration::from_millis(*dice.pick(&[5, 2_000, 30_000])),
         heartbeat: Duration::from_millis(200),
+        // As many as there can be, for what one finds is an error.
+        audit_interval: Duration::from_millis(20),
         first_answer_max: Duration::from_secs(60),
         history_bytes_min: *dice.pick(&[1 << 8, 16 << 10]),
         write_log_bytes_max: *dice.pick(&[2 << 10, 64 << 20]),
@@ -118,6 +120,9 @@ pub async fn run(seed: u64) -> Vec<String> {
 
     problems.extend(sessions.settle(&client).await);
     let (status, infos) = live.status().await;
+    if status.counters.audit_mismatches > 0 {
+        problems.push("the audit found what Postgres does not say".to_owned());
+    }
     if !problems.is_empty() {
         problems.push(format!("the engine: {status:?}"));
         problems.push(activity(&client).await);
@@ -157,7 +162,7 @@ pub async fn run(seed: u64) -> Vec<String> {
     println!(
         "seed {seed} ({locale:?}): {} queries, {incremental} of {} incremental, {outcome:?}, {} transitions with {diffs} \
          diffs, {snapshots} snapshots, {stale} stale; {compared:?}; {} reads by {statements} statements, \
-         {batched} together, {} unchanged, {} taken again; \
+         {batched} together, {} unchanged, {} taken again, {} audits; \
          {} streams; {:.1} s to answer, {:.1} s of writing, {:.1} s to settle, {:.1} s to compare",
         queries.len(),
         infos.len(),
@@ -165,6 +170,7 @@ pub async fn run(seed: u64) -> Vec<String> {
         status.counters.reads,
         status.counters.reads_unchanged,
         status.counters.snapshots_retaken,
+        status.counters.audits,
         epoch.load(Ordering::Relaxed),
         answered.as_secs_f32(),
         (written - answered).as_secs_f32(),

@@ -1,0 +1,94 @@
+//! Whether a statement gives the same result whenever it reads the same rows, so that an audit can compare.
+
+use crate::analyse::lexer::{TokenKind, lex};
+use crate::analyse::refusal::{clock, settings};
+use crate::facts::{Publication, StatementFacts, TableKind};
+use crate::statement::Statement;
+use crate::template::{Audit, Plan, RowKeys};
+use convoy_types::PgType;
+
+/// Aggregates whose result does not depend on the order of rows, floats left out.
+const ORDERLESS: [&str; 10] =
+    ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or"];
+
+/// Words that take one of several equal values.
+const CHOOSES: [&str; 7] = ["DISTINCT", "GROUP", "UNION", "INTERSECT", "EXCEPT", "MIN", "MAX"];
+
+/// Returns how a statement's results may be audited. `is_walked` says whether its syntax is understood.
+pub(super) fn audit(
+    plan: &Plan,
+    is_walked: bool,
+    statement: &Statement,
+    facts: &StatementFacts,
+) -> Audit {
+    let is_unseen =
+        |kind: TableKind, publication| kind != TableKind::View && publication != Publication::Full;
+    if statement.directives.refresh.is_some()
+        || clock(statement, facts).is_some()
+        || settings(facts).is_some()
+        || facts.tables.iter().any(|table| is_unseen(table.kind, table.publication))
+    {
+        return Audit::Never;
+    }
+    match plan {
+        Plan::Window(_) | Plan::Groups(_) => Audit::Strict,
+        Plan::Refresh(refresh) if is_walked && repeats(&refresh.keys, statement, facts) => {
+            Audit::Strict
+        }
+        Plan::Refresh(_) => Audit::Lenient,
+    }
+}
+
+fn repeats(keys: &RowKeys, statement: &Statement, facts: &StatementFacts) -> bool {
+    let text = &statement.text;
+    let (mut depth, mut chooses, mut picks, mut last_distinct) = (0_usize, false, false, false);
+    for token in lex(text).tokens {
+        let is = |word: &&str| token.is_word(text, word);
+        match token.kind {
+            TokenKind::Symbol(b'(') => depth += 1,
+            TokenKind::Symbol(b')') => depth = depth.saturating_sub(1),
+            TokenKind::Word => {
+                chooses |= CHOOSES.iter().any(&is);
+                // Any of several rows: the first ones of a subquery, of equals, of a window.
+                picks |= depth > 0 && ["LIMIT", "FETCH", "OFFSET"].iter().any(&is);
+                picks |= ["OVER", "TIES"].iter().any(&is);
+                picks |= last_distinct && is(&"ON");
+                last_distinct = is(&"DISTINCT");
+            }
+            _ => {}
+        }
+    }
+    let has_float = |ty: &PgType| matches!(ty, PgType::Float4 | PgType::Float8);
+    let adds_floats = facts
+        .functions
+        .iter()
+        .any(|function| function.aggregate && ["sum", "avg"].contains(&function.name.as_str()))
+        && facts
+            .tables
+            .iter()
+            .any(|table| table.columns.iter().any(|column| has_float(&column.ty)));
+    let has_order = |ty: &PgType| !matches!(ty, PgType::Other);
+    let looks_as_it_is = |ty: &PgType| {
+        !matches!(
+            ty,
+            PgType::Numeric
+                | PgType::Float4
+                | PgType::Float8
+                | PgType::Interval
+                | PgType::Bpchar
+                | PgType::Jsonb
+                | PgType::Array(_)
+                | PgType::Other
+        )
+    };
+    let all = |is: &dyn Fn(&PgType) -> bool| facts.columns.iter().all(|column| is(&column.ty));
+    let orderless = facts
+        .functions
+        .iter()
+        .all(|function| !function.aggregate || ORDERLESS.contains(&function.name.as_str()));
+    !picks
+        && orderless
+        && !adds_floats
+        && (!chooses || all(&looks_as_it_is))
+        && (*keys != RowKeys::Hash || all(&has_order))
+}
