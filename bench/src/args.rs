@@ -80,6 +80,9 @@ pub struct MemoryArgs {
     /// Live queries in all, of one template
     #[arg(long, value_name = "N", default_value = "10000", env = "CONVOY_BENCH_QUERIES")]
     pub queries: NonZeroU32,
+    /// Rows of each result, 100 bytes as JSON each
+    #[arg(long, value_name = "N", default_value = "10", env = "CONVOY_BENCH_ROWS")]
+    pub rows: NonZeroU32,
     /// Sessions that they are spread over
     #[arg(long, value_name = "N", default_value = "10", env = "CONVOY_BENCH_SESSIONS")]
     pub sessions: NonZeroU32,

@@ -135,7 +135,7 @@ impl<D: Database> Engine<D> {
                 if groups.state_bytes() > self.limits.groups_bytes_max {
                     return Err(Lost::TooLarge);
                 }
-                Value::Groups(groups)
+                Value::Groups(Box::new(groups))
             }
             Plan::Window(plan) => Window::read(plan, query.bounds, rows).map_or_else(
                 |error| {

@@ -1,32 +1,28 @@
 //! What changed between two lists of rows.
 
-use crate::update::{DiffOp, ResultRow};
+use crate::result_row::ResultRow;
+use crate::update::DiffOp;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Returns the steps that lead from one list to the other: removals, then from the front what comes, changes or
 /// moves. As few rows move as can be: those off a longest run that keeps its order.
-pub(crate) fn diff(old: &[Arc<ResultRow>], new: &[Arc<ResultRow>]) -> Vec<DiffOp> {
-    let front = old.iter().zip(new).take_while(|(left, right)| same(left, right)).count();
+pub(crate) fn diff(old: &[ResultRow], new: &[ResultRow]) -> Vec<DiffOp> {
+    let front = old.iter().zip(new).take_while(|(left, right)| left.is_same(right)).count();
     let back = old[front..]
         .iter()
         .rev()
         .zip(new[front..].iter().rev())
-        .take_while(|(left, right)| same(left, right));
+        .take_while(|(left, right)| left.is_same(right));
     let back = back.count();
     diff_between(&old[front..old.len() - back], &new[front..new.len() - back], front)
 }
 
-fn same(left: &Arc<ResultRow>, right: &Arc<ResultRow>) -> bool {
-    Arc::ptr_eq(left, right) || left == right
-}
-
 /// The same, for lists that stand `base` rows behind the front.
-fn diff_between(old: &[Arc<ResultRow>], new: &[Arc<ResultRow>], base: usize) -> Vec<DiffOp> {
+fn diff_between(old: &[ResultRow], new: &[ResultRow], base: usize) -> Vec<DiffOp> {
     let old_index: HashMap<&str, usize> =
-        old.iter().enumerate().map(|(index, row)| (&*row.key, index)).collect();
+        old.iter().enumerate().map(|(index, row)| (row.key(), index)).collect();
     let came_from: Vec<Option<usize>> =
-        new.iter().map(|row| old_index.get(&*row.key).copied()).collect();
+        new.iter().map(|row| old_index.get(row.key()).copied()).collect();
     let mut kept = vec![false; old.len()];
     for &index in came_from.iter().flatten() {
         kept[index] = true;
@@ -35,7 +31,7 @@ fn diff_between(old: &[Arc<ResultRow>], new: &[Arc<ResultRow>], base: usize) -> 
         .iter()
         .zip(&kept)
         .filter(|(_, kept)| !**kept)
-        .map(|(row, _)| DiffOp::Remove { key: row.key.clone() })
+        .map(|(row, _)| DiffOp::Remove { key: row.key().into() })
         .collect();
 
     let stays = longest_increasing(&came_from);
@@ -61,7 +57,7 @@ fn diff_between(old: &[Arc<ResultRow>], new: &[Arc<ResultRow>], base: usize) -> 
                 } else {
                     movers.take(from);
                     let at = base + index + movers.count_before(last_stayed);
-                    ops.push(DiffOp::Move { key: row.key.clone(), at });
+                    ops.push(DiffOp::Move { key: row.key().into(), at });
                 }
                 ops.extend(update(&old[from], row));
             }
@@ -72,9 +68,9 @@ fn diff_between(old: &[Arc<ResultRow>], new: &[Arc<ResultRow>], base: usize) -> 
 
 /// Returns the step that turns a row into another of the same key, if they differ.
 pub(crate) fn update(old: &ResultRow, new: &ResultRow) -> Option<DiffOp> {
-    let changed = old.cells.iter().zip(&new.cells).enumerate().filter(|(_, (old, new))| old != new);
-    let set: Vec<_> = changed.map(|(column, (_, new))| (column, new.clone())).collect();
-    (!set.is_empty()).then(|| DiffOp::Update { key: new.key.clone(), set })
+    let changed = old.cells().zip(new.cells()).enumerate().filter(|(_, (old, new))| old != new);
+    let set: Vec<_> = changed.map(|(column, (_, new))| (column, new.into())).collect();
+    (!set.is_empty()).then(|| DiffOp::Update { key: new.key().into(), set })
 }
 
 /// Marks, of the numbers that are there, those of a longest increasing subsequence.
@@ -143,10 +139,10 @@ impl Movers {
 ///
 /// # Errors
 /// Says which step does not fit.
-pub fn apply(rows: &mut Vec<Arc<ResultRow>>, ops: &[DiffOp]) -> Result<(), String> {
-    let find = |rows: &[Arc<ResultRow>], key: &str| {
+pub fn apply(rows: &mut Vec<ResultRow>, ops: &[DiffOp]) -> Result<(), String> {
+    let find = |rows: &[ResultRow], key: &str| {
         rows.iter()
-            .position(|row| &*row.key == key)
+            .position(|row| row.key() == key)
             .ok_or_else(|| format!("no row has the key {key:?}"))
     };
     for op in ops {
@@ -156,22 +152,21 @@ pub fn apply(rows: &mut Vec<Arc<ResultRow>>, ops: &[DiffOp]) -> Result<(), Strin
                 rows.remove(at);
             }
             DiffOp::Insert { row, at } => {
-                if *at > rows.len() || rows.iter().any(|there| there.key == row.key) {
-                    return Err(format!("{:?} can't be inserted at {at}", row.key));
+                if *at > rows.len() || rows.iter().any(|there| there.key() == row.key()) {
+                    return Err(format!("{:?} can't be inserted at {at}", row.key()));
                 }
                 rows.insert(*at, row.clone());
             }
             DiffOp::Update { key, set } => {
                 let at = find(rows, key)?;
-                let mut row = (*rows[at]).clone();
+                let before = rows[at].clone();
+                let mut cells: Vec<&str> = before.cells().collect();
                 for (column, value) in set {
-                    let cell = row
-                        .cells
+                    *cells
                         .get_mut(*column)
-                        .ok_or_else(|| format!("there is no column {column}"))?;
-                    *cell = value.clone();
+                        .ok_or_else(|| format!("there is no column {column}"))? = value;
                 }
-                rows[at] = Arc::new(row);
+                rows[at] = ResultRow::new(before.key(), cells);
             }
             DiffOp::Move { key, at } => {
                 let from = find(rows, key)?;
@@ -192,12 +187,11 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::subsequence;
 
-    fn rows(entries: &[(u8, u8)]) -> Vec<Arc<ResultRow>> {
-        let row = |&(key, value): &(u8, u8)| ResultRow {
-            key: key.to_string().into(),
-            cells: [value.to_string().into(), key.to_string().into()].into(),
+    fn rows(entries: &[(u8, u8)]) -> Vec<ResultRow> {
+        let row = |&(key, value): &(u8, u8)| {
+            ResultRow::new(&key.to_string(), [value.to_string(), key.to_string()])
         };
-        entries.iter().map(row).map(Arc::new).collect()
+        entries.iter().map(row).collect()
     }
 
     fn list() -> impl Strategy<Value = Vec<(u8, u8)>> {

@@ -5,7 +5,7 @@
 //! long the result is.
 
 use crate::facts::OutputColumn;
-use crate::update::ResultRow;
+use crate::result_row::ResultRow;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -45,11 +45,11 @@ fn update_text(hash: &mut Xxh3, text: &str) {
 fn row_hash(before: Option<&ResultRow>, row: &ResultRow) -> u128 {
     let mut hash = Xxh3::new();
     match before {
-        Some(before) => update_text(&mut hash, &before.key),
+        Some(before) => update_text(&mut hash, before.key()),
         None => hash.update(&u64::MAX.to_le_bytes()),
     }
-    update_text(&mut hash, &row.key);
-    for cell in &row.cells {
+    update_text(&mut hash, row.key());
+    for cell in row.cells() {
         update_text(&mut hash, cell);
     }
     hash.digest128()

@@ -24,6 +24,7 @@ mod diff;
 mod digest;
 mod groups;
 mod result;
+mod result_row;
 mod row_key;
 mod row_list;
 mod window;
@@ -70,6 +71,7 @@ pub use limits::Limits;
 pub use line::Position;
 pub use observer::Observer;
 pub use redefine::{Definition, Redefinition};
+pub use result_row::{Cells, ResultRow};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};
@@ -78,5 +80,5 @@ pub use template::{
     OrderBy, OrderGroups, Plan, QueryTemplate, ReadStatement, RefreshPlan, RowKeys, Scale,
     SlotReads, SlotSpec, State, StateKind, ValueOf, ValueSet, WindowPlan, spare_rows,
 };
-pub use update::{Diff, DiffOp, ResultRow, ResultSnapshot, Shared, Transition, Update, UpdateKind};
+pub use update::{Diff, DiffOp, ResultSnapshot, Shared, Transition, Update, UpdateKind};
 pub use why::{RefreshReason, WhyAction, WhyEntry};

@@ -36,7 +36,7 @@ pub(crate) enum Value {
     /// Kept from the row changes.
     Window(Window),
     /// Kept from the row changes, by groups.
-    Groups(Groups),
+    Groups(Box<Groups>),
     /// As it was read.
     Rows(RowList),
     /// The last read failed.

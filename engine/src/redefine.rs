@@ -155,10 +155,10 @@ impl<D: Database> Engine<D> {
         if state.told == Told::Nothing {
             return;
         }
-        if state.query.is_none() && state.notice.as_ref() != Some(error) {
+        if state.query.is_none() && state.notice.as_deref() != Some(error) {
             state.told = Told::Reset;
         }
-        state.notice = Some(error.clone());
+        state.notice = Some(Box::new(error.clone()));
         self.sessions.stir(session);
     }
 
@@ -169,10 +169,10 @@ impl<D: Database> Engine<D> {
         state.stale_updates.retain(|update| update.sub != *sub);
         let Some(state) = state.subs.get_mut(sub) else { return };
         let before = state.query.take();
-        if before.is_some() || state.notice.as_ref() != Some(&error) {
+        if before.is_some() || state.notice.as_deref() != Some(&error) {
             state.told = Told::Reset;
         }
-        state.notice = Some(error);
+        state.notice = Some(Box::new(error));
         state.stale = false;
         self.sessions.stir(session);
         if let Some(before) = before {

@@ -1,12 +1,11 @@
 //! Refreshed results: rows as a read's texts say them.
 
 use crate::database::{ErrorCode, QueryError, TextRow};
+use crate::result_row::ResultRow;
 use crate::row_key::{hashed_rows, row_key};
 use crate::row_list::RowList;
 use crate::template::{QueryTemplate, RefreshPlan, RowKeys};
-use crate::update::ResultRow;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// Returns the rows that a refresh plan's statement read.
 ///
@@ -18,9 +17,6 @@ pub(crate) fn rows_from_read(
     rows: Vec<TextRow>,
 ) -> Result<RowList, QueryError> {
     let shown = template.columns.len();
-    let cells = |row: &TextRow| -> Box<[Box<str>]> {
-        row.iter().take(shown).map(|cell| cell.clone().unwrap_or_else(|| "null".into())).collect()
-    };
     let key = |row: &TextRow| -> Box<str> {
         match &plan.keys {
             RowKeys::Appended(_) => {
@@ -35,16 +31,17 @@ pub(crate) fn rows_from_read(
         }
     };
     if plan.keys == RowKeys::Hash {
-        return Ok(RowList::new(hashed_rows(rows.iter().map(cells))));
+        return Ok(RowList::new(hashed_rows(rows.iter().map(|row| cells(row, shown)))));
     }
     let mut keys = HashSet::with_capacity(rows.len());
     let mut list = Vec::with_capacity(rows.len());
     for row in &rows {
-        let row = ResultRow { key: key(row), cells: cells(row) };
-        if !keys.insert(row.key.clone()) {
+        let key = key(row);
+        list.push(ResultRow::new(&key, cells(row, shown)));
+        if !keys.insert(key) {
             if template.statement.directives.key.is_empty() {
                 // What we took for a key is none: tell rows apart by what they say.
-                return Ok(RowList::new(hashed_rows(rows.iter().map(cells))));
+                return Ok(RowList::new(hashed_rows(rows.iter().map(|row| cells(row, shown)))));
             }
             let stated = template.statement.directives.key.join(", ");
             return Err(QueryError::new(
@@ -54,9 +51,13 @@ pub(crate) fn rows_from_read(
                 ),
             ));
         }
-        list.push(Arc::new(row));
     }
     Ok(RowList::new(list))
+}
+
+/// Returns the JSON texts of a row's shown columns.
+fn cells(row: &TextRow, shown: usize) -> impl Iterator<Item = &str> + Clone {
+    row.iter().take(shown).map(|cell| cell.as_deref().unwrap_or("null"))
 }
 
 /// Returns a JSON string without its quotes where it needs no unescaping; any other JSON as it is.

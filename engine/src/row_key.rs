@@ -1,8 +1,7 @@
 //! Row keys: opaque strings of at most 64 bytes that tell a result's rows apart.
 
-use crate::update::ResultRow;
+use crate::result_row::ResultRow;
 use std::collections::HashMap;
-use std::sync::Arc;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// A key's length at most, in bytes (`docs/protocol.md`, section 3).
@@ -38,19 +37,21 @@ pub(crate) fn row_key<'a>(parts: impl ExactSizeIterator<Item = Option<&'a str>>)
 }
 
 /// Returns rows with keys made of a hash of their values and an ordinal among equals.
-pub(crate) fn hashed_rows(rows: impl Iterator<Item = Box<[Box<str>]>>) -> Vec<Arc<ResultRow>> {
+pub(crate) fn hashed_rows<'a, T: Iterator<Item = &'a str> + Clone>(
+    rows: impl Iterator<Item = T>,
+) -> Vec<ResultRow> {
     let mut seen: HashMap<u128, u32> = HashMap::new();
     rows.map(|cells| {
         let mut hash = Xxh3::new();
-        for cell in &cells {
+        for cell in cells.clone() {
             hash.update(&(cell.len() as u64).to_le_bytes());
             hash.update(cell.as_bytes());
         }
         let hash = hash.digest128();
         let ordinal = seen.entry(hash).or_insert(0);
-        let key = format!("#{hash:032x}.{ordinal}").into();
+        let key = format!("#{hash:032x}.{ordinal}");
         *ordinal += 1;
-        Arc::new(ResultRow { key, cells })
+        ResultRow::new(&key, cells)
     })
     .collect()
 }

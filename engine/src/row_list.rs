@@ -2,30 +2,30 @@
 
 use crate::digest::DigestSum;
 use crate::facts::OutputColumn;
-use crate::update::ResultRow;
+use crate::result_row::ResultRow;
 use std::sync::Arc;
 
 /// Rows in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowList {
-    rows: Vec<Arc<ResultRow>>,
+    rows: Vec<ResultRow>,
     sum: DigestSum,
     text_bytes: usize,
 }
 
 impl RowList {
     /// Returns the list of these rows.
-    pub fn new(rows: Vec<Arc<ResultRow>>) -> Self {
+    pub fn new(rows: Vec<ResultRow>) -> Self {
         let mut sum = DigestSum::default();
         for (index, row) in rows.iter().enumerate() {
-            sum.add(index.checked_sub(1).map(|before| &*rows[before]), row);
+            sum.add(index.checked_sub(1).map(|before| &rows[before]), row);
         }
         let text_bytes = rows.iter().map(|row| row.text_bytes()).sum();
         RowList { rows, sum, text_bytes }
     }
 
     /// Returns the rows.
-    pub fn rows(&self) -> &[Arc<ResultRow>] {
+    pub fn rows(&self) -> &[ResultRow] {
         &self.rows
     }
 
@@ -40,7 +40,7 @@ impl RowList {
     }
 
     /// Puts a row in, to stand at `at`.
-    pub fn insert(&mut self, at: usize, row: Arc<ResultRow>) {
+    pub fn insert(&mut self, at: usize, row: ResultRow) {
         self.unlink(at);
         self.text_bytes += row.text_bytes();
         self.rows.insert(at, row);
@@ -49,7 +49,7 @@ impl RowList {
     }
 
     /// Takes the row at `at` out.
-    pub fn remove(&mut self, at: usize) -> Arc<ResultRow> {
+    pub fn remove(&mut self, at: usize) -> ResultRow {
         self.unlink(at);
         self.unlink(at + 1);
         let row = self.rows.remove(at);
@@ -59,7 +59,7 @@ impl RowList {
     }
 
     /// Puts a row in another's place.
-    pub fn replace(&mut self, at: usize, row: Arc<ResultRow>) {
+    pub fn replace(&mut self, at: usize, row: ResultRow) {
         self.unlink(at);
         self.unlink(at + 1);
         self.text_bytes = self.text_bytes - self.rows[at].text_bytes() + row.text_bytes();
@@ -70,13 +70,13 @@ impl RowList {
 
     fn link(&mut self, at: usize) {
         if let Some(row) = self.rows.get(at) {
-            self.sum.add(at.checked_sub(1).map(|before| &*self.rows[before]), row);
+            self.sum.add(at.checked_sub(1).map(|before| &self.rows[before]), row);
         }
     }
 
     fn unlink(&mut self, at: usize) {
         if let Some(row) = self.rows.get(at) {
-            self.sum.subtract(at.checked_sub(1).map(|before| &*self.rows[before]), row);
+            self.sum.subtract(at.checked_sub(1).map(|before| &self.rows[before]), row);
         }
     }
 }
@@ -87,11 +87,8 @@ mod tests {
     use rand::rngs::SmallRng;
     use rand::{Rng, SeedableRng};
 
-    fn row(key: u32, value: u32) -> Arc<ResultRow> {
-        Arc::new(ResultRow {
-            key: key.to_string().into(),
-            cells: [value.to_string().into()].into(),
-        })
+    fn row(key: u32, value: u32) -> ResultRow {
+        ResultRow::new(&key.to_string(), [value.to_string()])
     }
 
     #[test]
@@ -104,7 +101,7 @@ mod tests {
                 0 if len > 0 => drop(list.remove(random.random_range(0..len))),
                 1 if len > 0 => {
                     let at = random.random_range(0..len);
-                    let key = list.rows()[at].key.parse().expect("a number");
+                    let key = list.rows()[at].key().parse().expect("a number");
                     list.replace(at, row(key, step));
                 }
                 _ => list.insert(random.random_range(0..=len), row(step, step)),
@@ -117,7 +114,7 @@ mod tests {
 
     #[test]
     fn order_and_values_count() {
-        let digest = |rows: &[Arc<ResultRow>]| RowList::new(rows.to_vec()).digest(&[]);
+        let digest = |rows: &[ResultRow]| RowList::new(rows.to_vec()).digest(&[]);
         let (a, b) = (row(1, 1), row(2, 1));
         assert_ne!(digest(&[a.clone(), b.clone()]), digest(&[b.clone(), a.clone()]));
         assert_ne!(digest(std::slice::from_ref(&a)), digest(&[row(1, 2)]));

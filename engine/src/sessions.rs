@@ -23,7 +23,7 @@ pub(crate) struct Sub {
     /// The live query; none while its statement is being analysed, and where its name means nothing that fits it.
     pub query: Option<QueryId>,
     /// What it is to be told of its name; without a live query it stays so, and is told again after a resume.
-    pub notice: Option<QueryError>,
+    pub notice: Option<Box<QueryError>>,
     /// How far it has been told.
     pub told: Told,
     /// Whether it fell out of the session's cuts because it took too long.
@@ -59,7 +59,7 @@ impl Sub {
             }
             _ => Told::Interrupted(0),
         };
-        Some(error)
+        Some(*error)
     }
 }
 

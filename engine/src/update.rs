@@ -3,24 +3,9 @@
 use crate::database::QueryError;
 use crate::facts::OutputColumn;
 use crate::line::Position;
+use crate::result_row::ResultRow;
 use convoy_types::{Lsn, PgTimestamp};
 use std::sync::{Arc, OnceLock};
-
-/// A row of a result: its key, and each column's value as JSON text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResultRow {
-    /// The key: at most 64 bytes, unique in the result, stable.
-    pub key: Box<str>,
-    /// The values as `to_jsonb` prints them, one a column.
-    pub cells: Box<[Box<str>]>,
-}
-
-impl ResultRow {
-    /// Returns the bytes of the key and all values.
-    pub fn text_bytes(&self) -> usize {
-        self.key.len() + self.cells.iter().map(|cell| cell.len()).sum::<usize>()
-    }
-}
 
 /// A whole result.
 #[derive(Clone, Debug)]
@@ -28,7 +13,7 @@ pub struct ResultSnapshot {
     /// The columns.
     pub columns: Arc<[OutputColumn]>,
     /// The rows in order.
-    pub rows: Vec<Arc<ResultRow>>,
+    pub rows: Vec<ResultRow>,
     /// Equal exactly when columns, keys, values and order are.
     pub digest: Arc<str>,
 }
@@ -44,7 +29,7 @@ pub enum DiffOp {
     /// A row comes.
     Insert {
         /// The row.
-        row: Arc<ResultRow>,
+        row: ResultRow,
         /// Where it then stands.
         at: usize,
     },

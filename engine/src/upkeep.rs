@@ -405,7 +405,7 @@ impl<D: Database> Engine<D> {
             return;
         };
         for key in window.held_keys() {
-            tell(&mut self.index, id, plan.table.id, key.clone());
+            tell(&mut self.index, id, plan.table.id, key);
         }
     }
 

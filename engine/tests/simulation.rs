@@ -79,9 +79,9 @@ impl Client {
         match kind {
             UpdateKind::Snapshot(snapshot) => {
                 self.in_error.remove(name);
-                let cells = |cells: &[Box<str>]| cells.iter().map(ToString::to_string).collect();
-                let rows =
-                    snapshot.value.rows.iter().map(|row| (row.key.to_string(), cells(&row.cells)));
+                let rows = snapshot.value.rows.iter();
+                let rows = rows
+                    .map(|row| (row.key().to_owned(), row.cells().map(str::to_owned).collect()));
                 self.results.insert(name.clone(), rows.collect());
                 self.stale.insert(name.clone(), false);
             }
@@ -121,11 +121,8 @@ fn apply_op(rows: &mut Vec<(String, Vec<String>)>, op: &DiffOp) {
     match op {
         DiffOp::Remove { key } => drop(rows.remove(find(rows, key))),
         DiffOp::Insert { row, at } => {
-            assert!(rows.iter().all(|(key, _)| **key != *row.key), "no key stands twice");
-            rows.insert(
-                *at,
-                (row.key.to_string(), row.cells.iter().map(ToString::to_string).collect()),
-            );
+            assert!(rows.iter().all(|(key, _)| key != row.key()), "no key stands twice");
+            rows.insert(*at, (row.key().to_owned(), row.cells().map(str::to_owned).collect()));
         }
         DiffOp::Update { key, set } => {
             let at = find(rows, key);

@@ -137,13 +137,12 @@ impl Outbox for QueueOutbox {
 /// Returns about how much memory a waiting transition holds on to.
 fn estimated_bytes(transition: &Transition) -> usize {
     const UPDATE_BYTES: usize = 128;
-    let row_bytes =
-        |row: &ResultRow| 32 + row.cells.iter().map(|cell| cell.len() + 16).sum::<usize>();
+    let row_bytes = |row: &ResultRow| 32 + row.text_bytes();
     let of = |update: &Update| match &update.kind {
         // Rows of one result are of about one size, and walking 100,000 of them here would cost the engine's time.
         UpdateKind::Snapshot(snapshot) => {
             let rows = &snapshot.value.rows;
-            rows.get(rows.len() / 2).map_or(0, |row| row_bytes(row)) * rows.len()
+            rows.get(rows.len() / 2).map_or(0, row_bytes) * rows.len()
         }
         UpdateKind::Diffs(diffs) => diffs
             .iter()

@@ -69,6 +69,11 @@ impl Key {
         Key(bytes[..end.unwrap_or(bytes.len()).min(bytes.len())].into())
     }
 
+    /// Returns the key with an encoding that [`Key::as_bytes`] gave.
+    pub fn from_bytes(bytes: &[u8]) -> Key {
+        Key(bytes.into())
+    }
+
     /// Returns the encoding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -18,18 +18,18 @@ mod row;
 mod tests;
 
 use crate::diff::{diff, update};
+use crate::result_row::{ResultRow, RowBuilder};
 use crate::row_key::row_key;
 use crate::row_list::RowList;
 use crate::tables::TableChange;
 use crate::template::{Direction, Nulls};
-use crate::update::{DiffOp, ResultRow};
+use crate::update::DiffOp;
 use crate::window::Bounds;
 use convoy_query_index::{FieldValue, SlotValue, Truth};
 use convoy_types::{Key, PgType, write_json};
 use group::{Group, Step, Text};
 use plan::{GroupsPlan, ValueOf};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 /// Groups can't follow a change by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl From<decimal::TooLarge> for Lost {
 struct Entry {
     /// Sorts as Postgres does: the order's values, each as its direction has it, then the group's columns.
     sort: Box<[u8]>,
-    row: Arc<ResultRow>,
+    row: ResultRow,
 }
 
 /// An incremental aggregate.
@@ -168,13 +168,13 @@ impl Groups {
             }
             (Some((at, entry)), None) => {
                 self.visible.remove(at);
-                ops.push(DiffOp::Remove { key: entry.row.key.clone() });
+                ops.push(DiffOp::Remove { key: entry.row.key().into() });
             }
             (Some((from, old)), Some((at, new))) => {
                 if at != from {
                     self.visible.remove(from);
                     self.visible.insert(at, new.row.clone());
-                    ops.push(DiffOp::Move { key: new.row.key.clone(), at });
+                    ops.push(DiffOp::Move { key: new.row.key().into(), at });
                 } else if old.row != new.row {
                     self.visible.replace(at, new.row.clone());
                 }
@@ -183,7 +183,7 @@ impl Groups {
         }
     }
 
-    fn shown(&self) -> Vec<Arc<ResultRow>> {
+    fn shown(&self) -> Vec<ResultRow> {
         let as_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let (offset, limit) =
             (as_usize(self.bounds.offset), self.bounds.limit.map_or(usize::MAX, as_usize));
@@ -223,15 +223,15 @@ impl Groups {
                 Truth::Unknown => return Err(Lost::ReadAgain),
             }
         }
-        let mut cells = Vec::with_capacity(plan.output.len());
+        let mut cells = RowBuilder::with_cells(plan.output.len());
         for &at in &plan.output {
-            let mut json = String::new();
             match &values[at] {
-                None => json.push_str("null"),
-                Some(text) => write_json(&plan.values[at].ty, text.as_bytes(), &mut json)
-                    .map_err(|_| Lost::ReadAgain)?,
+                None => cells.push("null"),
+                Some(text) => {
+                    let write = |out: &mut _| write_json(&plan.values[at].ty, text.as_bytes(), out);
+                    cells.push_with(write).map_err(|_| Lost::ReadAgain)?;
+                }
             }
-            cells.push(json.into_boxed_str());
         }
         let columns = || plan.group_by.iter().zip(&group.texts).enumerate();
         let key = if plan.group_by.is_empty() {
@@ -270,8 +270,7 @@ impl Groups {
         for (at, _) in columns() {
             push(at, Direction::Ascending, Nulls::Last)?;
         }
-        let row = Arc::new(ResultRow { key, cells: cells.into() });
-        Ok(Some(Entry { sort: sort.into(), row }))
+        Ok(Some(Entry { sort: sort.into(), row: cells.finish(&key) }))
     }
 
     /// Returns the ranks of a value's like, where it is of a ranked column.

@@ -306,7 +306,7 @@ fn ranks_order_what_has_no_order_of_its_own() {
     let bounds = Bounds { offset: 0, limit: None };
     let mut groups = Groups::read(plan, bounds, &[], &rows).expect("groups");
     let keys = |groups: &Groups| {
-        groups.visible().rows().iter().map(|row| row.key.to_string()).collect::<Vec<_>>()
+        groups.visible().rows().iter().map(|row| row.key().to_string()).collect::<Vec<_>>()
     };
     assert_eq!(keys(&groups), ["paid", "open", "new"]);
     let of = |label: &'static str| {

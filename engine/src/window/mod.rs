@@ -14,17 +14,17 @@ mod tests;
 
 use crate::database::TextRow;
 use crate::diff::{diff, update};
+use crate::result_row::ResultRow;
 use crate::row_list::RowList;
 use crate::tables::{Fields, TableChange, field_values};
 use crate::template::{WindowPlan, spare_rows};
-use crate::update::{DiffOp, ResultRow};
+use crate::update::DiffOp;
 use bytes::Bytes;
 use convoy_query_index::{SlotValue, Truth};
 use convoy_types::{Datum, Key, ParseValueError};
 use net_effect::net_effect;
 use projection::SortKey;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The window can't follow a change by itself: its result must be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +54,33 @@ impl Bounds {
 #[derive(Debug)]
 struct Held {
     sort: SortKey,
-    key: Key,
-    row: Arc<ResultRow>,
+    row: ResultRow,
+    /// Where the primary key begins in `sort`.
+    key_at: usize,
 }
+
+impl Held {
+    fn new(sort: SortKey, key: &Key, row: ResultRow) -> Self {
+        let key_at = sort.len() - key.as_bytes().len();
+        Held { sort, row, key_at }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.sort[self.key_at..]
+    }
+}
+
+/// Where each row sorts, by its key. Only kept past so many rows: fewer are found as quickly one by one.
+type SortOf = Box<HashMap<Key, SortKey>>;
+const SORT_OF_MIN: usize = 64;
 
 /// An incremental result.
 #[derive(Debug)]
 pub(crate) struct Window {
     bounds: Bounds,
     held: Vec<Held>,
-    /// Where each held row sorts; empty where the key alone is the order.
-    sort_of: HashMap<Key, SortKey>,
+    /// None also where the key alone is the order.
+    sort_of: Option<SortOf>,
     /// Whether `held` is every matching row. Else it is those up to its last one.
     complete: bool,
     visible: RowList,
@@ -82,7 +98,7 @@ pub(crate) enum Membership {
 /// A row to be held.
 struct Entry {
     sort: SortKey,
-    row: Option<Arc<ResultRow>>,
+    row: Option<ResultRow>,
 }
 
 impl Window {
@@ -110,17 +126,19 @@ impl Window {
             let row = plan.row(source, |_| None)?.ok_or(unknown())?;
             let (sort, key) =
                 (plan.sort_key(source)?.ok_or(unknown())?, plan.key_of(source)?.ok_or(unknown())?);
-            held.push(Held { sort, key, row });
+            held.push(Held::new(sort, &key, row));
         }
         held.sort_by(|left, right| left.sort.cmp(&right.sort));
-        let sort_of = if plan.order.is_empty() {
-            HashMap::new()
-        } else {
-            held.iter().map(|held| (held.key.clone(), held.sort.clone())).collect()
-        };
         let membership = Vec::new();
-        let mut window =
-            Window { bounds, held, sort_of, complete, visible: RowList::default(), membership };
+        let mut window = Window {
+            bounds,
+            held,
+            sort_of: None,
+            complete,
+            visible: RowList::default(),
+            membership,
+        };
+        window.index_sorts(plan);
         window.visible = RowList::new(window.shown());
         Ok(window)
     }
@@ -136,8 +154,8 @@ impl Window {
     }
 
     /// Returns the keys of the rows that it holds, shown or spare.
-    pub fn held_keys(&self) -> impl ExactSizeIterator<Item = &Key> {
-        self.held.iter().map(|held| &held.key)
+    pub fn held_keys(&self) -> impl ExactSizeIterator<Item = Key> {
+        self.held.iter().map(|held| Key::from_bytes(held.key()))
     }
 
     /// Returns what the last held row has in the first column of the order, where rows beyond it can't matter; none
@@ -149,7 +167,7 @@ impl Window {
 
     /// Returns whether it holds a row with this key.
     pub fn holds(&self, key: &Key) -> bool {
-        self.find(key).is_ok()
+        self.find(key).is_some()
     }
 
     /// Returns which rows came and went since the last call, in order.
@@ -199,9 +217,8 @@ impl Window {
         }
         let source = |position: usize| &fields[usize::from(plan.source[position].0)];
         let sort = plan.sort_key(source).map_err(|_| Refill)?.ok_or(Refill)?;
-        let before =
-            origin.and_then(|origin| self.find(origin).ok()).map(|index| &self.held[index].row);
-        let cell = |column: usize| before.map(|row| row.cells[column].clone());
+        let before = origin.and_then(|origin| self.find(origin)).map(|index| &self.held[index].row);
+        let cell = |column: usize| before.and_then(|row| row.cell(column));
         let row = plan.row(source, cell).map_err(|_| Refill)?;
         // A row whose unchanged values nobody knows matters only if it would be held.
         if row.is_none() && !self.is_beyond(&sort) {
@@ -215,28 +232,41 @@ impl Window {
     }
 
     /// Returns where a row with this key is held, or would be if the key were all of its order.
-    fn find(&self, key: &Key) -> Result<usize, usize> {
-        if self.sort_of.is_empty() {
-            return self.held.binary_search_by(|held| held.key.cmp(key));
+    fn find(&self, key: &Key) -> Option<usize> {
+        let sort = match &self.sort_of {
+            Some(sort_of) => sort_of.get(key)?,
+            // The order is the key's, where it is nothing else.
+            None if self.held.first()?.key_at == 0 => key.as_bytes(),
+            None => return self.held.iter().position(|held| held.key() == key.as_bytes()),
+        };
+        self.held.binary_search_by(|held| (*held.sort).cmp(sort)).ok()
+    }
+
+    /// Begins to keep where rows sort, where there have come to be many.
+    fn index_sorts(&mut self, plan: &WindowPlan) {
+        if self.sort_of.is_none() && !plan.order.is_empty() && self.held.len() > SORT_OF_MIN {
+            let sort = |held: &Held| (Key::from_bytes(held.key()), held.sort.clone());
+            self.sort_of = Some(Box::new(self.held.iter().map(sort).collect()));
         }
-        let sort = self.sort_of.get(key).ok_or(0_usize)?;
-        self.held.binary_search_by(|held| held.sort.cmp(sort))
     }
 
     fn take(&mut self, key: &Key) -> Option<(usize, Held)> {
-        let index = self.find(key).ok()?;
-        self.sort_of.remove(key);
+        let index = self.find(key)?;
+        if let Some(sort_of) = &mut self.sort_of {
+            sort_of.remove(key);
+        }
         self.membership.push(Membership::Released(key.clone()));
         Some((index, self.held.remove(index)))
     }
 
-    fn put(&mut self, plan: &WindowPlan, key: Key, sort: SortKey, row: Arc<ResultRow>) -> usize {
+    fn put(&mut self, plan: &WindowPlan, key: Key, sort: SortKey, row: ResultRow) -> usize {
         let index = self.held.partition_point(|held| held.sort < sort);
-        if !plan.order.is_empty() {
-            self.sort_of.insert(key.clone(), sort.clone());
+        if let Some(sort_of) = &mut self.sort_of {
+            sort_of.insert(key.clone(), sort.clone());
         }
-        self.membership.push(Membership::Held(key.clone()));
-        self.held.insert(index, Held { sort, key, row });
+        self.held.insert(index, Held::new(sort, &key, row));
+        self.index_sorts(plan);
+        self.membership.push(Membership::Held(key));
         index
     }
 
@@ -255,15 +285,15 @@ impl Window {
                 }
                 (Some((at, held)), None) => {
                     self.visible.remove(at);
-                    ops.push(DiffOp::Remove { key: held.row.key.clone() });
+                    ops.push(DiffOp::Remove { key: held.row.key().into() });
                 }
                 (Some((from, held)), Some((sort, row))) => {
                     let at = self.put(plan, key, sort, row.clone());
-                    if held.row.key != row.key {
+                    if held.row.key() != row.key() {
                         // Equal, and written otherwise: 1.0 and 1.00. Clients know rows by what is written.
                         self.visible.remove(from);
                         self.visible.insert(at, row.clone());
-                        ops.push(DiffOp::Remove { key: held.row.key.clone() });
+                        ops.push(DiffOp::Remove { key: held.row.key().into() });
                         ops.push(DiffOp::Insert { row, at });
                         continue;
                     }
@@ -272,7 +302,7 @@ impl Window {
                     } else {
                         self.visible.remove(from);
                         self.visible.insert(at, row.clone());
-                        ops.push(DiffOp::Move { key: row.key.clone(), at });
+                        ops.push(DiffOp::Move { key: row.key().into(), at });
                     }
                     ops.extend(update(&held.row, &row));
                 }
@@ -302,8 +332,11 @@ impl Window {
             let held_max = self.bounds.read().unwrap_or(needed);
             if self.held.len() > held_max {
                 for gone in self.held.drain(held_max..) {
-                    self.sort_of.remove(&gone.key);
-                    self.membership.push(Membership::Released(gone.key));
+                    let key = Key::from_bytes(gone.key());
+                    if let Some(sort_of) = &mut self.sort_of {
+                        sort_of.remove(&key);
+                    }
+                    self.membership.push(Membership::Released(key));
                 }
                 self.complete = false;
             }
@@ -316,7 +349,7 @@ impl Window {
         Ok(ops)
     }
 
-    fn shown(&self) -> Vec<Arc<ResultRow>> {
+    fn shown(&self) -> Vec<ResultRow> {
         let offset = usize::try_from(self.bounds.offset).unwrap_or(usize::MAX);
         let limit = self
             .bounds

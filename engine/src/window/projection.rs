@@ -2,11 +2,10 @@
 //!
 //! `source` gives the value of each of the plan's source columns; where it comes from is the caller's matter.
 
+use crate::result_row::{ResultRow, RowBuilder};
 use crate::row_key::row_key;
 use crate::template::{Direction, Nulls, WindowPlan};
-use crate::update::ResultRow;
 use convoy_types::{Datum, Key, KeyBuilder, ParseValueError, write_json};
-use std::sync::Arc;
 
 /// Sorts as Postgres does: the order's columns, each as its direction has it, then the primary key.
 pub(super) type SortKey = Box<[u8]>;
@@ -21,23 +20,21 @@ impl WindowPlan {
     pub(super) fn row<'a>(
         &self,
         source: impl Fn(usize) -> &'a Datum,
-        unchanged: impl Fn(usize) -> Option<Box<str>>,
-    ) -> Result<Option<Arc<ResultRow>>, ParseValueError> {
-        let mut cells = Vec::with_capacity(self.output.len());
+        unchanged: impl Fn(usize) -> Option<&'a str>,
+    ) -> Result<Option<ResultRow>, ParseValueError> {
+        let mut cells = RowBuilder::with_cells(self.output.len());
         for (column, &position) in self.output.iter().enumerate() {
-            let cell = match source(position) {
-                Datum::Null => "null".into(),
+            match source(position) {
+                Datum::Null => cells.push("null"),
                 Datum::Text(text) => {
-                    let mut json = String::with_capacity(text.len() + 2);
-                    write_json(&self.table.column(self.source[position]).ty, text, &mut json)?;
-                    json.into_boxed_str()
+                    let ty = &self.table.column(self.source[position]).ty;
+                    cells.push_with(|out| write_json(ty, text, out))?;
                 }
                 Datum::UnchangedToast | Datum::Missing => match unchanged(column) {
-                    Some(cell) => cell,
+                    Some(cell) => cells.push(cell),
                     None => return Ok(None),
                 },
-            };
-            cells.push(cell);
+            }
         }
         let mut texts = Vec::with_capacity(self.key.len());
         for &position in &self.key {
@@ -46,7 +43,7 @@ impl WindowPlan {
                 _ => return Ok(None),
             }
         }
-        Ok(Some(Arc::new(ResultRow { key: row_key(texts.into_iter()), cells: cells.into() })))
+        Ok(Some(cells.finish(&row_key(texts.into_iter()))))
     }
 
     /// Returns where a row sorts; none where a value is not known.

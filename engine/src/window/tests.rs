@@ -290,5 +290,5 @@ fn whether_a_json_is_null_is_known_though_its_value_is_not_compared() {
     let changes = [insert("1", Datum::Null), insert("2", Datum::Text(Bytes::from("{}")))];
     let ops = window.apply(&plan, &[], changes.iter()).expect("no need of a read");
     assert_eq!(ops.len(), 1);
-    assert_eq!(&*window.visible().rows()[0].key, "2");
+    assert_eq!(window.visible().rows()[0].key(), "2");
 }

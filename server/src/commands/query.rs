@@ -14,8 +14,8 @@ use crate::shutdown;
 use axum::Router;
 use clap::{Args, Parser};
 use convoy_engine::{
-    Argument, DiffOp, Event, Outbox, OutboxState, QueryReference, Statement, StatementFacts,
-    Transition, UpdateKind, argument_text,
+    Argument, DiffOp, Event, Outbox, OutboxState, QueryReference, ResultRow, Statement,
+    StatementFacts, Transition, UpdateKind, argument_text,
 };
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase, PublishMode};
 use convoy_types::{PgType, write_json};
@@ -191,7 +191,7 @@ fn literal(text: &str) -> String {
 }
 
 fn row_json(facts: &StatementFacts, texts: &[Option<String>]) -> String {
-    let cells: Vec<Box<str>> = facts
+    let cells: Vec<String> = facts
         .columns
         .iter()
         .zip(texts)
@@ -204,11 +204,11 @@ fn row_json(facts: &StatementFacts, texts: &[Option<String>]) -> String {
                     _ => serde_json::Value::from(text.as_str()).to_string(),
                 };
             }
-            json.into()
+            json
         })
         .collect();
     let mut out = String::new();
-    encode_row(&mut out, &facts.columns, &cells);
+    encode_row(&mut out, &facts.columns, &ResultRow::new("", &cells));
     out
 }
 
@@ -326,7 +326,7 @@ fn readable(transition: &Transition) -> String {
                 let _ = writeln!(out, "= {} rows at {}{when}", rows.len(), transition.lsn);
                 for row in rows {
                     out.push_str("  ");
-                    encode_row(&mut out, &snapshot.value.columns, &row.cells);
+                    encode_row(&mut out, &snapshot.value.columns, row);
                     out.push('\n');
                 }
             }
@@ -357,8 +357,8 @@ fn push_op(out: &mut String, op: &DiffOp, columns: &[convoy_engine::OutputColumn
             let _ = writeln!(out, "- {key}");
         }
         DiffOp::Insert { row, at } => {
-            let _ = write!(out, "+ {} at {at} ", row.key);
-            encode_row(out, columns, &row.cells);
+            let _ = write!(out, "+ {} at {at} ", row.key());
+            encode_row(out, columns, row);
             out.push('\n');
         }
         DiffOp::Update { key, set } => {

@@ -75,7 +75,6 @@ mod tests {
     use super::*;
     use convoy_engine::{OutputColumn, ResultRow};
     use convoy_types::PgType;
-    use std::sync::Arc;
 
     #[test]
     fn one_shot_answers_are_the_contracts() {
@@ -87,10 +86,7 @@ mod tests {
         };
         let snapshot = ResultSnapshot {
             columns: [column].into(),
-            rows: vec![Arc::new(ResultRow {
-                key: "1".into(),
-                cells: ["9007199254740993".into()].into(),
-            })],
+            rows: vec![ResultRow::new("1", ["9007199254740993"])],
             digest: "d".into(),
         };
         assert_eq!(

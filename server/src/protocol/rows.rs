@@ -2,9 +2,8 @@
 //! for.
 
 use super::push_json_str;
-use convoy_engine::{OutputColumn, ResultRow, ResultSnapshot};
+use convoy_engine::{Cells, OutputColumn, ResultRow, ResultSnapshot};
 use convoy_types::{PgType, quote_numbers};
-use std::sync::Arc;
 
 /// How int8 and numeric are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +62,12 @@ impl<'a> Columns<'a> {
     }
 
     pub(super) fn push_row(&self, out: &mut String, row: &ResultRow) {
-        self.push_cells(out, &row.cells);
+        self.push_cells(out, row.cells());
     }
 
-    fn push_cells(&self, out: &mut String, cells: &[Box<str>]) {
+    fn push_cells(&self, out: &mut String, cells: Cells<'_>) {
         out.push('{');
-        for (column, cell) in cells.iter().enumerate() {
+        for (column, cell) in cells.enumerate() {
             if column > 0 {
                 out.push(',');
             }
@@ -77,7 +76,7 @@ impl<'a> Columns<'a> {
         out.push('}');
     }
 
-    pub(super) fn push_rows(&self, out: &mut String, rows: &[Arc<ResultRow>]) {
+    pub(super) fn push_rows(&self, out: &mut String, rows: &[ResultRow]) {
         out.push('[');
         for (position, row) in rows.iter().enumerate() {
             if position > 0 {
@@ -95,6 +94,6 @@ pub fn encode_snapshot_value(out: &mut String, snapshot: &ResultSnapshot, number
 }
 
 /// Appends one row as a JSON object, its columns in their order.
-pub fn encode_row(out: &mut String, columns: &[OutputColumn], cells: &[Box<str>]) {
-    Columns::new(columns, Numbers::Number).push_cells(out, cells);
+pub fn encode_row(out: &mut String, columns: &[OutputColumn], row: &ResultRow) {
+    Columns::new(columns, Numbers::Number).push_row(out, row);
 }

@@ -147,8 +147,8 @@ mod tests {
         [column("id", PgType::Int8, "int8"), column("status", PgType::Text, "text")].into()
     }
 
-    fn row(key: &str, cells: [&str; 2]) -> Arc<ResultRow> {
-        Arc::new(ResultRow { key: key.into(), cells: cells.map(Into::into).into() })
+    fn row(key: &str, cells: [&str; 2]) -> ResultRow {
+        ResultRow::new(key, cells)
     }
 
     fn frame(numbers: Numbers, write: impl FnOnce(&mut TransitionWriter<'_>)) -> String {

@@ -26,7 +26,7 @@ pub(super) fn encode_snapshot(snapshot: &ResultSnapshot, numbers: Numbers) -> By
         if position > 0 {
             out.push(',');
         }
-        push_json_str(&mut out, &row.key);
+        push_json_str(&mut out, row.key());
     }
     out.push_str("],\"value\":");
     columns.push_rows(&mut out, &snapshot.rows);
@@ -55,7 +55,7 @@ fn push_op(out: &mut String, op: &DiffOp, columns: &Columns<'_>) {
         }
         DiffOp::Insert { row, at } => {
             out.push_str("{\"op\":\"insert\",\"key\":");
-            push_json_str(out, &row.key);
+            push_json_str(out, row.key());
             let _ = write!(out, ",\"at\":{at},\"row\":");
             columns.push_row(out, row);
         }

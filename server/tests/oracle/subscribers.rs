@@ -307,7 +307,7 @@ impl State {
                         .columns
                         .iter()
                         .map(|column| (column.name.clone(), column.type_name.clone()));
-                    let rows: Vec<Row> = snapshot.rows.iter().map(|row| row_of(row)).collect();
+                    let rows: Vec<Row> = snapshot.rows.iter().map(row_of).collect();
                     let content = Arc::new(Content { columns: columns.collect(), rows });
                     check_rows(&content).map_err(|error| format!("snapshot of {sub}: {error}"))?;
                     digests
@@ -368,7 +368,7 @@ fn kind_of(kind: &UpdateKind) -> &'static str {
 }
 
 fn row_of(row: &ResultRow) -> Row {
-    Arc::new((row.key.to_string(), row.cells.iter().map(|cell| cell.to_string()).collect()))
+    Arc::new((row.key().to_owned(), row.cells().map(str::to_owned).collect()))
 }
 
 fn check_rows(content: &Content) -> Result<(), String> {
@@ -405,10 +405,10 @@ fn apply(rows: &mut Vec<Row>, ops: &[DiffOp]) -> Result<(), String> {
             }
             DiffOp::Insert { row, at } => {
                 if *at > rows.len() {
-                    return Err(format!("{:?} would stand at {at} of {}", row.key, rows.len()));
+                    return Err(format!("{:?} would stand at {at} of {}", row.key(), rows.len()));
                 }
-                if find(rows, &row.key).is_ok() {
-                    return Err(format!("{:?} is inserted and there already", row.key));
+                if find(rows, row.key()).is_ok() {
+                    return Err(format!("{:?} is inserted and there already", row.key()));
                 }
                 rows.insert(*at, row_of(row));
             }
