@@ -4,7 +4,10 @@ use crate::database::Database;
 use crate::engine::Engine;
 use crate::line::Position;
 use crate::template::QueryTemplate;
-use convoy_query_index::{FieldId, FieldValue, QueryId, RowImages, SlotId, SlotValue, Truth};
+use convoy_query_index::{
+    FieldId, FieldValue, Predicate, QueryId, QueryIndex, RowImages, SlotId, SlotValue, TemplateId,
+    Truth,
+};
 use convoy_types::{Lsn, PgTimestamp, RelationId};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -177,6 +180,18 @@ impl QueryTemplate {
             None => "the last row's".to_owned(),
         };
         predicate.condition.describe(&field_name, &slot_name)
+    }
+
+    /// Returns how the index finds the live queries of each predicate.
+    pub fn describe_access(&self) -> Vec<String> {
+        let mut index = QueryIndex::new();
+        // An empty index takes any template.
+        let _ = index.add_template(TemplateId(0), self.predicates.clone());
+        let describe = |(number, predicate): (usize, &Predicate)| {
+            let field_name = |field: FieldId| self.field_name(predicate.relation, field);
+            index.access_path(TemplateId(0), number).describe(&field_name)
+        };
+        self.predicates.iter().enumerate().map(describe).collect()
     }
 
     /// Returns the number of the predicate that a change meets, or may meet: of several on one table the first.

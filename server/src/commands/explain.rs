@@ -112,6 +112,8 @@ async fn cast(
 struct PredicateView {
     table: String,
     condition: String,
+    /// How the index finds the live queries.
+    access: String,
     columns: Vec<String>,
 }
 
@@ -122,6 +124,7 @@ fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
         }
         _ => format!("column {}", field.0),
     };
+    let access = template.describe_access();
     let view = |(number, predicate): (usize, &convoy_query_index::Predicate)| {
         let table = template.tables.iter().find(|table| table.id == predicate.relation);
         let columns = (0..table.map_or(0, |table| table.columns.len()))
@@ -133,6 +136,7 @@ fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
             table: table
                 .map_or_else(|| predicate.relation.0.to_string(), |table| table.qualified_name()),
             condition: template.describe_predicate(number),
+            access: access.get(number).cloned().unwrap_or_default(),
             columns,
         }
     };
@@ -183,7 +187,10 @@ fn as_text(template: &QueryTemplate) -> String {
     }
     for (position, predicate) in predicates(template).into_iter().enumerate() {
         let label = if position == 0 { "touched by" } else { "" };
-        let mut text = format!("{} where {}", predicate.table, predicate.condition);
+        let mut text = format!(
+            "{} where {}; found by {}",
+            predicate.table, predicate.condition, predicate.access
+        );
         if !predicate.columns.is_empty() {
             text.push_str(&format!(
                 "; an update counts if it changes {}",
@@ -207,7 +214,7 @@ fn as_text(template: &QueryTemplate) -> String {
 }
 
 fn as_json(template: &QueryTemplate) -> serde_json::Value {
-    let predicate = |predicate: PredicateView| json!({ "table": predicate.table, "condition": predicate.condition, "columns": predicate.columns });
+    let predicate = |predicate: PredicateView| json!({ "table": predicate.table, "condition": predicate.condition, "access": predicate.access, "columns": predicate.columns });
     json!({
         "plan": plan_word(template),
         "columns": template.columns.iter().map(|column| json!({ "name": column.name, "type": column.type_name })).collect::<Vec<_>>(),

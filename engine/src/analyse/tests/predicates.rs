@@ -122,6 +122,25 @@ fn equal_columns_share_conditions() {
 }
 
 #[test]
+fn templates_say_how_they_are_looked_up() {
+    let check = |condition: &str, expect: &str| {
+        let case = Case::new(&format!("select id from orders where {condition}"), "id");
+        assert_eq!(analysed(&case).describe_access(), [expect], "{condition}");
+    };
+    check("tenant = 1 and data->>'k' = 'x'", "equality (tenant, data->>'k')");
+    check("label like 'a%'", "prefix (label)");
+    check("tags @> '{a}'", "element (tags)");
+    check("label ilike 'a%'", "table");
+    let wide = |column: &str| {
+        let parts = (0..40).map(|n| format!("({column} = {n} and id <> {n})"));
+        format!("({})", parts.collect::<Vec<_>>().join(" or "))
+    };
+    let case = Case::new(&format!("select id from orders where {}", wide("tenant")), "id");
+    let access = analysed(&case).describe_access();
+    assert!(access[0].starts_with("table, for an OR has more than"), "{access:?}");
+}
+
+#[test]
 fn merged_columns_share_conditions() {
     let check = check_join;
     check(
