@@ -100,6 +100,9 @@ pub struct RefreshArgs {
     /// Live queries in all, of one template
     #[arg(long, value_name = "N", default_value = "1000", env = "CONVOY_BENCH_QUERIES")]
     pub queries: NonZeroU32,
+    /// Rows that each query sums up: the more, the less it matters how many statements read them
+    #[arg(long, value_name = "N", default_value = "1", env = "CONVOY_BENCH_ROWS")]
+    pub rows: NonZeroU32,
     /// Commits of a phase, each of which invalidates all of them
     #[arg(long, value_name = "N", default_value = "10", env = "CONVOY_BENCH_REFRESHES")]
     pub refreshes: NonZeroU32,

@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// A query: a sum over ten rows, with a factor that all share. Its result has the number of the commit in it.
+/// A query: a sum over a tenant's rows, with a factor that all share. Its result has the number of the commit in it.
 const QUERY: &str = "select count(*) as orders, sum(o.amount * r.factor) as total, max(r.seq) as seq \
      from convoy_bench.orders o cross join convoy_bench.rate r where o.tenant = $1";
 /// The same for many tenants, as somebody would write it who has a connection and nothing else.
@@ -30,8 +30,6 @@ const BARE_TOGETHER: &str = "select b.tenant, q.* from unnest($1::int4[]) as b(t
       from convoy_bench.orders o cross join convoy_bench.rate r where o.tenant = b.tenant) q";
 const BARE_SINGLE: &str = "select count(*)::text, sum(o.amount * r.factor)::text, max(r.seq)::text \
      from convoy_bench.orders o cross join convoy_bench.rate r where o.tenant = $1";
-/// Rows of each tenant.
-const ROWS: u32 = 10;
 /// Goals: how many times fewer statements, and how many times faster.
 const STATEMENTS_MIN: f64 = 20.0;
 const TIME_MIN: f64 = 5.0;
@@ -47,6 +45,7 @@ struct Report {
     machine: Machine,
     database: DatabaseFacts,
     queries: u32,
+    rows: u32,
     refreshes: u32,
     query: &'static str,
     batched: Side,
@@ -97,7 +96,7 @@ pub(crate) async fn run(args: &RefreshArgs, search: Search) -> anyhow::Result<()
     let machine = Machine::look();
     let progress = Progress::new();
     let target = Target::open(&args.target, search, &progress).await?;
-    prepare(&target, args.queries.get()).await?;
+    prepare(&target, args.queries.get(), args.rows.get()).await?;
     let mut pairs = Vec::new();
     let mut seq = 0;
     for number in 1..=args.pairs.get() {
@@ -133,11 +132,11 @@ pub(crate) async fn run(args: &RefreshArgs, search: Search) -> anyhow::Result<()
     Ok(())
 }
 
-async fn prepare(target: &Target, queries: u32) -> anyhow::Result<()> {
+async fn prepare(target: &Target, queries: u32, rows: u32) -> anyhow::Result<()> {
     let sql = format!(
         "CREATE TABLE convoy_bench.orders (id int8 PRIMARY KEY, tenant int4 NOT NULL, amount numeric NOT NULL);
          INSERT INTO convoy_bench.orders
-           SELECT n, n % {queries}, n % 1000 FROM generate_series(0, {queries} * {ROWS} - 1) n;
+           SELECT n, n / {rows}, n % 1000 FROM generate_series(0, {queries}::int8 * {rows} - 1) n;
          CREATE INDEX ON convoy_bench.orders (tenant);
          CREATE TABLE convoy_bench.rate (id int4 PRIMARY KEY, factor numeric NOT NULL, seq int8 NOT NULL);
          INSERT INTO convoy_bench.rate VALUES (1, 1, 0)"
@@ -318,6 +317,7 @@ impl Report {
             machine,
             database: target.facts.clone(),
             queries: args.queries.get(),
+            rows: args.rows.get(),
             refreshes: args.refreshes.get(),
             query: QUERY,
             batched: side(&|pair| pair.batched)?,
@@ -332,9 +332,14 @@ impl Report {
     fn text(&self, leftovers: Option<&str>) -> String {
         let mut lines = self.machine.lines();
         lines.extend(self.database.lines());
-        let Report { queries, refreshes, query, .. } = self;
+        let Report { queries, rows, refreshes, query, .. } = self;
         lines.push(("load", format!("{queries} live queries of one template: {query}")));
-        lines.push(("", format!("all invalidated by each of {refreshes} commits in a phase")));
+        lines.push((
+            "",
+            format!(
+                "over {rows} rows each; all invalidated by each of {refreshes} commits in a phase"
+            ),
+        ));
         let mut out = head("convoy bench refresh", &lines);
         out.push('\n');
         let mut table = Table::new([
