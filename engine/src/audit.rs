@@ -180,7 +180,7 @@ impl<D: Database> Engine<D> {
 /// those that stand elsewhere.
 fn differing_keys(held: &RowList, found: &RowList) -> Vec<String> {
     let by_key = |rows: &RowList| -> HashMap<Box<str>, usize> {
-        rows.rows().iter().enumerate().map(|(at, row)| (row.key.clone(), at)).collect()
+        rows.rows().iter().enumerate().map(|(at, row)| (row.key().into(), at)).collect()
     };
     let (places, found_places) = (by_key(held), by_key(found));
     let is_same = |key: &str, (at, other): (usize, usize)| {
@@ -189,17 +189,17 @@ fn differing_keys(held: &RowList, found: &RowList) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
     let mut elsewhere: Vec<String> = Vec::new();
     for (at, row) in held.rows().iter().enumerate() {
-        match found_places.get(&row.key) {
-            Some(&other) if is_same(&row.key, (at, other)) => {
+        match found_places.get(row.key()) {
+            Some(&other) if is_same(row.key(), (at, other)) => {
                 if at != other {
-                    elsewhere.push(row.key.to_string());
+                    elsewhere.push(row.key().to_owned());
                 }
             }
-            _ => keys.push(row.key.to_string()),
+            _ => keys.push(row.key().to_owned()),
         }
     }
-    let new = found.rows().iter().filter(|row| !places.contains_key(&row.key));
-    keys.extend(new.map(|row| row.key.to_string()));
+    let new = found.rows().iter().filter(|row| !places.contains_key(row.key()));
+    keys.extend(new.map(|row| row.key().to_owned()));
     if keys.is_empty() {
         keys = elsewhere;
     }

@@ -126,7 +126,7 @@ impl Talk {
                 }
             }
         }
-        rows.iter().map(|row| row.cells.iter().map(ToString::to_string).collect()).collect()
+        rows.iter().map(|row| row.cells().map(ToString::to_string).collect()).collect()
     }
 
     /// Returns what it should see.
