@@ -72,8 +72,11 @@ impl<D: Database> Engine<D> {
         query.broken_reads = 0;
         query.value_read = Some(read);
         query.value_label = label;
-        query.why.known(self.now, position);
+        let (is_asked_for, version) = (query.why.known(self.now, position), query.version);
         self.set_value(id, value);
+        if is_asked_for {
+            self.count_wake_up(id, version);
+        }
         let head = self.head();
         if self.replay_and_deliver(read, id, position) == Err(Refill) {
             self.make_dirty(id);

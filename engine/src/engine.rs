@@ -10,6 +10,7 @@ use crate::line::{Line, Position, Step};
 use crate::live_queries::LiveQueries;
 use crate::live_query::ArgumentTexts;
 use crate::observer::Observer;
+use crate::precision::WakeUps;
 use crate::reads::Reads;
 use crate::schedule::Schedule;
 use crate::sessions::{Session, Sessions};
@@ -103,6 +104,10 @@ pub struct Counters {
     pub audits: u64,
     /// Those that differed. More than none is an error of ours.
     pub audit_mismatches: u64,
+    /// Wake-ups of live queries that are found by keys, ranges or boundaries.
+    pub precise_wake_ups: WakeUps,
+    /// Wake-ups of the others.
+    pub whole_table_wake_ups: WakeUps,
 }
 
 /// The state of asking what is visible now.

@@ -42,6 +42,7 @@ mod live_query;
 mod memory;
 mod moves;
 mod observer;
+mod precision;
 mod reads;
 mod redefine;
 mod schedule;
@@ -70,6 +71,7 @@ pub use facts::{
 pub use limits::Limits;
 pub use line::Position;
 pub use observer::Observer;
+pub use precision::WakeUps;
 pub use redefine::{Definition, Redefinition};
 pub use result_row::{Cells, ResultRow};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};

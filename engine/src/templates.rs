@@ -48,6 +48,8 @@ pub(crate) struct TemplateEntry {
     pub template: Option<Arc<QueryTemplate>>,
     /// Whether `template` is what the database says now. Else nothing is read by it.
     pub is_current: bool,
+    /// Whether its live queries are found by keys, ranges or boundaries, and never by a whole table.
+    pub is_precise: bool,
     /// When it became current, in the order of the engine's numbers: a snapshot asked for before may be from before its
     /// tables were published (`docs/postgres.md`, P2).
     pub current_since: u64,
@@ -106,6 +108,7 @@ impl Templates {
             applicants: Vec::new(),
             template: None,
             is_current: false,
+            is_precise: false,
             current_since: 0,
             changed_again: false,
             watched: Vec::new(),
@@ -223,6 +226,10 @@ impl<D: Database> Engine<D> {
         self.index.remove_template(id);
         if let Err(error) = self.index.add_template(id, template.predicates.clone()) {
             return self.analysis_failed(id, &internal(error));
+        }
+        let is_precise = self.is_precise(id, &template);
+        if let Some(entry) = self.templates.get_mut(id) {
+            entry.is_precise = is_precise;
         }
         self.set_tables();
         for query in queries {

@@ -283,16 +283,21 @@ impl<D: Database> Engine<D> {
     pub(crate) fn flush_batch(&mut self) {
         let head = self.head();
         for (id, changes) in std::mem::take(&mut self.batch.by_query) {
-            let applied = self.apply_to_value(id, &changes);
-            if let Some(query) = self.queries.get_mut(&id) {
-                match applied {
-                    Ok(()) => query.why.known(self.now, head),
-                    Err(Refill) => query.why.refilled(),
+            let version = self.queries.get(&id).map_or(0, |query| query.version);
+            match self.apply_to_value(id, &changes) {
+                Ok(()) => {
+                    if let Some(query) = self.queries.get_mut(&id) {
+                        query.why.known(self.now, head);
+                    }
+                    self.count_wake_up(id, version);
+                    self.tell_boundary(id);
                 }
-            }
-            match applied {
-                Ok(()) => self.tell_boundary(id),
-                Err(Refill) => self.make_dirty(id),
+                Err(Refill) => {
+                    if let Some(query) = self.queries.get_mut(&id) {
+                        query.why.refilled();
+                    }
+                    self.make_dirty(id);
+                }
             }
             self.stir_subscribers(id);
         }

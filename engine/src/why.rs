@@ -122,11 +122,11 @@ impl Touches {
         }
     }
 
-    /// Notes that the result is known at a point of the line.
-    pub fn known(&mut self, now: Instant, at: Position) {
-        for touch in self.0.iter_mut().filter(|touch| touch.cause.position <= at) {
-            touch.known_at.get_or_insert(now);
-        }
+    /// Notes that the result is known at a point of the line. Returns whether that is news of any change.
+    pub fn known(&mut self, now: Instant, at: Position) -> bool {
+        let is_news = |touch: &&mut Touch| touch.cause.position <= at && touch.known_at.is_none();
+        let news = self.0.iter_mut().filter(is_news);
+        news.map(|touch| touch.known_at = Some(now)).count() > 0
     }
 
     /// Notes that somebody is told what is known.

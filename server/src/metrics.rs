@@ -42,6 +42,10 @@ const STALE: &str = "stale_subscriptions";
 const SNAPSHOTS_RETAKEN: &str = "snapshots_retaken";
 const AUDITS: &str = "audits";
 const AUDIT_MISMATCHES: &str = "audit_mismatches";
+const WAKE_UPS: &str = "wake_ups";
+const WAKE_UPS_FOR_NOTHING: &str = "wake_ups_for_nothing";
+const TABLE_WAKE_UPS: &str = "table_wake_ups";
+const TABLE_WAKE_UPS_FOR_NOTHING: &str = "table_wake_ups_for_nothing";
 const SENT: &str = "sent";
 const FRAMES: &str = "frames_sent";
 
@@ -212,6 +216,27 @@ impl Metrics {
                 AUDIT_MISMATCHES,
                 "Audited results that were not what the database said; any is an error",
                 counters.audit_mismatches,
+            );
+            let (precise, table) = (counters.precise_wake_ups, counters.whole_table_wake_ups);
+            text.counter(
+                WAKE_UPS,
+                "Updates and reads of live queries found by key, range or boundary",
+                precise.all,
+            );
+            text.counter(
+                WAKE_UPS_FOR_NOTHING,
+                "Those after which the result was as before",
+                precise.for_nothing,
+            );
+            text.counter(
+                TABLE_WAKE_UPS,
+                "Updates and reads of live queries that watch a whole table",
+                table.all,
+            );
+            text.counter(
+                TABLE_WAKE_UPS_FOR_NOTHING,
+                "Those of them after which the result was as before",
+                table.for_nothing,
             );
         }
         text.end()

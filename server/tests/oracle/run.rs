@@ -163,6 +163,7 @@ pub async fn run(seed: u64) -> Vec<String> {
         "seed {seed} ({locale:?}): {} queries, {incremental} of {} incremental, {outcome:?}, {} transitions with {diffs} \
          diffs, {snapshots} snapshots, {stale} stale; {compared:?}; {} reads by {statements} statements, \
          {batched} together, {} unchanged, {} taken again, {} audits; \
+         woken by key for nothing {} of {}, by table {} of {}; \
          {} streams; {:.1} s to answer, {:.1} s of writing, {:.1} s to settle, {:.1} s to compare",
         queries.len(),
         infos.len(),
@@ -171,6 +172,10 @@ pub async fn run(seed: u64) -> Vec<String> {
         status.counters.reads_unchanged,
         status.counters.snapshots_retaken,
         status.counters.audits,
+        status.counters.precise_wake_ups.for_nothing,
+        status.counters.precise_wake_ups.all,
+        status.counters.whole_table_wake_ups.for_nothing,
+        status.counters.whole_table_wake_ups.all,
         epoch.load(Ordering::Relaxed),
         answered.as_secs_f32(),
         (written - answered).as_secs_f32(),
