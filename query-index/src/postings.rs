@@ -1,7 +1,8 @@
 //! Sets of live queries that share a key: four bytes where it is one query, which is the common case by far.
 //!
-//! A [`Postings`] is the query's id itself, or the number of a set in the [`PostingsPool`] that it came from. A set is
-//! a sorted list while it is small and a roaring bitmap from then on.
+//! A [`Postings`] is the query's id itself, or the number of a set in the [`PostingsPool`] that it came from. A set of few
+//! is in the pool itself, so that it is found with one cache miss; then it is a sorted list, and a roaring bitmap where it
+//! is large.
 
 use crate::predicate::QueryId;
 use roaring::RoaringBitmap;
@@ -11,6 +12,9 @@ use roaring::RoaringBitmap;
 /// A list takes twice a bitmap's memory for each query, and is copied ten times as fast: it is what a change finds that
 /// touches a thousand queries.
 const LIST_LEN_MAX: usize = 4_096;
+
+/// What a set holds that is neither a list nor a bitmap: as much as the pool's place for either takes.
+const FEW_MAX: usize = 7;
 
 /// Marks the number of a set, as opposed to a query's id.
 const SET: u32 = 1 << 31;
@@ -33,9 +37,20 @@ impl Postings {
 
 #[derive(Clone, Debug)]
 enum Set {
+    // Invariant: the first `len` are sorted, without duplicates.
+    Few { len: u8, ids: [u32; FEW_MAX] },
     // Invariant: sorted, without duplicates.
     List(Vec<u32>),
     Bitmap(RoaringBitmap),
+}
+
+impl Set {
+    /// Returns the set of these, which are ascending.
+    fn few(queries: &[u32]) -> Set {
+        let mut ids = [0; FEW_MAX];
+        ids[..queries.len()].copy_from_slice(queries);
+        Set::Few { len: queries.len() as u8, ids }
+    }
 }
 
 /// Where the sets of more than one query are.
@@ -52,11 +67,26 @@ impl PostingsPool {
             if postings.0 == query.0 {
                 return postings;
             }
-            let list = vec![postings.0.min(query.0), postings.0.max(query.0)];
-            return self.allocate(Set::List(list));
+            let both = [postings.0.min(query.0), postings.0.max(query.0)];
+            return self.allocate(Set::few(&both));
         };
         let set = &mut self.sets[set];
         match set {
+            Set::Few { len, ids } => {
+                let count = usize::from(*len);
+                if let Err(place) = ids[..count].binary_search(&query.0) {
+                    if count < FEW_MAX {
+                        ids.copy_within(place..count, place + 1);
+                        ids[place] = query.0;
+                        *len += 1;
+                    } else {
+                        let mut list = Vec::with_capacity(FEW_MAX + 1);
+                        list.extend_from_slice(ids);
+                        list.insert(place, query.0);
+                        *set = Set::List(list);
+                    }
+                }
+            }
             Set::List(list) => {
                 if let Err(place) = list.binary_search(&query.0) {
                     if list.len() < LIST_LEN_MAX {
@@ -84,6 +114,14 @@ impl PostingsPool {
             return (postings.0 != query.0).then_some(postings);
         };
         let last = match &mut self.sets[number] {
+            Set::Few { len, ids } => {
+                let count = usize::from(*len);
+                if let Ok(place) = ids[..count].binary_search(&query.0) {
+                    ids.copy_within(place + 1..count, place);
+                    *len -= 1;
+                }
+                (*len == 1).then_some(ids[0])
+            }
             Set::List(list) => {
                 if let Ok(place) = list.binary_search(&query.0) {
                     list.remove(place);
@@ -91,11 +129,14 @@ impl PostingsPool {
                         list.shrink_to(list.len() + list.len() / 4);
                     }
                 }
-                if let [last] = list[..] { Some(last) } else { None }
+                // Half of the limit: a set that grows and shrinks around it does not change its form each time.
+                if list.len() <= FEW_MAX / 2 {
+                    self.sets[number] = Set::few(list);
+                }
+                None
             }
             Set::Bitmap(bitmap) => {
                 bitmap.remove(query.0);
-                // Half of the limit: a set that grows and shrinks around it does not change its form each time.
                 if bitmap.len() <= LIST_LEN_MAX as u64 / 2 {
                     let list = bitmap.iter().collect();
                     self.sets[number] = Set::List(list);
@@ -104,7 +145,7 @@ impl PostingsPool {
             }
         };
         Some(last.map_or(postings, |last| {
-            self.sets[number] = Set::List(Vec::new());
+            self.sets[number] = Set::few(&[]);
             self.free.push(postings.0);
             Postings(last)
         }))
@@ -114,6 +155,9 @@ impl PostingsPool {
     pub(crate) fn for_each(&self, postings: Postings, mut visit: impl FnMut(QueryId)) {
         match postings.set().map(|set| &self.sets[set]) {
             None => visit(QueryId(postings.0)),
+            Some(Set::Few { len, ids }) => {
+                ids[..usize::from(*len)].iter().for_each(|&query| visit(QueryId(query)));
+            }
             Some(Set::List(list)) => list.iter().for_each(|&query| visit(QueryId(query))),
             Some(Set::Bitmap(bitmap)) => bitmap.iter().for_each(|query| visit(QueryId(query))),
         }
@@ -123,6 +167,9 @@ impl PostingsPool {
     pub(crate) fn append_to(&self, postings: Postings, found: &mut Vec<QueryId>) {
         match postings.set().map(|set| &self.sets[set]) {
             None => found.push(QueryId(postings.0)),
+            Some(Set::Few { len, ids }) => {
+                found.extend(ids[..usize::from(*len)].iter().map(|&query| QueryId(query)));
+            }
             Some(Set::List(list)) => found.extend(list.iter().map(|&query| QueryId(query))),
             Some(Set::Bitmap(bitmap)) => found.extend(bitmap.iter().map(QueryId)),
         }
@@ -144,6 +191,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_set_takes_32_bytes() {
+        assert_eq!(size_of::<Set>(), 32);
+    }
 
     proptest! {
         #[test]
