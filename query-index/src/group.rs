@@ -1,6 +1,10 @@
 //! One structure of look-ups: the live queries of all conjunctions, of whatever template, that look up the same fields
 //! and are treated alike when they are found. So statements that differ in a constant share a look-up.
 
+mod ahead;
+
+pub(crate) use ahead::probe_all;
+
 use crate::access::{Access, FieldUse, Fingerprint, Held, Standing};
 use crate::eval::field_value;
 use crate::fields::{FieldId, FieldSet, FieldValue};
@@ -62,6 +66,15 @@ enum Buckets {
     Whole,
     Keys(ByFingerprint<Postings>),
     Intervals { roots: ByFingerprint<u32>, forest: IntervalForest },
+}
+
+/// What stands under one key.
+#[derive(Clone, Copy, Debug)]
+enum Found {
+    Nothing,
+    Set(Postings),
+    /// The root of a tree of intervals.
+    Tree(u32),
 }
 
 /// A map by fingerprint, which is a hash already.
@@ -273,6 +286,13 @@ impl Group {
         self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
     }
 
+    /// Takes what stands under the only key of a row that tells all that the look-up takes.
+    fn take_single(&self, found: Found, row: &[FieldValue], hits: &mut impl Hits) {
+        hits.stats().probes += 1;
+        self.take_found(found, row, self.key.is_exact, hits);
+        self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
+    }
+
     fn fingerprint(
         &self,
         row: &[FieldValue],
@@ -300,24 +320,43 @@ impl Group {
         hits: &mut impl Hits,
     ) {
         hits.stats().probes += 1;
+        self.take_found(self.find(fingerprint), row, is_certain, hits);
+    }
+
+    /// Returns what stands under one key.
+    fn find(&self, fingerprint: Fingerprint) -> Found {
         match &self.buckets {
-            Buckets::Whole => {}
+            Buckets::Whole => Found::Nothing,
             Buckets::Keys(postings) => {
-                if let Some(&postings) = postings.get(&fingerprint) {
-                    self.take(postings, is_certain, hits);
-                }
+                postings.get(&fingerprint).map_or(Found::Nothing, |&postings| Found::Set(postings))
             }
-            Buckets::Intervals { roots, forest } => {
-                let Some(&root) = roots.get(&fingerprint) else { return };
-                let point = self.key.field(FieldUse::Range).map(|field| field_value(row, field));
+            Buckets::Intervals { roots, .. } => {
+                roots.get(&fingerprint).map_or(Found::Nothing, |&root| Found::Tree(root))
+            }
+        }
+    }
+
+    fn take_found(&self, found: Found, row: &[FieldValue], is_certain: bool, hits: &mut impl Hits) {
+        match (found, &self.buckets) {
+            (Found::Set(postings), _) => self.take(postings, is_certain, hits),
+            (Found::Tree(root), Buckets::Intervals { forest, .. }) => {
                 let take = &mut |found| self.take(found, is_certain, hits);
-                if let Some(FieldValue::Key(point)) = point {
+                if let Some(point) = self.point(row) {
                     let seen = forest.stab(root, point.as_bytes(), take);
                     hits.stats().probes += seen;
                 } else {
                     forest.for_each(root, take);
                 }
             }
+            (Found::Tree(_) | Found::Nothing, _) => {}
+        }
+    }
+
+    /// Returns what the row holds in the field of the intervals, if it tells.
+    fn point<'a>(&self, row: &'a [FieldValue]) -> Option<&'a Key> {
+        match self.key.field(FieldUse::Range).map(|field| field_value(row, field)) {
+            Some(FieldValue::Key(point)) => Some(point),
+            _ => None,
         }
     }
 

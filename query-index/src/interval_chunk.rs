@@ -221,6 +221,18 @@ impl Chunk {
         self.entries.iter().map(|entry| entry.postings)
     }
 
+    /// Reads some of the intervals, and returns a number of them.
+    pub(crate) fn touch(&self) -> usize {
+        let entries = self.entries.iter().step_by(8);
+        entries.map(|entry| entry.from as usize).fold(0, usize::wrapping_add)
+    }
+
+    /// Returns what has the last interval that does not begin behind these digits.
+    pub(crate) fn last_begun(&self, digits: u64) -> Option<Postings> {
+        let begun = self.entries.iter().filter(|entry| entry.from <= digits).count();
+        begun.checked_sub(1).map(|last| self.entries[last].postings)
+    }
+
     /// Calls `visit` for each interval that holds the point.
     pub(crate) fn stab(&self, point: Bound<'_>, visit: &mut impl FnMut(Postings)) {
         // Counted, not searched for: the loads don't wait for each other.

@@ -100,6 +100,14 @@ struct Summary {
     child: Child,
 }
 
+/// What a stab comes to from a node, if nothing but the last that begins before the point holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Nothing,
+    Node(u32),
+    Postings(Postings),
+}
+
 /// Interval trees, each known by its root, which changes with each insertion and removal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct IntervalForest {
@@ -175,6 +183,26 @@ impl IntervalForest {
     /// Calls `visit` for each interval of the tree that holds the point; returns how many nodes it looked at.
     pub(crate) fn stab(&self, root: u32, point: &[u8], visit: &mut impl FnMut(Postings)) -> usize {
         if root == NIL { 0 } else { self.stab_below(root, Bound::new(point), visit) }
+    }
+
+    /// Reads what a stab reads first of a node, and returns a number of it.
+    pub(crate) fn touch(&self, node: u32) -> usize {
+        if node & INNER == 0 {
+            self.leaf(node).touch()
+        } else {
+            self.inner(node).starts[0] as usize
+        }
+    }
+
+    /// Returns what most stabs read after a node.
+    pub(crate) fn step(&self, node: u32, point: &[u8]) -> Step {
+        let digits = Bound::new(point).digits;
+        if node & INNER == 0 {
+            return self.leaf(node).last_begun(digits).map_or(Step::Nothing, Step::Postings);
+        }
+        let inner = self.inner(node);
+        let begun = inner.starts[..inner.len].iter().filter(|&&start| start <= digits).count();
+        if begun == 0 { Step::Nothing } else { Step::Node(inner.children[begun - 1].node) }
     }
 
     /// Calls `visit` for each interval of the tree.

@@ -175,6 +175,15 @@ impl PostingsPool {
         }
     }
 
+    /// Returns a number of what is read first when the set is: so that the cache has it then.
+    pub(crate) fn touch(&self, postings: Postings) -> usize {
+        match postings.set().map(|set| &self.sets[set]) {
+            None | Some(Set::Bitmap(_)) => 0,
+            Some(Set::Few { len, .. }) => usize::from(*len),
+            Some(Set::List(list)) => list.len(),
+        }
+    }
+
     fn allocate(&mut self, set: Set) -> Postings {
         if let Some(number) = self.free.pop() {
             self.sets[(number & !SET) as usize] = set;

@@ -43,6 +43,41 @@ fn decided(random: &mut StdRng, condition: &Condition) -> Condition {
 }
 
 #[test]
+fn all_groups_of_a_table_are_asked() {
+    // However many there are: they are asked in batches.
+    for groups in [1, 2, 3, 23, 24, 25, 26, 47, 48, 49, 50, 73] {
+        let mut index = convoy_query_index::QueryIndex::new();
+        for group in 0..groups {
+            let condition = match group % 3 {
+                0 => equal(group as u16, slot(0)),
+                1 => compare(group as u16, CompareOp::Ge, slot(0)),
+                _ => Condition::IsNotNull(FieldId(group as u16)),
+            };
+            index.add_template(TemplateId(group), vec![predicate(condition)]).expect("it is new");
+            for query in 0..100 {
+                let at = if group % 3 == 0 { query % 2 } else { query };
+                index
+                    .insert(
+                        QueryId(query * 100 + group),
+                        TemplateId(group),
+                        [one(at.into())].into(),
+                    )
+                    .expect("the slots are the template's");
+            }
+        }
+        let row: Vec<FieldValue> = (0..groups).map(|_| value(1)).collect();
+        let expected = (0..100).flat_map(|query| (0..groups).map(move |group| (query, group)));
+        let expected = expected.filter(|&(query, group)| match group % 3 {
+            0 => query % 2 == 1,
+            1 => query <= 1,
+            _ => true,
+        });
+        let expected: Vec<u32> = expected.map(|(query, group)| query * 100 + group).collect();
+        check(&index, &inserted(&row), &expected);
+    }
+}
+
+#[test]
 fn what_is_said_of_unknown_values_holds_for_any() {
     for_seeds(20_000, |random| {
         let condition = generate::condition(random, 3);

@@ -6,7 +6,7 @@
 use super::QueryIndex;
 use super::template::PlannedPredicate;
 use crate::fields::FieldValue;
-use crate::group::Hits;
+use crate::group::{Hits, probe_all};
 use crate::images::{MatchStats, RowImages};
 use crate::postings::{Postings, PostingsPool};
 use crate::predicate::{OldRows, QueryId, SlotValue};
@@ -34,26 +34,26 @@ impl QueryIndex {
             stats,
         };
         if let Some(new) = images.new {
-            for group in relation.groups.iter().filter(|group| images.changes(&group.key.fields)) {
-                group.probe(new, &self.hasher, &mut side);
-            }
+            let groups = relation.groups.iter().filter(|group| images.changes(&group.key.fields));
+            probe_all(groups, new, &self.hasher, &mut side);
         }
         if let Some(old) = images.old_row() {
             side.found.settle();
             (side.row, side.is_old) = (old, true);
-            for group in relation.groups.iter().filter(|group| images.changes(&group.key.fields)) {
+            let groups = relation.groups.iter().filter(|group| {
+                if !images.changes(&group.key.fields) {
+                    return false;
+                }
                 // Most updates leave alone what is looked up: the new row has found it.
                 if images.new.is_some_and(|new| group.finds_the_same(new, old)) {
-                    continue;
+                    return false;
                 }
                 // What the row does not tell in a look-up's own fields, membership does.
                 let by_membership =
                     group.key.old_rows == OldRows::Membership && images.old_key.is_some();
-                if by_membership && group.leaves_open(old) {
-                    continue;
-                }
-                group.probe(old, &self.hasher, &mut side);
-            }
+                !(by_membership && group.leaves_open(old))
+            });
+            probe_all(groups, old, &self.hasher, &mut side);
             self.match_holders(images, old, &mut side);
         }
         side.found.settle();
