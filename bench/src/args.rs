@@ -1,7 +1,7 @@
 //! The command line of `convoy bench`.
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroU32;
 
 /// Measures Convoy on this machine.
@@ -21,9 +21,27 @@ pub(crate) enum BenchCommand {
     Refresh(RefreshArgs),
     /// What a row change costs the index of live queries, against bare maps; needs no database
     Match(MatchArgs),
+    /// What a change and a live query cost, by how many there are: match, memory and refresh, one after the other, each with
+    /// its defaults and CONVOY_BENCH_… variables
+    Scale(ScaleArgs),
     /// One of the processes that a benchmark consists of; told what to do on standard input
     #[command(hide = true)]
     Worker,
+}
+
+/// A benchmark's own options, by themselves.
+#[derive(Debug, Parser)]
+struct Alone<T: Args> {
+    #[command(flatten)]
+    args: T,
+}
+
+/// Returns a benchmark's options where none is given: the defaults and the environment's.
+///
+/// # Errors
+/// What in the environment is not understood.
+pub(crate) fn defaults<T: Args>() -> Result<T, clap::Error> {
+    Ok(Alone::<T>::try_parse_from(["bench"])?.args)
 }
 
 /// Which database is measured.
@@ -36,6 +54,14 @@ pub struct TargetArgs {
     /// Print the report as JSON
     #[arg(long, value_parser = FalseyValueParser::new(), env = "CONVOY_BENCH_JSON")]
     pub json: bool,
+}
+
+/// What costs are measured on.
+#[derive(Args, Clone, Debug)]
+pub struct ScaleArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// How latency is measured.
@@ -147,6 +173,7 @@ mod tests {
     #[test]
     fn a_rate_of_zero_is_refused() {
         assert!(Cli::try_parse_from(["bench", "latency", "--rates", "0"]).is_err());
+        assert_eq!(defaults::<MemoryArgs>().expect("defaults").rows.get(), 10);
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod progress;
 mod samples;
 mod table;
 
-pub use args::{BenchArgs, LatencyArgs, MatchArgs, MemoryArgs, RefreshArgs, TargetArgs};
+pub use args::{BenchArgs, LatencyArgs, MatchArgs, MemoryArgs, RefreshArgs, ScaleArgs, TargetArgs};
 
 use anyhow::Context;
 use args::BenchCommand;
@@ -64,6 +64,17 @@ async fn dispatch(args: BenchArgs, search: Search) -> anyhow::Result<()> {
         BenchCommand::Memory(args) => memory::run(&args, search).await,
         BenchCommand::Refresh(args) => refresh::run(&args, search).await,
         BenchCommand::Match(args) => matching::run(&args),
+        BenchCommand::Scale(args) => scale(args, search).await,
         BenchCommand::Worker => worker::run().await,
     }
+}
+
+/// Measures what a change and a live query cost, and prints the three reports.
+async fn scale(args: ScaleArgs, search: Search) -> anyhow::Result<()> {
+    let matching = MatchArgs { json: args.target.json, ..args::defaults()? };
+    matching::run(&matching)?;
+    let memory = MemoryArgs { target: args.target.clone(), ..args::defaults()? };
+    memory::run(&memory, search.clone()).await?;
+    let refresh = RefreshArgs { target: args.target, ..args::defaults()? };
+    refresh::run(&refresh, search).await
 }

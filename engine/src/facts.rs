@@ -103,6 +103,17 @@ impl TableFacts {
                 == (&other.primary_key, other.identity, &other.leaves)
     }
 
+    /// Returns whether the stream tells what these columns held in a row that is updated or deleted.
+    pub(crate) fn tells_old(&self, fields: &FieldSet) -> bool {
+        match self.identity {
+            ReplicaIdentity::Full => true,
+            ReplicaIdentity::Default => {
+                fields.iter().all(|field| self.primary_key.contains(&field))
+            }
+            ReplicaIdentity::Index | ReplicaIdentity::Nothing => false,
+        }
+    }
+
     /// Returns the field of a column by its exact name.
     pub fn field(&self, name: &str) -> Option<FieldId> {
         let position = self.columns.iter().position(|column| column.name == name)?;

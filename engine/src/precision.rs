@@ -8,7 +8,6 @@ use crate::database::Database;
 use crate::engine::Engine;
 use crate::template::QueryTemplate;
 use convoy_query_index::{AccessPath, OldRows, Predicate, QueryId, TemplateId};
-use convoy_types::ReplicaIdentity;
 
 /// Wake-ups of live queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,17 +40,12 @@ impl<D: Database> Engine<D> {
     }
 }
 
-/// Returns whether a row that goes tells what is looked up. Under another replica identity than FULL it tells its key; then
-/// it touches whatever it may have been in, unless who holds it is known.
+/// Returns whether a row that goes tells what is looked up. If it does not, it touches whatever it may have been in, unless
+/// who holds it is known.
 fn tells_old_rows(template: &QueryTemplate, predicate: &Predicate) -> bool {
     let table = template.tables.iter().find(|table| table.id == predicate.relation);
-    table.is_some_and(|table| {
-        let is_in_key = |field| table.primary_key.contains(&field);
-        predicate.old_rows == OldRows::Membership
-            || table.identity == ReplicaIdentity::Full
-            || table.identity == ReplicaIdentity::Default
-                && predicate.condition.fields().iter().all(is_in_key)
-    })
+    predicate.old_rows == OldRows::Membership
+        || table.is_some_and(|table| table.tells_old(&predicate.condition.fields()))
 }
 
 fn is_looked_up(path: &AccessPath) -> bool {

@@ -95,9 +95,17 @@ pub(crate) fn predicates(
                     ),
                     (false, false) => format!("{name}: rows by its conditions"),
                 });
+                let condition = Condition::And(conditions);
+                if !table.tells_old(&condition.fields()) && table.publication == Publication::Full {
+                    notes.push(format!(
+                        "{name}: any UPDATE or DELETE may touch it, because the stream does not tell what rows were before; \
+                         with ALTER TABLE {} REPLICA IDENTITY FULL it would",
+                        table.qualified_name()
+                    ));
+                }
                 read.predicates.push(Predicate {
                     relation: table.id,
-                    condition: Condition::And(conditions),
+                    condition,
                     fields,
                     old_rows: OldRows::Condition,
                 });
