@@ -17,7 +17,7 @@ use crate::predicate::{Predicate, QueryId, SlotId, SlotValue, TemplateId};
 use crate::queries::{LiveQueries, LiveQuery};
 use crate::slab::Slab;
 use convoy_types::{Key, RelationId};
-use relation::RelationIndex;
+use relation::{ByRelation, RelationIndex};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -31,7 +31,7 @@ pub struct QueryIndex {
     hasher: RandomState,
     templates: Slab<Template>,
     numbers: HashMap<TemplateId, u32>,
-    relations: HashMap<RelationId, RelationIndex>,
+    relations: ByRelation<RelationIndex>,
     queries: LiveQueries,
     membership: HashMap<RelationId, Membership>,
 }
@@ -259,7 +259,7 @@ impl QueryIndex {
 
 /// Calls on each group in which a template's live queries are, with the access that leads there.
 fn each_group(
-    relations: &mut HashMap<RelationId, RelationIndex>,
+    relations: &mut ByRelation<RelationIndex>,
     template: &Template,
     mut act: impl FnMut(&mut Group, &Access),
 ) {

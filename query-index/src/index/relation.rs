@@ -3,7 +3,30 @@
 use crate::fields::FieldSet;
 use crate::group::{Group, GroupKey};
 use crate::slab::Slab;
+use convoy_types::RelationId;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Something for each table. Postgres numbers tables itself, so nobody can choose numbers that collide.
+pub(super) type ByRelation<V> = HashMap<RelationId, V, BuildHasherDefault<RelationHasher>>;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RelationHasher(u64);
+
+impl Hasher for RelationHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a table is written as one number")
+    }
+
+    fn write_u32(&mut self, oid: u32) {
+        // The golden ratio's digits: the map takes the first bits and the last.
+        self.0 = u64::from(oid).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct RelationIndex {
