@@ -4,7 +4,7 @@
 use crate::support::{Database, connect, run, show, text, within};
 use convoy_postgres::launcher::PrivatePostgres;
 use convoy_postgres::testing;
-use convoy_replication::{ReplicationConfig, ReplicationError, ReplicationStream, StreamEvent};
+use convoy_replication::{ReplicationConfig, ReplicationStream, StreamEvent};
 use convoy_types::{Lsn, Transaction};
 use std::time::Duration;
 
@@ -30,14 +30,7 @@ async fn p1_a_publication_made_after_the_slot_needs_a_new_slot() {
         for again in ["SELECT 1", "DROP PUBLICATION late;\nCREATE PUBLICATION late FOR TABLE t"] {
             database.run(again).await;
             let mut stream = ReplicationStream::connect(config.clone()).await.expect("a stream");
-            let error = loop {
-                match stream.next().await {
-                    Ok(StreamEvent::Progress { .. }) => {}
-                    Ok(event) => panic!("{again}: {event:?}"),
-                    Err(error) => break error,
-                }
-            };
-            assert!(matches!(error, ReplicationError::PublicationDropped { .. }), "{error:?}");
+            database.lacks_a_publication(&mut stream).await;
             stream.shutdown().await;
         }
         database.run("SELECT pg_drop_replication_slot('replication_late')").await;
