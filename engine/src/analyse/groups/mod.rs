@@ -10,13 +10,13 @@ use crate::analyse::constants::Constants;
 use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::outline::{Outline, ordinal};
 use crate::analyse::scope::{NotUnderstood, Resolved, Scope, folded, not_understood};
-use crate::analyse::window::limit;
+use crate::analyse::window::{direction, limit};
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::groups::plan::{GroupColumn, GroupsPlan, OrderGroups};
-use crate::template::{Direction, Nulls, RefreshPlan, RowKeys, SlotSpec};
+use crate::template::{RefreshPlan, RowKeys, SlotSpec};
 use convoy_query_index::{Condition, FieldSet, OldRows, Predicate};
 use convoy_types::ReplicaIdentity;
-use sqlparser::ast::{Expr, GroupByExpr, OrderByExpr, OrderBySort, Select, SelectItem};
+use sqlparser::ast::{Expr, GroupByExpr, OrderByExpr, Select, SelectItem};
 use values::Values;
 
 /// Values of a group, and states of one, beyond this many are not kept.
@@ -267,17 +267,7 @@ fn order<'a>(
             Some(value) => *value,
             None => values.value(expr)?,
         };
-        let direction = match options.sort {
-            None | Some(OrderBySort::Asc) => Direction::Ascending,
-            Some(OrderBySort::Desc) => Direction::Descending,
-            Some(OrderBySort::Using(_)) => {
-                return not_understood("its ORDER BY names an operator");
-            }
-        };
-        let nulls = match (options.nulls_first, direction) {
-            (Some(true), _) | (None, Direction::Descending) => Nulls::First,
-            (Some(false), _) | (None, Direction::Ascending) => Nulls::Last,
-        };
+        let (direction, nulls) = direction(options)?;
         order.push(OrderGroups { value, direction, nulls });
     }
     Ok(order)

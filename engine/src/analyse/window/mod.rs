@@ -18,6 +18,7 @@ use convoy_query_index::{
 };
 use convoy_types::ReplicaIdentity;
 pub(super) use limit::limit;
+pub(in crate::analyse) use order::direction;
 use order::order;
 pub(super) use sql::output_text;
 use sql::sql;

@@ -4,7 +4,7 @@ use crate::analyse::outline::{Outline, ordinal};
 use crate::analyse::scope::{NotUnderstood, Scope, folded, not_understood};
 use crate::template::{Direction, Nulls};
 use convoy_query_index::FieldId;
-use sqlparser::ast::{Expr, OrderByExpr, OrderBySort};
+use sqlparser::ast::{Expr, OrderByExpr, OrderByOptions, OrderBySort};
 
 /// Returns by which fields a window is ordered.
 pub(super) fn order(
@@ -43,18 +43,26 @@ pub(super) fn order(
                     column.name, column.type_name
                 ));
             }
-            let direction = match options.sort {
-                None | Some(OrderBySort::Asc) => Direction::Ascending,
-                Some(OrderBySort::Desc) => Direction::Descending,
-                Some(OrderBySort::Using(_)) => {
-                    return not_understood("its ORDER BY names an operator");
-                }
-            };
-            let nulls = match (options.nulls_first, direction) {
-                (Some(true), _) | (None, Direction::Descending) => Nulls::First,
-                (Some(false), _) | (None, Direction::Ascending) => Nulls::Last,
-            };
+            let (direction, nulls) = direction(options)?;
             Ok((field, direction, nulls))
         })
         .collect()
+}
+
+/// Returns which way an item of an ORDER BY runs, and where its nulls stand.
+pub(in crate::analyse) fn direction(
+    options: &OrderByOptions,
+) -> Result<(Direction, Nulls), NotUnderstood> {
+    let direction = match options.sort {
+        None | Some(OrderBySort::Asc) => Direction::Ascending,
+        Some(OrderBySort::Desc) => Direction::Descending,
+        Some(OrderBySort::Using(_)) => {
+            return not_understood("its ORDER BY names an operator");
+        }
+    };
+    let nulls = match (options.nulls_first, direction) {
+        (Some(true), _) | (None, Direction::Descending) => Nulls::First,
+        (Some(false), _) | (None, Direction::Ascending) => Nulls::Last,
+    };
+    Ok((direction, nulls))
 }
