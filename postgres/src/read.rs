@@ -6,11 +6,12 @@
 
 use crate::batch::{Batches, ReadCounters};
 use crate::error::{PostgresError, query_error};
+use crate::jobs::Jobs;
 use crate::kept_out::KeptOut;
 use crate::lock_script::{LockScript, LockScripts};
 use crate::pool::{Lease, Pool};
 use crate::watch::{self, Look, Watched};
-use crate::worker::{Jobs, Worker};
+use crate::worker::Worker;
 use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadingRole, Snapshot, TextRow};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId, Xid};

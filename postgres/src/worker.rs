@@ -1,29 +1,25 @@
 //! Runs queries of one read on one connection, several at a time on the wire; an error in one does not spoil the
 //! others, and each has its own limits of time, rows and bytes.
 //!
-//! Queries of one template come as a batch, which is one statement (`batch`). A result that is too large is told so, and
-//! the rest of its batch begins anew. After an error nobody knows which one it was: the batch is halved, and its halves
-//! are, until the one is alone. After the limit of time each is run by itself.
+//! What waits is in `jobs`, what the rows make in `results`. A result that is too large is told so, and the rest of its
+//! batch begins anew.
 //!
 //! A failed statement spoils the transaction, and with it the snapshot that others may still have to import. So the
 //! queries run under one savepoint; after an error, the statements that were already on their way are told of a
 //! failed transaction (25P02), go back into the queue, and the savepoint is returned to. A run without errors pays
 //! nothing for that.
 
-use crate::batch::{BatchCall, Batches, ReadCounters, Unjudged, Verdict, judge};
+use crate::batch::{BatchCall, Unjudged, Verdict, judge};
 use crate::connect::Canceller;
 use crate::error::{PostgresError, Sent, query_error};
+use crate::jobs::{Job, Jobs, Parts, RETRIES_MAX, Sending};
 use crate::pool::Lease;
-use crate::read::Answer;
+use crate::results::{Misfit, Results};
 use crate::text_param::TextParam;
-use convoy_engine::{
-    BatchStatement, Batching, ErrorCode, QueryError, QueryRead, ReadStatement, ReadingRole, TextRow,
-};
+use convoy_engine::{Batching, ErrorCode, QueryError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
@@ -32,182 +28,6 @@ use tokio_postgres::{Client, Statement};
 const WINDOW_MAX: usize = 8;
 /// A query that is answered so soon lets the next ones follow without waiting for it.
 const QUICK: Duration = Duration::from_millis(2);
-/// A query that is spoilt by others' errors or cancellations this often is told so.
-const RETRIES_MAX: u32 = 8;
-
-/// The queries of a read that wait to be run, and where their answers go.
-pub(crate) struct Jobs<'a> {
-    state: Mutex<State>,
-    batches: &'a Batches,
-    counters: &'a ReadCounters,
-    answer: &'a (dyn Fn(Answer) + Send + Sync),
-}
-
-struct State {
-    waiting: VecDeque<Job>,
-    failure: Option<QueryError>,
-}
-
-/// What one statement reads: a query, or a batch of them.
-struct Job {
-    // Invariant: never empty while it waits.
-    reads: VecDeque<QueryRead>,
-    retries: u32,
-    /// Whether an error is in it, maybe: then it goes by itself, to spoil nothing that is on its way behind it.
-    is_suspect: bool,
-}
-
-/// A statement on its way.
-struct Sending {
-    at: Instant,
-    /// Of a batch, what is asked, of whom, and for how many.
-    asked: Option<(Arc<ReadStatement>, ReadingRole, usize)>,
-}
-
-/// Into what a batch that failed is taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parts {
-    Halves,
-    Single,
-}
-
-impl<'a> Jobs<'a> {
-    pub(crate) fn new(
-        queries: Vec<QueryRead>,
-        batches: &'a Batches,
-        counters: &'a ReadCounters,
-        answer: &'a (dyn Fn(Answer) + Send + Sync),
-    ) -> Jobs<'a> {
-        let job = |reads: Vec<QueryRead>| Job::new(reads.into());
-        let waiting = batches.group(queries).into_iter().map(job).collect();
-        let state = State { waiting, failure: None };
-        Jobs { state: Mutex::new(state), batches, counters, answer }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.state().waiting.is_empty()
-    }
-
-    fn take(&self) -> Option<Job> {
-        self.state().waiting.pop_front()
-    }
-
-    /// Returns the limit of time of the next query.
-    fn next_timeout(&self) -> Option<Duration> {
-        self.state().waiting.front().and_then(Job::timeout)
-    }
-
-    fn put_first(&self, job: Job) {
-        self.state().waiting.push_front(job);
-    }
-
-    /// Lets a job have another turn, since it failed without its own fault; too often, and it is told so.
-    fn put_back(&self, job: Job, error: QueryError) {
-        match (job.retries >= RETRIES_MAX, job.is_batch()) {
-            (true, true) => self.take_apart(job, Parts::Single),
-            (true, false) => self.finish(job, &error),
-            (false, _) => {
-                self.state().waiting.push_back(Job { retries: job.retries + 1, ..job });
-            }
-        }
-    }
-
-    /// Lets what a batch has not answered have its turn in parts.
-    fn take_apart(&self, mut job: Job, parts: Parts) {
-        let mut state = self.state();
-        match parts {
-            Parts::Halves => {
-                let second = job.reads.split_off(job.reads.len().div_ceil(2));
-                for reads in [second, job.reads].into_iter().filter(|reads| !reads.is_empty()) {
-                    state.waiting.push_front(Job { is_suspect: true, ..Job::new(reads) });
-                }
-            }
-            Parts::Single => {
-                let single = |read| Job::new(VecDeque::from([read]));
-                state.waiting.extend(job.reads.into_iter().map(single));
-            }
-        }
-    }
-
-    /// Remembers how long a batch took.
-    fn took(&self, sent: &Sending, time: Duration) {
-        let Some((statement, role, queries)) = &sent.asked else { return };
-        if let Batching::Together(batch) = &statement.batching {
-            self.batches.took(batch, *role, *queries, time);
-        }
-    }
-
-    fn answer(&self, read: &QueryRead, result: Result<Vec<TextRow>, QueryError>) {
-        (self.answer)((read.query, result));
-    }
-
-    /// Answers all of a job with an error.
-    fn finish(&self, job: Job, error: &QueryError) {
-        for read in &job.reads {
-            self.answer(read, Err(error.clone()));
-        }
-    }
-
-    /// Answers all that still waits with this error.
-    pub(crate) fn fail(&self, error: &QueryError) {
-        while let Some(job) = self.take() {
-            self.finish(job, error);
-        }
-    }
-
-    /// Answers all that still waits, since nobody will run it any more.
-    pub(crate) fn fail_rest(&self) {
-        let error = self.state().failure.clone().unwrap_or_else(|| {
-            QueryError::new(ErrorCode::Unavailable, "the connection to the database was lost")
-        });
-        self.fail(&error);
-    }
-}
-
-impl Job {
-    fn new(reads: VecDeque<QueryRead>) -> Job {
-        Job { reads, retries: 0, is_suspect: false }
-    }
-
-    fn is_batch(&self) -> bool {
-        self.reads.len() > 1
-    }
-
-    /// Returns how long it may take: all in it may take equally long.
-    fn timeout(&self) -> Option<Duration> {
-        self.reads.front().map(|read| read.timeout)
-    }
-
-    /// Returns what is sent for it, and the types of its parameters.
-    fn text(&self, call: Option<&BatchCall>) -> Option<(Arc<str>, Arc<[u32]>)> {
-        let statement = &self.reads.front()?.statement;
-        match (call, &statement.batching) {
-            (Some(call), Batching::Together(batch)) => {
-                Some((batch.sql.clone(), call.types.clone()))
-            }
-            _ => Some((statement.sql.clone(), statement.param_types.clone())),
-        }
-    }
-
-    /// Returns what is asked, of whom, and for how many, if it is a batch.
-    fn asked(&self) -> Option<(Arc<ReadStatement>, ReadingRole, usize)> {
-        let first = self.reads.front().filter(|_| self.is_batch())?;
-        Some((first.statement.clone(), first.role, self.reads.len()))
-    }
-
-    /// Returns what reads it as a batch, if it is one.
-    fn batch(&self) -> Option<(&BatchStatement, ReadingRole)> {
-        let first = self.reads.front().filter(|_| self.is_batch())?;
-        match &first.statement.batching {
-            Batching::Together(batch) => Some((batch, first.role)),
-            Batching::Singly(_) => None,
-        }
-    }
-}
 
 /// One connection at the read's snapshot.
 pub(crate) struct Worker<'a> {
@@ -574,103 +394,4 @@ async fn run(
     }
     results.finish(&mut job, jobs);
     (job, Ended::Answered)
-}
-
-/// Why a row was not taken.
-enum Misfit {
-    /// With it its result is too large, and is answered so.
-    TooLarge,
-    /// It can't be read.
-    Row(tokio_postgres::Error),
-}
-
-/// The results that a statement's rows make, one after the other. The first of the job's reads is the one whose rows
-/// come now; it leaves the job when it is answered.
-struct Results {
-    is_batch: bool,
-    /// The number in the batch of the job's first read.
-    number: i64,
-    /// Its rows so far, each with its place.
-    rows: Vec<(i64, TextRow)>,
-    bytes: usize,
-}
-
-impl Results {
-    fn new(is_batch: bool) -> Results {
-        Results { is_batch, number: 1, rows: Vec::new(), bytes: 0 }
-    }
-
-    fn take(
-        &mut self,
-        row: &tokio_postgres::Row,
-        job: &mut Job,
-        jobs: &Jobs<'_>,
-    ) -> Result<(), Misfit> {
-        let (mut place, mut first_column) = (0, 0);
-        if self.is_batch {
-            let number: i64 = row.try_get(0).map_err(Misfit::Row)?;
-            place = row.try_get(1).map_err(Misfit::Row)?;
-            first_column = 2;
-            while self.number < number && !job.reads.is_empty() {
-                self.answer(job, jobs);
-            }
-        }
-        let row = text_row(row, first_column, &mut self.bytes).map_err(Misfit::Row)?;
-        self.rows.push((place, row));
-        let excess = job.reads.front().and_then(|read| excess(read, self.rows.len(), self.bytes));
-        let Some(error) = excess else { return Ok(()) };
-        if let Some(read) = job.reads.pop_front() {
-            jobs.answer(&read, Err(error));
-        }
-        Err(Misfit::TooLarge)
-    }
-
-    /// Answers the job's first read with its rows.
-    fn answer(&mut self, job: &mut Job, jobs: &Jobs<'_>) {
-        let mut rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
-        self.number += 1;
-        // They come in their order; the place says so, and what it says counts.
-        if !rows.is_sorted_by_key(|(place, _)| *place) {
-            rows.sort_by_key(|(place, _)| *place);
-        }
-        let Some(read) = job.reads.pop_front() else { return };
-        if self.is_batch {
-            jobs.counters.read_in_batch();
-        }
-        jobs.answer(&read, Ok(rows.into_iter().map(|(_, row)| row).collect()));
-    }
-
-    /// Answers all that is left: no more rows come.
-    fn finish(&mut self, job: &mut Job, jobs: &Jobs<'_>) {
-        while !job.reads.is_empty() {
-            self.answer(job, jobs);
-        }
-    }
-}
-
-fn text_row(
-    row: &tokio_postgres::Row,
-    first_column: usize,
-    bytes: &mut usize,
-) -> Result<TextRow, tokio_postgres::Error> {
-    let column = |index| {
-        let text: Option<&str> = row.try_get(index)?;
-        *bytes += text.map_or(0, str::len);
-        Ok(text.map(Box::from))
-    };
-    (first_column..row.len()).map(column).collect()
-}
-
-/// Returns the error for a result of this size, if it is too large.
-fn excess(read: &QueryRead, rows: usize, bytes: usize) -> Option<QueryError> {
-    let message = if rows > read.rows_max {
-        format!("the result has more than {} rows", read.rows_max)
-    } else if bytes > read.bytes_max {
-        format!("the result has more than {} bytes", read.bytes_max)
-    } else {
-        return None;
-    };
-    let message = format!("{message}; give the query a narrower WHERE or a LIMIT");
-    Some(QueryError::new(ErrorCode::LimitExceeded, message))
 }
