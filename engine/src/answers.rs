@@ -1,12 +1,13 @@
 //! Answers: what becomes of a result that was read. It is the value at the point of the line where its read's snapshot
 //! closed; here it is compared with the value before, brought to the head, and handed to the stages that wait for it.
 
-use crate::database::{Database, ErrorCode, QueryError, ReadId, TextRow};
+use crate::database::{Database, ErrorCode, QueryError, ReadId};
 use crate::diff::diff;
 use crate::engine::Engine;
 use crate::groups::{Groups, Lost};
 use crate::line::Position;
 use crate::live_query::{KeptBy, Knowledge, Told, Value, snapshot_of};
+use crate::read_rows::ReadRows;
 use crate::reads::ReadAt;
 use crate::result::rows_from_read;
 use crate::template::Plan;
@@ -24,7 +25,7 @@ impl<D: Database> Engine<D> {
         &mut self,
         read: ReadId,
         id: QueryId,
-        outcome: Result<Vec<TextRow>, QueryError>,
+        outcome: Result<ReadRows, QueryError>,
     ) {
         let Some(ReadAt { position, label, since }) = self.reads.answered(self.now, read, id)
         else {
@@ -112,7 +113,7 @@ impl<D: Database> Engine<D> {
     pub(crate) fn value_of(
         &self,
         id: QueryId,
-        rows: Result<Vec<TextRow>, QueryError>,
+        rows: Result<ReadRows, QueryError>,
     ) -> Result<Value, Lost> {
         let query = self.queries.get(&id);
         let template = query.and_then(|query| self.templates.get(query.template)?.template.clone());
@@ -125,13 +126,13 @@ impl<D: Database> Engine<D> {
             }
             (Err(error), ..) => return Ok(Value::Failed(error)),
         };
-        let refreshed = |plan, rows| {
+        let refreshed = |plan, rows: &ReadRows| {
             rows_from_read(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
         };
         Ok(match &template.plan {
-            Plan::Refresh(plan) => refreshed(plan, rows),
+            Plan::Refresh(plan) => refreshed(plan, &rows),
             Plan::Groups(plan) if query.kept_by == KeptBy::Refresh => {
-                refreshed(&plan.refresh, rows)
+                refreshed(&plan.refresh, &rows)
             }
             Plan::Groups(plan) => {
                 let groups = Groups::read(plan, query.bounds, &query.slots, &rows)?;

@@ -5,10 +5,11 @@
 //! while, no session is staged or held. What is read of a query that is dirty or being read anyway says nothing, so such
 //! a one is left out.
 
-use crate::database::{Database, QueryError, ReadId, TextRow};
+use crate::database::{Database, QueryError, ReadId};
 use crate::engine::Engine;
 use crate::facts::OutputColumn;
 use crate::live_query::Knowledge;
+use crate::read_rows::ReadRows;
 use crate::row_list::RowList;
 use crate::template::Audit;
 use convoy_query_index::QueryId;
@@ -147,7 +148,7 @@ impl<D: Database> Engine<D> {
     }
 
     /// Compares what an audit has read with what was held there.
-    pub(crate) fn audited(&mut self, id: QueryId, outcome: Result<Vec<TextRow>, QueryError>) {
+    pub(crate) fn audited(&mut self, id: QueryId, outcome: Result<ReadRows, QueryError>) {
         let Some(Running { held, columns, .. }) = self.audits.running.take() else { return };
         let value = match outcome {
             Ok(rows) => self.value_of(id, Ok(rows)),

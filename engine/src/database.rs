@@ -88,9 +88,6 @@ pub struct QueryRead {
     pub bytes_max: usize,
 }
 
-/// One row of a read: a text or null for each column.
-pub type TextRow = Box<[Option<Box<str>>]>;
-
 /// What was true when the snapshot was taken.
 #[derive(Clone, Debug)]
 pub struct Snapshot {

@@ -1,8 +1,9 @@
 //! Everything that can cause work, on one page.
 
 use crate::database::{
-    CastId, DescribeId, Described, ProbeId, Probed, QueryError, ReadId, Snapshot, TextRow,
+    CastId, DescribeId, Described, ProbeId, Probed, QueryError, ReadId, Snapshot,
 };
+use crate::read_rows::ReadRows;
 use crate::redefine::Redefinition;
 use crate::session::{Outbox, QueryReference, SessionId};
 use convoy_query_index::QueryId;
@@ -32,7 +33,7 @@ pub enum Event {
     /// Answers `Database::take_snapshot`.
     SnapshotTaken(ReadId, Result<Snapshot, QueryError>),
     /// Answers one query of `Database::run`.
-    QueryRead(ReadId, QueryId, Result<Vec<TextRow>, QueryError>),
+    QueryRead(ReadId, QueryId, Result<ReadRows, QueryError>),
     /// The last query of a read has been answered.
     ReadFinished(ReadId),
     /// Answers `Database::probe_snapshot`.

@@ -23,6 +23,7 @@ mod derived;
 mod diff;
 mod digest;
 mod groups;
+mod read_rows;
 mod result;
 mod result_row;
 mod row_key;
@@ -58,7 +59,7 @@ mod why;
 pub use args::{Argument, ArgumentMisfit, argument_text, arguments_in_order};
 pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, ProbeId, ProbeKind,
-    Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot, TextRow,
+    Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
 };
 pub use derived::{DerivedField, JsonReads, JsonValue};
 pub use diff::apply as apply_diff;
@@ -72,6 +73,7 @@ pub use limits::Limits;
 pub use line::Position;
 pub use observer::Observer;
 pub use precision::WakeUps;
+pub use read_rows::{ReadRow, ReadRows};
 pub use redefine::{Definition, Redefinition};
 pub use result_row::{Cells, ResultRow};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};

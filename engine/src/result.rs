@@ -1,6 +1,7 @@
 //! Refreshed results: rows as a read's texts say them.
 
-use crate::database::{ErrorCode, QueryError, TextRow};
+use crate::database::{ErrorCode, QueryError};
+use crate::read_rows::{ReadRow, ReadRows};
 use crate::result_row::ResultRow;
 use crate::row_key::{hashed_rows, row_key};
 use crate::row_list::RowList;
@@ -14,19 +15,15 @@ use std::collections::HashSet;
 pub(crate) fn rows_from_read(
     template: &QueryTemplate,
     plan: &RefreshPlan,
-    rows: Vec<TextRow>,
+    rows: &ReadRows,
 ) -> Result<RowList, QueryError> {
     let shown = template.columns.len();
-    let key = |row: &TextRow| -> Box<str> {
+    let key = |row: ReadRow<'_>| -> Box<str> {
         match &plan.keys {
-            RowKeys::Appended(_) => {
-                row_key(row[shown.min(row.len())..].iter().map(Option::as_deref))
+            RowKeys::Appended(_) => row_key(row.iter().skip(shown)),
+            RowKeys::Output(columns) => {
+                row_key(columns.iter().map(|&column| row.get(column).flatten().map(json_text)))
             }
-            RowKeys::Output(columns) => row_key(
-                columns
-                    .iter()
-                    .map(|&column| row.get(column).and_then(Option::as_deref).map(json_text)),
-            ),
             RowKeys::OneRow | RowKeys::Hash => "".into(),
         }
     };
@@ -35,7 +32,7 @@ pub(crate) fn rows_from_read(
     }
     let mut keys = HashSet::with_capacity(rows.len());
     let mut list = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows.iter() {
         let key = key(row);
         list.push(ResultRow::new(&key, cells(row, shown)));
         if !keys.insert(key) {
@@ -56,8 +53,8 @@ pub(crate) fn rows_from_read(
 }
 
 /// Returns the JSON texts of a row's shown columns.
-fn cells(row: &TextRow, shown: usize) -> impl Iterator<Item = &str> + Clone {
-    row.iter().take(shown).map(|cell| cell.as_deref().unwrap_or("null"))
+fn cells(row: ReadRow<'_>, shown: usize) -> impl Iterator<Item = &str> + Clone {
+    row.iter().take(shown).map(|cell| cell.unwrap_or("null"))
 }
 
 /// Returns a JSON string without its quotes where it needs no unescaping; any other JSON as it is.

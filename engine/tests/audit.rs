@@ -1,9 +1,9 @@
 //! The audit: what is held and is not what the database says is found, told and mended; what is right is left in peace.
 
-use crate::world::{Panel, Question, Questions, World};
+use crate::world::{Panel, Question, Questions, TextRow, World};
 use convoy_engine::{
-    Argument, Engine, Event, Limits, Outbox, OutboxState, QueryReference, ReadId, SessionId,
-    Statement, TextRow, Transition, UpdateKind, apply_diff,
+    Argument, Engine, Event, Limits, Outbox, OutboxState, QueryReference, ReadId, ReadRow,
+    SessionId, Statement, Transition, UpdateKind, apply_diff,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -97,8 +97,11 @@ impl Talk {
         let Some(Question::Run(id, queries)) = self.question() else { panic!("it does not run") };
         assert_eq!((id, queries.len()), (read, 1));
         let shown: Vec<bool> = self.world.commits.iter().map(|_| true).collect();
-        let mut rows = self.world.read(SEED, &shown, &queries[0]);
+        let rows = self.world.read(SEED, &shown, &queries[0]);
+        let text_row = |row: ReadRow<'_>| row.iter().map(|text| text.map(str::to_owned)).collect();
+        let mut rows: Vec<TextRow> = rows.iter().map(text_row).collect();
         change(&mut rows);
+        let rows = rows.into_iter().collect();
         self.handle(Event::QueryRead(read, queries[0].query, Ok(rows)));
         self.handle(Event::ReadFinished(read));
     }

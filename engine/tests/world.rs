@@ -3,8 +3,8 @@
 
 use convoy_engine::{
     CastId, CastRequest, ColumnFacts, Database, DescribeId, FunctionFacts, OutputColumn, ParamType,
-    ProbeId, ProbeKind, Probed, Publication, QueryRead, ReadId, Snapshot, Statement,
-    StatementFacts, TableFacts, TableKind, TextRow,
+    ProbeId, ProbeKind, Probed, Publication, QueryRead, ReadId, ReadRows, Snapshot, Statement,
+    StatementFacts, TableFacts, TableKind,
 };
 use convoy_query_index::FieldId;
 use convoy_types::{
@@ -87,7 +87,7 @@ impl Panel {
     }
 
     /// Returns the result over these rows: what Postgres would show, a text or null for each column.
-    pub fn answer(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<Vec<Option<String>>> {
+    pub fn answer(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
         let mut of_group: Vec<Item> =
             items.values().copied().filter(|item| item.grp == grp).collect();
         let shown = |item: &Item| vec![Some(item.id.to_string()), Some(item.val.to_string())];
@@ -117,42 +117,40 @@ impl Panel {
 
     /// Returns what an aggregate's plan reads where the stream tells old rows: the state of each group.
     fn read_groups(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
-        let state = |row: &Vec<Option<String>>| -> Vec<Option<String>> {
+        let state = |row: &TextRow| -> TextRow {
             match self {
                 Panel::Sum => vec![row[0].clone(), row[0].clone(), row[1].clone(), row[0].clone()],
                 _ => vec![row[0].clone(), row[1].clone(), row[1].clone()],
             }
         };
-        let text = |row: Vec<Option<String>>| row.into_iter().map(|text| text.map(Into::into));
-        self.answer(items, grp).iter().map(|row| text(state(row)).collect()).collect()
+        self.answer(items, grp).iter().map(state).collect()
     }
 
     /// Returns what the plan's own statement reads: with spare rows, or with the group's key appended.
     fn read(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
-        let text = |row: Vec<Option<String>>| -> TextRow {
-            row.into_iter().map(|text| text.map(Into::into)).collect()
-        };
         match self {
             Panel::Top => {
                 let mut of_group: Vec<Item> =
                     items.values().copied().filter(|item| item.grp == grp).collect();
                 of_group.sort_by_key(|item| (std::cmp::Reverse(item.val), item.id));
                 let rows_max = 3 + usize::try_from(convoy_engine::spare_rows(3)).expect("a few");
-                let row =
-                    |item: &Item| text(vec![Some(item.id.to_string()), Some(item.val.to_string())]);
+                let row = |item: &Item| vec![Some(item.id.to_string()), Some(item.val.to_string())];
                 of_group.iter().take(rows_max).map(row).collect()
             }
             Panel::Groups => {
-                let appended = |mut row: Vec<Option<String>>| {
+                let appended = |mut row: TextRow| {
                     row.push(row[0].clone());
-                    text(row)
+                    row
                 };
                 self.answer(items, grp).into_iter().map(appended).collect()
             }
-            Panel::Group | Panel::Sum => self.answer(items, grp).into_iter().map(text).collect(),
+            Panel::Group | Panel::Sum => self.answer(items, grp),
         }
     }
 }
+
+/// A row of an answer: a text or null for each column.
+pub type TextRow = Vec<Option<String>>;
 
 /// Something the engine asked for.
 #[derive(Debug)]
@@ -496,14 +494,14 @@ impl World {
     }
 
     /// Reads one query's result at a snapshot.
-    pub fn read(&self, seed: u64, shown: &[bool], query: &QueryRead) -> Vec<TextRow> {
+    pub fn read(&self, seed: u64, shown: &[bool], query: &QueryRead) -> ReadRows {
         let items = self.items_after(seed, |at, _| shown.get(at).copied().unwrap_or(false));
         let grp =
             query.params.first().and_then(|param| param.as_deref()?.parse().ok()).unwrap_or(0);
         let sql = &*query.statement.sql;
         if sql.contains("count(*))::") {
             let panel = if sql.contains("sum(") { Panel::Sum } else { Panel::Groups };
-            return panel.read_groups(&items, grp);
+            return panel.read_groups(&items, grp).into_iter().collect();
         }
         let panel = match sql {
             sql if sql.contains("sum(val)") => Panel::Sum,
@@ -511,6 +509,6 @@ impl World {
             sql if sql.to_lowercase().contains("limit") => Panel::Top,
             _ => Panel::Group,
         };
-        panel.read(&items, grp)
+        panel.read(&items, grp).into_iter().collect()
     }
 }

@@ -6,7 +6,8 @@
 use crate::batch::{BatchCall, Batches, ReadCounters};
 use crate::read::Answer;
 use convoy_engine::{
-    BatchStatement, Batching, ErrorCode, QueryError, QueryRead, ReadStatement, ReadingRole, TextRow,
+    BatchStatement, Batching, ErrorCode, QueryError, QueryRead, ReadRows, ReadStatement,
+    ReadingRole,
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,7 +122,7 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    pub(crate) fn answer(&self, read: &QueryRead, result: Result<Vec<TextRow>, QueryError>) {
+    pub(crate) fn answer(&self, read: &QueryRead, result: Result<ReadRows, QueryError>) {
         (self.answer)((read.query, result));
     }
 

@@ -12,7 +12,7 @@ use crate::lock_script::{LockScript, LockScripts};
 use crate::pool::{Lease, Pool};
 use crate::watch::{self, Look, Watched};
 use crate::worker::Worker;
-use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadingRole, Snapshot, TextRow};
+use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadRows, ReadingRole, Snapshot};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId, Xid};
 use futures_util::StreamExt;
@@ -71,7 +71,7 @@ pub(crate) struct ReadContext {
 }
 
 /// What becomes of a query of a read.
-pub(crate) type Answer = (QueryId, Result<Vec<TextRow>, QueryError>);
+pub(crate) type Answer = (QueryId, Result<ReadRows, QueryError>);
 
 /// An open read: its connection is in a transaction that holds the locks.
 #[derive(Debug)]

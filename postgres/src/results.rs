@@ -1,7 +1,7 @@
 //! The results that a statement's rows make, each within its limits of rows and bytes.
 
 use crate::jobs::{Job, Jobs};
-use convoy_engine::{ErrorCode, QueryError, QueryRead, TextRow};
+use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadRows};
 
 /// Why a row was not taken.
 pub(crate) enum Misfit {
@@ -17,14 +17,15 @@ pub(crate) struct Results {
     is_batch: bool,
     /// The number in the batch of the job's first read.
     number: i64,
-    /// Its rows so far, each with its place.
-    rows: Vec<(i64, TextRow)>,
-    bytes: usize,
+    /// Its rows so far.
+    rows: ReadRows,
+    /// The place of each, in a batch.
+    places: Vec<i64>,
 }
 
 impl Results {
     pub(crate) fn new(is_batch: bool) -> Results {
-        Results { is_batch, number: 1, rows: Vec::new(), bytes: 0 }
+        Results { is_batch, number: 1, rows: ReadRows::default(), places: Vec::new() }
     }
 
     pub(crate) fn take(
@@ -33,18 +34,19 @@ impl Results {
         job: &mut Job,
         jobs: &Jobs<'_>,
     ) -> Result<(), Misfit> {
-        let (mut place, mut first_column) = (0, 0);
+        let mut first_column = 0;
         if self.is_batch {
             let number: i64 = row.try_get(0).map_err(Misfit::Row)?;
-            place = row.try_get(1).map_err(Misfit::Row)?;
+            let place = row.try_get(1).map_err(Misfit::Row)?;
             first_column = 2;
             while self.number < number && !job.reads.is_empty() {
                 self.answer(job, jobs);
             }
+            self.places.push(place);
         }
-        let row = text_row(row, first_column, &mut self.bytes).map_err(Misfit::Row)?;
-        self.rows.push((place, row));
-        let excess = job.reads.front().and_then(|read| excess(read, self.rows.len(), self.bytes));
+        let texts = (first_column..row.len()).map(|column| row.try_get(column));
+        self.rows.try_push(texts).map_err(Misfit::Row)?;
+        let excess = job.reads.front().and_then(|read| excess(read, &self.rows));
         let Some(error) = excess else { return Ok(()) };
         if let Some(read) = job.reads.pop_front() {
             jobs.answer(&read, Err(error));
@@ -54,18 +56,20 @@ impl Results {
 
     /// Answers the job's first read with its rows.
     pub(crate) fn answer(&mut self, job: &mut Job, jobs: &Jobs<'_>) {
-        let mut rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
+        // What comes next is mostly about as large.
+        let room = ReadRows::with_room_of(&self.rows);
+        let mut rows = std::mem::replace(&mut self.rows, room);
         self.number += 1;
         // They come in their order; the place says so, and what it says counts.
-        if !rows.is_sorted_by_key(|(place, _)| *place) {
-            rows.sort_by_key(|(place, _)| *place);
+        if !self.places.is_sorted() {
+            rows = rows.sorted_by(&self.places);
         }
+        self.places.clear();
         let Some(read) = job.reads.pop_front() else { return };
         if self.is_batch {
             jobs.counters.read_in_batch();
         }
-        jobs.answer(&read, Ok(rows.into_iter().map(|(_, row)| row).collect()));
+        jobs.answer(&read, Ok(rows));
     }
 
     /// Answers all that is left: no more rows come.
@@ -76,24 +80,11 @@ impl Results {
     }
 }
 
-fn text_row(
-    row: &tokio_postgres::Row,
-    first_column: usize,
-    bytes: &mut usize,
-) -> Result<TextRow, tokio_postgres::Error> {
-    let column = |index| {
-        let text: Option<&str> = row.try_get(index)?;
-        *bytes += text.map_or(0, str::len);
-        Ok(text.map(Box::from))
-    };
-    (first_column..row.len()).map(column).collect()
-}
-
 /// Returns the error for a result of this size, if it is too large.
-fn excess(read: &QueryRead, rows: usize, bytes: usize) -> Option<QueryError> {
-    let message = if rows > read.rows_max {
+fn excess(read: &QueryRead, rows: &ReadRows) -> Option<QueryError> {
+    let message = if rows.len() > read.rows_max {
         format!("the result has more than {} rows", read.rows_max)
-    } else if bytes > read.bytes_max {
+    } else if rows.text_bytes() > read.bytes_max {
         format!("the result has more than {} bytes", read.bytes_max)
     } else {
         return None;

@@ -4,7 +4,7 @@ use super::decimal::Decimal;
 use super::group::{Group, Kept, count_value};
 use super::plan::{GroupsPlan, Scale, State, StateKind, ValueSet};
 use super::{Groups, Lost, group_bytes};
-use crate::database::TextRow;
+use crate::read_rows::{ReadRow, ReadRows};
 use crate::row_list::RowList;
 use crate::window::Bounds;
 use convoy_query_index::SlotValue;
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 /// The columns of a row, one after the other.
 struct Columns<'a> {
-    row: &'a TextRow,
+    row: ReadRow<'a>,
     next: usize,
 }
 
@@ -21,7 +21,7 @@ impl<'a> Columns<'a> {
     fn next(&mut self) -> Result<Option<&'a str>, Lost> {
         let column = self.row.get(self.next).ok_or(Lost::TooLarge)?;
         self.next += 1;
-        Ok(column.as_deref())
+        Ok(column)
     }
 
     fn number(&mut self) -> Result<i64, Lost> {
@@ -38,7 +38,7 @@ impl Groups {
         plan: &GroupsPlan,
         bounds: Bounds,
         slots: &[SlotValue],
-        rows: &[TextRow],
+        rows: &ReadRows,
     ) -> Result<Self, Lost> {
         let mut groups = Groups {
             bounds,
@@ -49,7 +49,7 @@ impl Groups {
             visible: RowList::default(),
             bytes: 0,
         };
-        for row in rows {
+        for row in rows.iter() {
             groups.read_row(plan, row)?;
         }
         let mut entries = Vec::with_capacity(groups.groups.len());
@@ -67,7 +67,7 @@ impl Groups {
         Ok(groups)
     }
 
-    fn read_row(&mut self, plan: &GroupsPlan, row: &TextRow) -> Result<(), Lost> {
+    fn read_row(&mut self, plan: &GroupsPlan, row: ReadRow<'_>) -> Result<(), Lost> {
         let mut columns = Columns { row, next: 0 };
         let mut key = KeyBuilder::new();
         let mut texts: Vec<Option<Box<str>>> = Vec::with_capacity(plan.group_by.len());

@@ -1,10 +1,10 @@
 //! The groups' law: applying changes gives what reading again would, and both what the rows come to.
 
 use crate::analyse::fixture::Case;
-use crate::database::TextRow;
 use crate::diff::apply;
 use crate::groups::plan::{GroupsPlan, StateKind, ValueSet};
 use crate::groups::{Groups, Lost};
+use crate::read_rows::ReadRows;
 use crate::tables::{Fields, TableChange};
 use crate::template::Plan;
 use crate::window::Bounds;
@@ -107,7 +107,7 @@ fn show_thousandths(sum: i128, scale: u32) -> String {
 type GroupTexts = (Vec<Option<String>>, Option<String>);
 
 /// Reads what the plan's statement would of these rows.
-fn read(plan: &GroupsPlan, rows: &BTreeMap<u32, Order>) -> Vec<TextRow> {
+fn read(plan: &GroupsPlan, rows: &BTreeMap<u32, Order>) -> ReadRows {
     let columns = plan.table.columns.len();
     let rows: Vec<Fields> = rows.values().map(|order| fields(order, columns)).collect();
     let values =
@@ -179,10 +179,10 @@ fn read(plan: &GroupsPlan, rows: &BTreeMap<u32, Order>) -> Vec<TextRow> {
                     ]),
                 }
             }
-            read.push(row.into_iter().map(|text| text.map(Into::into)).collect());
+            read.push(row);
         }
     }
-    read
+    read.into_iter().collect()
 }
 
 #[test]
@@ -279,9 +279,9 @@ fn an_unchanged_long_value_is_the_old_rows() {
     old[label] = Datum::Text(Bytes::from_static(b"long"));
     let mut new = old.clone();
     new[label] = Datum::UnchangedToast;
-    let there: TextRow = ["long", "1", "1"].map(|text| Some(text.into())).into();
+    let there: ReadRows = [["long", "1", "1"].map(Some)].into_iter().collect();
     let mut groups =
-        Groups::read(plan, Bounds { offset: 0, limit: None }, &[], &[there]).expect("groups");
+        Groups::read(plan, Bounds { offset: 0, limit: None }, &[], &there).expect("groups");
     let change = TableChange {
         table: plan.table.clone(),
         old: Some(old.into()),
@@ -299,10 +299,9 @@ fn ranks_order_what_has_no_order_of_its_own() {
     let sql = "select status, count(*) as n from orders group by status order by status desc";
     let template = case(sql, "status n:int8").analyse().expect("a statement");
     let Plan::Groups(plan) = &template.plan else { panic!("{:?}", template.notes) };
-    let row = |label: &str, rank: &str| -> TextRow {
-        [label, rank, "1", "1"].map(|text| Some(text.into())).into()
-    };
-    let rows = [row("open", "2"), row("new", "1"), row("paid", "3")];
+    let row = |(label, rank)| [label, rank, "1", "1"].map(Some);
+    let rows: ReadRows =
+        [("open", "2"), ("new", "1"), ("paid", "3")].into_iter().map(row).collect();
     let bounds = Bounds { offset: 0, limit: None };
     let mut groups = Groups::read(plan, bounds, &[], &rows).expect("groups");
     let keys = |groups: &Groups| {

@@ -12,16 +12,15 @@ mod projection;
 #[cfg(test)]
 mod tests;
 
-use crate::database::TextRow;
 use crate::diff::{diff, update};
+use crate::read_rows::ReadRows;
 use crate::result_row::ResultRow;
 use crate::row_list::RowList;
 use crate::tables::{Fields, TableChange, field_values};
 use crate::template::{WindowPlan, spare_rows};
 use crate::update::DiffOp;
-use bytes::Bytes;
 use convoy_query_index::{SlotValue, Truth};
-use convoy_types::{Datum, Key, ParseValueError};
+use convoy_types::{Key, ParseValueError};
 use net_effect::net_effect;
 use projection::SortKey;
 use std::collections::HashMap;
@@ -109,19 +108,11 @@ impl Window {
     pub fn read(
         plan: &WindowPlan,
         bounds: Bounds,
-        rows: Vec<TextRow>,
+        rows: ReadRows,
     ) -> Result<Self, ParseValueError> {
         let complete = bounds.read().is_none_or(|read| rows.len() < read);
         let mut held = Vec::with_capacity(rows.len());
-        for row in rows {
-            let data: Vec<Datum> = row
-                .iter()
-                .map(|text| {
-                    text.as_ref().map_or(Datum::Null, |text| {
-                        Datum::Text(Bytes::copy_from_slice(text.as_bytes()))
-                    })
-                })
-                .collect();
+        for data in rows.into_data() {
             let source = |position: usize| &data[position];
             let row = plan.row(source, |_| None)?.ok_or(unknown())?;
             let (sort, key) =

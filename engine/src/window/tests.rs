@@ -1,8 +1,8 @@
 //! The window's law: applying changes gives what reading again would.
 
-use crate::database::TextRow;
 use crate::diff::apply;
 use crate::facts::{ColumnFacts, Publication, TableFacts, TableKind};
+use crate::read_rows::ReadRows;
 use crate::tables::{Fields, TableChange};
 use crate::template::{Count, Direction, Nulls, OrderBy, WindowPlan};
 use crate::window::{Bounds, Window};
@@ -96,12 +96,12 @@ fn order(left: &Line, right: &Line, is_ordered: bool) -> Ordering {
 }
 
 /// What the statement would read, with at most this many rows.
-fn read(rows: &BTreeMap<i64, Line>, is_ordered: bool, rows_max: usize) -> Vec<TextRow> {
+fn read(rows: &BTreeMap<i64, Line>, is_ordered: bool, rows_max: usize) -> ReadRows {
     let mut lines: Vec<_> = rows.values().filter(|line| matches(line)).collect();
     lines.sort_by(|left, right| order(left, right, is_ordered));
-    let text = |line: &&Line| -> TextRow {
-        let rank = line.rank.map(|rank| rank.to_string().into());
-        [Some(line.id.to_string().into()), rank, Some(line.note.clone().into())].into()
+    let text = |line: &&Line| {
+        let rank = line.rank.map(|rank| rank.to_string());
+        [Some(line.id.to_string()), rank, Some(line.note.clone())]
     };
     lines.iter().take(rows_max).map(text).collect()
 }
@@ -253,8 +253,10 @@ fn a_key_that_is_written_otherwise_is_another_row_to_clients() {
         let bounds = Bounds { offset: 0, limit };
         let mut plan = plan(&table, false, bounds);
         plan.condition = Condition::always();
-        let row = |id: &str| -> TextRow { [Some(id.into()), None, Some("a".into())].into() };
-        let open = |id: &str| Window::read(&plan, bounds, vec![row("0"), row(id)]).expect("texts");
+        let open = |id: &str| {
+            let rows = ["0", id].map(|id| [Some(id), None, Some("a")]);
+            Window::read(&plan, bounds, rows.into_iter().collect()).expect("texts")
+        };
         let mut window = open("1.0");
         let mut shown = window.visible().rows().to_vec();
         let new = ["1.00", "a"].map(|text| Datum::Text(Bytes::copy_from_slice(text.as_bytes())));
@@ -280,7 +282,7 @@ fn whether_a_json_is_null_is_known_though_its_value_is_not_compared() {
     let bounds = Bounds { offset: 0, limit: None };
     let mut plan = plan(&table, false, bounds);
     plan.condition = Condition::IsNotNull(FieldId(2));
-    let mut window = Window::read(&plan, bounds, Vec::new()).expect("no rows");
+    let mut window = Window::read(&plan, bounds, ReadRows::default()).expect("no rows");
     let insert = |id: &'static str, note: Datum| TableChange {
         table: table.clone(),
         old: None,

@@ -2,7 +2,9 @@
 
 use super::harness::{Harness, shown};
 use crate::value_laws::laws;
-use convoy_engine::{Batching, ErrorCode, QueryRead, ReadCompany, ReadStatement, ReadingRole};
+use convoy_engine::{
+    Batching, ErrorCode, QueryRead, ReadCompany, ReadRows, ReadStatement, ReadingRole,
+};
 use convoy_query_index::QueryId;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ struct Counted {
     batched: u64,
 }
 
-type Answers = HashMap<u32, Result<Vec<convoy_engine::TextRow>, convoy_engine::QueryError>>;
+type Answers = HashMap<u32, Result<ReadRows, convoy_engine::QueryError>>;
 
 impl Harness {
     fn counted(&self) -> Counted {
@@ -180,7 +182,7 @@ async fn p13_an_error_in_a_batch_stays_alone() {
     let (answers, _) = harness.read_all(queries).await;
     for (number, answer) in answers {
         match number {
-            0 => assert_eq!(answer, Ok(Vec::new())),
+            0 => assert_eq!(answer, Ok(ReadRows::default())),
             7 => {
                 let error = answer.expect_err("no number");
                 assert_eq!(error.code, ErrorCode::InvalidArgs, "{error}");

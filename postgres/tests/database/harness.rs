@@ -2,8 +2,8 @@
 
 use convoy_engine::{
     Batching, CastId, CastRequest, Database, DescribeId, Described, Directives, Event, QueryError,
-    QueryRead, ReadCompany, ReadId, ReadStatement, ReadingRole, Snapshot, Statement, TableFacts,
-    TextRow,
+    QueryRead, ReadCompany, ReadId, ReadRows, ReadStatement, ReadingRole, Snapshot, Statement,
+    TableFacts,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, testing};
 use convoy_query_index::QueryId;
@@ -70,10 +70,8 @@ pub fn query(number: u32, sql: &str) -> QueryRead {
 }
 
 /// Returns a result as one would write it down.
-pub fn shown(rows: &[TextRow]) -> Vec<Vec<&str>> {
-    rows.iter()
-        .map(|row| row.iter().map(|text| text.as_deref().unwrap_or("NULL")).collect())
-        .collect()
+pub fn shown(rows: &ReadRows) -> Vec<Vec<&str>> {
+    rows.iter().map(|row| row.iter().map(|text| text.unwrap_or("NULL")).collect()).collect()
 }
 
 impl Harness {
@@ -223,7 +221,7 @@ impl Harness {
         &mut self,
         read: ReadId,
         queries: Vec<QueryRead>,
-    ) -> HashMap<u32, Result<Vec<TextRow>, QueryError>> {
+    ) -> HashMap<u32, Result<ReadRows, QueryError>> {
         self.database.run(read, queries);
         let mut answers = HashMap::new();
         self.wait(|event| match event {
@@ -243,7 +241,7 @@ impl Harness {
         &mut self,
         tables: Vec<RelationId>,
         queries: Vec<QueryRead>,
-    ) -> HashMap<u32, Result<Vec<TextRow>, QueryError>> {
+    ) -> HashMap<u32, Result<ReadRows, QueryError>> {
         let (read, opened) = self.open(tables).await;
         opened.expect("an open read");
         self.snapshot(read).await.expect("a snapshot");
