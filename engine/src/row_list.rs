@@ -1,47 +1,72 @@
-//! A result's rows in order, with their digest kept along.
+//! A result's rows in order, with the digest of those that are shown kept along.
 
 use crate::digest::DigestSum;
 use crate::facts::OutputColumn;
 use crate::result_row::ResultRow;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows in order.
+/// Rows in order, of which all are shown or a part; the others stand before and behind it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowList {
     rows: Vec<ResultRow>,
+    shown: Range<usize>,
+    /// Of the rows that are shown, as are the bytes.
     sum: DigestSum,
     text_bytes: usize,
 }
 
 impl RowList {
-    /// Returns the list of these rows.
+    /// Returns the list of these rows, all of which are shown.
     pub fn new(rows: Vec<ResultRow>) -> Self {
-        let mut sum = DigestSum::default();
-        for (index, row) in rows.iter().enumerate() {
-            sum.add(index.checked_sub(1).map(|before| &rows[before]), row);
-        }
-        let text_bytes = rows.iter().map(|row| row.text_bytes()).sum();
-        RowList { rows, sum, text_bytes }
+        let shown = 0..rows.len();
+        RowList::showing(rows, shown)
     }
 
-    /// Returns the rows.
+    /// Returns the list of these rows, of which those in the range are shown, as far as there are any.
+    pub fn showing(rows: Vec<ResultRow>, range: Range<usize>) -> Self {
+        let shown = part_of(&rows, range);
+        let mut sum = DigestSum::default();
+        let mut before = None;
+        for row in &rows[shown.clone()] {
+            sum.add(before, row);
+            before = Some(row);
+        }
+        let text_bytes = rows[shown.clone()].iter().map(ResultRow::text_bytes).sum();
+        RowList { rows, shown, sum, text_bytes }
+    }
+
+    /// Puts other rows in the place of all, of which those in the range are shown and are what they were.
+    pub fn replace_others(&mut self, rows: Vec<ResultRow>, range: Range<usize>) {
+        let shown = part_of(&rows, range);
+        debug_assert_eq!(self.rows(), &rows[shown.clone()]);
+        (self.rows, self.shown) = (rows, shown);
+    }
+
+    /// Returns the rows that are shown.
     pub fn rows(&self) -> &[ResultRow] {
+        &self.rows[self.shown.clone()]
+    }
+
+    /// Returns all rows.
+    pub fn all(&self) -> &[ResultRow] {
         &self.rows
     }
 
     /// Returns the digest, given the columns.
     pub fn digest(&self, columns: &[OutputColumn]) -> Arc<str> {
-        self.sum.digest(columns, self.rows.len())
+        self.sum.digest(columns, self.shown.len())
     }
 
-    /// Returns the bytes of all keys and values.
+    /// Returns the bytes of all keys and values that are shown.
     pub fn text_bytes(&self) -> usize {
         self.text_bytes
     }
 
-    /// Puts a row in, to stand at `at`.
+    /// Puts a row in, to stand at `at`. For lists that are shown whole, as are the next two.
     pub fn insert(&mut self, at: usize, row: ResultRow) {
         self.unlink(at);
+        self.shown.end += 1;
         self.text_bytes += row.text_bytes();
         self.rows.insert(at, row);
         self.link(at);
@@ -52,6 +77,7 @@ impl RowList {
     pub fn remove(&mut self, at: usize) -> ResultRow {
         self.unlink(at);
         self.unlink(at + 1);
+        self.shown.end -= 1;
         let row = self.rows.remove(at);
         self.text_bytes -= row.text_bytes();
         self.link(at);
@@ -69,6 +95,7 @@ impl RowList {
     }
 
     fn link(&mut self, at: usize) {
+        debug_assert_eq!(self.shown, 0..self.rows.len(), "it is shown whole");
         if let Some(row) = self.rows.get(at) {
             self.sum.add(at.checked_sub(1).map(|before| &self.rows[before]), row);
         }
@@ -79,6 +106,12 @@ impl RowList {
             self.sum.subtract(at.checked_sub(1).map(|before| &self.rows[before]), row);
         }
     }
+}
+
+/// Returns what of a range there is in a list.
+pub(crate) fn part_of(rows: &[ResultRow], range: Range<usize>) -> Range<usize> {
+    let start = range.start.min(rows.len());
+    start..range.end.clamp(start, rows.len())
 }
 
 #[cfg(test)]
@@ -119,5 +152,22 @@ mod tests {
         assert_ne!(digest(&[a.clone(), b.clone()]), digest(&[b.clone(), a.clone()]));
         assert_ne!(digest(std::slice::from_ref(&a)), digest(&[row(1, 2)]));
         assert_ne!(digest(&[]), digest(&[a]));
+    }
+
+    #[test]
+    fn what_is_not_shown_does_not_count() {
+        let rows: Vec<_> = (0..5).map(|key| row(key, key)).collect();
+        for range in [0..5, 1..3, 4..9, 5..5, 7..9] {
+            let part = RowList::showing(rows.clone(), range.clone());
+            let shown: Vec<_> = rows.iter().skip(range.start).take(range.len()).cloned().collect();
+            assert_eq!(part.rows(), shown);
+            assert_eq!(part.all(), rows);
+            let alone = RowList::new(shown);
+            assert_eq!(part.digest(&[]), alone.digest(&[]));
+            assert_eq!(part.text_bytes(), alone.text_bytes());
+            let mut other = part.clone();
+            other.replace_others([part.rows(), &rows].concat(), 0..part.rows().len());
+            assert_eq!(other.digest(&[]), part.digest(&[]));
+        }
     }
 }

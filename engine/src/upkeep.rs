@@ -11,7 +11,7 @@ use crate::tables::{TableChange, field_values};
 use crate::template::{GroupsPlan, Plan, QueryTemplate, WindowPlan};
 use crate::update::DiffOp;
 use crate::why::{Cause, RefreshReason, WhyAction};
-use crate::window::{Membership, Refill};
+use crate::window::{Applied, Membership, Refill};
 use convoy_query_index::{FieldSet, OldRows, Predicate, QueryId, RowImages, SlotValue};
 use convoy_types::{ChangeKind, Changes, Datum, Key, RelationId};
 use roaring::RoaringBitmap;
@@ -373,8 +373,7 @@ impl<D: Database> Engine<D> {
         let Value::Window(window) = &mut query.value else { return Ok(Vec::new()) };
         let of_table =
             changes.iter().map(Arc::as_ref).filter(|change| change.table.id == plan.table.id);
-        let applied = window.apply(plan, &query.slots, of_table);
-        let membership = window.take_membership();
+        let Applied { ops, membership } = window.apply(plan, &query.slots, of_table)?;
         if finds_by_membership(template) {
             for change in membership {
                 match change {
@@ -383,7 +382,7 @@ impl<D: Database> Engine<D> {
                 }
             }
         }
-        applied
+        Ok(ops)
     }
 
     /// Tells the index which rows a window holds.

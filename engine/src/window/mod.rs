@@ -8,6 +8,7 @@
 
 mod net_effect;
 mod projection;
+mod sort_key;
 
 #[cfg(test)]
 mod tests;
@@ -15,15 +16,16 @@ mod tests;
 use crate::diff::{diff, update};
 use crate::read_rows::ReadRows;
 use crate::result_row::ResultRow;
-use crate::row_list::RowList;
+use crate::row_list::{RowList, part_of};
 use crate::tables::{Fields, TableChange, field_values};
 use crate::template::{WindowPlan, spare_rows};
 use crate::update::DiffOp;
 use convoy_query_index::{SlotValue, Truth};
 use convoy_types::{Key, ParseValueError};
 use net_effect::net_effect;
-use projection::SortKey;
+use sort_key::SortKey;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// The window can't follow a change by itself: its result must be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,29 +45,16 @@ impl Bounds {
             .map(|limit| usize::try_from(limit.saturating_add(self.offset)).unwrap_or(usize::MAX))
     }
 
+    /// Returns which of the ordered rows are shown.
+    fn shown(self) -> Range<usize> {
+        let start = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        start..self.needed().unwrap_or(usize::MAX)
+    }
+
     /// Returns how many rows the plan's statement reads, at most.
     pub fn read(self) -> Option<usize> {
         let spare = usize::try_from(spare_rows(self.limit?)).ok()?;
         Some(self.needed()?.saturating_add(spare))
-    }
-}
-
-#[derive(Debug)]
-struct Held {
-    sort: SortKey,
-    row: ResultRow,
-    /// Where the primary key begins in `sort`.
-    key_at: usize,
-}
-
-impl Held {
-    fn new(sort: SortKey, key: &Key, row: ResultRow) -> Self {
-        let key_at = sort.len() - key.as_bytes().len();
-        Held { sort, row, key_at }
-    }
-
-    fn key(&self) -> &[u8] {
-        &self.sort[self.key_at..]
     }
 }
 
@@ -77,14 +66,14 @@ const SORT_OF_MIN: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Window {
     bounds: Bounds,
-    held: Vec<Held>,
+    /// Where each held row sorts, ascending.
+    held: Vec<SortKey>,
+    // Invariant: as many as there are in `held`, in the same order.
+    rows: RowList,
     /// None also where the key alone is the order.
     sort_of: Option<SortOf>,
     /// Whether `held` is every matching row. Else it is those up to its last one.
     complete: bool,
-    visible: RowList,
-    /// Rows that came or went since somebody asked.
-    membership: Vec<Membership>,
 }
 
 /// A row that is held from now on, or no longer.
@@ -92,6 +81,15 @@ pub(crate) struct Window {
 pub(crate) enum Membership {
     Held(Key),
     Released(Key),
+}
+
+/// What the changes of a batch did to a window.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// The steps that lead from what was shown to what is.
+    pub ops: Vec<DiffOp>,
+    /// Rows that came or went, in order.
+    pub membership: Vec<Membership>,
 }
 
 /// A row to be held.
@@ -111,26 +109,17 @@ impl Window {
         rows: ReadRows,
     ) -> Result<Self, ParseValueError> {
         let complete = bounds.read().is_none_or(|read| rows.len() < read);
-        let mut held = Vec::with_capacity(rows.len());
+        let mut held: Vec<(SortKey, ResultRow)> = Vec::with_capacity(rows.len());
         for data in rows.into_data() {
             let source = |position: usize| &data[position];
             let row = plan.row(source, |_| None)?.ok_or(unknown())?;
-            let (sort, key) =
-                (plan.sort_key(source)?.ok_or(unknown())?, plan.key_of(source)?.ok_or(unknown())?);
-            held.push(Held::new(sort, &key, row));
+            held.push((plan.sort_key(source)?.ok_or(unknown())?, row));
         }
-        held.sort_by(|left, right| left.sort.cmp(&right.sort));
-        let membership = Vec::new();
-        let mut window = Window {
-            bounds,
-            held,
-            sort_of: None,
-            complete,
-            visible: RowList::default(),
-            membership,
-        };
+        held.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let (held, rows) = held.into_iter().unzip();
+        let rows = RowList::showing(rows, bounds.shown());
+        let mut window = Window { bounds, held, rows, sort_of: None, complete };
         window.index_sorts(plan);
-        window.visible = RowList::new(window.shown());
         Ok(window)
     }
 
@@ -141,29 +130,24 @@ impl Window {
 
     /// Returns what it shows.
     pub fn visible(&self) -> &RowList {
-        &self.visible
+        &self.rows
     }
 
     /// Returns the keys of the rows that it holds, shown or spare.
     pub fn held_keys(&self) -> impl ExactSizeIterator<Item = Key> {
-        self.held.iter().map(|held| Key::from_bytes(held.key()))
+        self.held.iter().map(|sort| Key::from_bytes(sort.key()))
     }
 
     /// Returns what the last held row has in the first column of the order, where rows beyond it can't matter; none
     /// where any row may.
     pub fn boundary(&self, plan: &WindowPlan) -> Option<Key> {
         let last = if self.complete { None } else { self.held.last() };
-        plan.leading_value(&last?.sort)
+        plan.leading_value(last?)
     }
 
     /// Returns whether it holds a row with this key.
     pub fn holds(&self, key: &Key) -> bool {
         self.find(key).is_some()
-    }
-
-    /// Returns which rows came and went since the last call, in order.
-    pub fn take_membership(&mut self) -> Vec<Membership> {
-        std::mem::take(&mut self.membership)
     }
 
     /// Applies the net effect of a batch's changes. Nothing is changed where it fails.
@@ -175,7 +159,7 @@ impl Window {
         plan: &WindowPlan,
         slots: &[SlotValue],
         changes: impl Iterator<Item = &'a TableChange>,
-    ) -> Result<Vec<DiffOp>, Refill> {
+    ) -> Result<Applied, Refill> {
         let mut entries = Vec::new();
         for (key, net) in net_effect(plan, changes)? {
             let entry = match &net.now {
@@ -208,7 +192,8 @@ impl Window {
         }
         let source = |position: usize| &fields[usize::from(plan.source[position].0)];
         let sort = plan.sort_key(source).map_err(|_| Refill)?.ok_or(Refill)?;
-        let before = origin.and_then(|origin| self.find(origin)).map(|index| &self.held[index].row);
+        let before =
+            origin.and_then(|origin| self.find(origin)).map(|index| &self.rows.all()[index]);
         let cell = |column: usize| before.and_then(|row| row.cell(column));
         let row = plan.row(source, cell).map_err(|_| Refill)?;
         // A row whose unchanged values nobody knows matters only if it would be held.
@@ -219,87 +204,97 @@ impl Window {
     }
 
     fn is_beyond(&self, sort: &SortKey) -> bool {
-        !self.complete && self.held.last().is_none_or(|last| *sort > last.sort)
+        !self.complete && self.held.last().is_none_or(|last| sort > last)
     }
 
     /// Returns where a row with this key is held, or would be if the key were all of its order.
     fn find(&self, key: &Key) -> Option<usize> {
         let sort = match &self.sort_of {
-            Some(sort_of) => sort_of.get(key)?,
+            Some(sort_of) => &**sort_of.get(key)?,
             // The order is the key's, where it is nothing else.
-            None if self.held.first()?.key_at == 0 => key.as_bytes(),
-            None => return self.held.iter().position(|held| held.key() == key.as_bytes()),
+            None if self.held.first()?.is_key_alone() => key.as_bytes(),
+            None => return self.held.iter().position(|sort| sort.key() == key.as_bytes()),
         };
-        self.held.binary_search_by(|held| (*held.sort).cmp(sort)).ok()
+        self.held.binary_search_by(|held| (**held).cmp(sort)).ok()
     }
 
     /// Begins to keep where rows sort, where there have come to be many.
     fn index_sorts(&mut self, plan: &WindowPlan) {
         if self.sort_of.is_none() && !plan.order.is_empty() && self.held.len() > SORT_OF_MIN {
-            let sort = |held: &Held| (Key::from_bytes(held.key()), held.sort.clone());
+            let sort = |sort: &SortKey| (Key::from_bytes(sort.key()), sort.clone());
             self.sort_of = Some(Box::new(self.held.iter().map(sort).collect()));
         }
     }
 
-    fn take(&mut self, key: &Key) -> Option<(usize, Held)> {
+    /// Takes a row off those that are held, and returns where it stood among the rows.
+    fn release(&mut self, key: &Key, membership: &mut Vec<Membership>) -> Option<usize> {
         let index = self.find(key)?;
         if let Some(sort_of) = &mut self.sort_of {
             sort_of.remove(key);
         }
-        self.membership.push(Membership::Released(key.clone()));
-        Some((index, self.held.remove(index)))
+        membership.push(Membership::Released(key.clone()));
+        self.held.remove(index);
+        Some(index)
     }
 
-    fn put(&mut self, plan: &WindowPlan, key: Key, sort: SortKey, row: ResultRow) -> usize {
-        let index = self.held.partition_point(|held| held.sort < sort);
+    /// Adds a row to those that are held, and returns where it is to stand among the rows.
+    fn hold(
+        &mut self,
+        plan: &WindowPlan,
+        key: Key,
+        sort: SortKey,
+        membership: &mut Vec<Membership>,
+    ) -> usize {
+        let index = self.held.partition_point(|held| *held < sort);
         if let Some(sort_of) = &mut self.sort_of {
             sort_of.insert(key.clone(), sort.clone());
         }
-        self.held.insert(index, Held::new(sort, &key, row));
+        self.held.insert(index, sort);
         self.index_sorts(plan);
-        self.membership.push(Membership::Held(key));
+        membership.push(Membership::Held(key));
         index
     }
 
     /// Applies to a window that shows all it holds: each change is a step of the diff.
-    fn put_all(&mut self, plan: &WindowPlan, entries: Vec<(Key, Option<Entry>)>) -> Vec<DiffOp> {
-        let mut ops = Vec::new();
+    fn put_all(&mut self, plan: &WindowPlan, entries: Vec<(Key, Option<Entry>)>) -> Applied {
+        let (mut ops, mut membership) = (Vec::new(), Vec::new());
         for (key, entry) in entries {
-            let before = self.take(&key);
+            let before = self.release(&key, &mut membership);
             let after = entry.and_then(|entry| Some((entry.sort, entry.row?)));
             match (before, after) {
                 (None, None) => {}
                 (None, Some((sort, row))) => {
-                    let at = self.put(plan, key, sort, row.clone());
-                    self.visible.insert(at, row.clone());
+                    let at = self.hold(plan, key, sort, &mut membership);
+                    self.rows.insert(at, row.clone());
                     ops.push(DiffOp::Insert { row, at });
                 }
-                (Some((at, held)), None) => {
-                    self.visible.remove(at);
-                    ops.push(DiffOp::Remove { key: held.row.key().into() });
+                (Some(at), None) => {
+                    let gone = self.rows.remove(at);
+                    ops.push(DiffOp::Remove { key: gone.key().into() });
                 }
-                (Some((from, held)), Some((sort, row))) => {
-                    let at = self.put(plan, key, sort, row.clone());
-                    if held.row.key() != row.key() {
+                (Some(from), Some((sort, row))) => {
+                    let at = self.hold(plan, key, sort, &mut membership);
+                    let before = self.rows.all()[from].clone();
+                    if before.key() != row.key() {
                         // Equal, and written otherwise: 1.0 and 1.00. Clients know rows by what is written.
-                        self.visible.remove(from);
-                        self.visible.insert(at, row.clone());
-                        ops.push(DiffOp::Remove { key: held.row.key().into() });
+                        self.rows.remove(from);
+                        self.rows.insert(at, row.clone());
+                        ops.push(DiffOp::Remove { key: before.key().into() });
                         ops.push(DiffOp::Insert { row, at });
                         continue;
                     }
                     if at == from {
-                        self.visible.replace(at, row.clone());
+                        self.rows.replace(at, row.clone());
                     } else {
-                        self.visible.remove(from);
-                        self.visible.insert(at, row.clone());
+                        self.rows.remove(from);
+                        self.rows.insert(at, row.clone());
                         ops.push(DiffOp::Move { key: row.key().into(), at });
                     }
-                    ops.extend(update(&held.row, &row));
+                    ops.extend(update(&before, &row));
                 }
             }
         }
-        ops
+        Applied { ops, membership }
     }
 
     /// Applies to a window that shows a part of what it holds: the parts before and after are compared.
@@ -307,16 +302,25 @@ impl Window {
         &mut self,
         plan: &WindowPlan,
         entries: Vec<(Key, Option<Entry>)>,
-    ) -> Result<Vec<DiffOp>, Refill> {
+    ) -> Result<Applied, Refill> {
+        // What is shown stays until it is known what comes after it.
+        let held_before = self.held.clone();
+        let mut membership = Vec::new();
+        let mut rows = self.rows.all().to_vec();
         for (key, entry) in entries {
-            self.take(&key);
+            if let Some(at) = self.release(&key, &mut membership) {
+                rows.remove(at);
+            }
             let Some(Entry { sort, row: Some(row) }) = entry else { continue };
             if !self.is_beyond(&sort) {
-                self.put(plan, key, sort, row);
+                rows.insert(self.hold(plan, key, sort, &mut membership), row);
             }
         }
         if let Some(needed) = self.bounds.needed() {
             if !self.complete && self.held.len() < needed {
+                self.held = held_before;
+                self.sort_of = None;
+                self.index_sorts(plan);
                 return Err(Refill);
             }
             // No more than a read gives: the boundary stays as near as it can be.
@@ -327,26 +331,20 @@ impl Window {
                     if let Some(sort_of) = &mut self.sort_of {
                         sort_of.remove(&key);
                     }
-                    self.membership.push(Membership::Released(key));
+                    membership.push(Membership::Released(key));
                 }
+                rows.truncate(held_max);
                 self.complete = false;
             }
         }
-        let shown = self.shown();
-        let ops = diff(self.visible.rows(), &shown);
-        if !ops.is_empty() {
-            self.visible = RowList::new(shown);
+        let shown = part_of(&rows, self.bounds.shown());
+        let ops = diff(self.rows.rows(), &rows[shown.clone()]);
+        if ops.is_empty() {
+            self.rows.replace_others(rows, shown);
+        } else {
+            self.rows = RowList::showing(rows, shown);
         }
-        Ok(ops)
-    }
-
-    fn shown(&self) -> Vec<ResultRow> {
-        let offset = usize::try_from(self.bounds.offset).unwrap_or(usize::MAX);
-        let limit = self
-            .bounds
-            .limit
-            .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        self.held.iter().skip(offset).take(limit).map(|held| held.row.clone()).collect()
+        Ok(Applied { ops, membership })
     }
 }
 

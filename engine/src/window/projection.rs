@@ -2,13 +2,11 @@
 //!
 //! `source` gives the value of each of the plan's source columns; where it comes from is the caller's matter.
 
+use super::sort_key::SortKey;
 use crate::result_row::{ResultRow, RowBuilder};
 use crate::row_key::row_key;
 use crate::template::{Direction, Nulls, WindowPlan};
 use convoy_types::{Datum, Key, KeyBuilder, ParseValueError, write_json};
-
-/// Sorts as Postgres does: the order's columns, each as its direction has it, then the primary key.
-pub(super) type SortKey = Box<[u8]>;
 
 /// What stands before a column's value: nulls stand first or last whichever way the values run.
 const NULL_FIRST: u8 = 0;
@@ -71,8 +69,7 @@ impl WindowPlan {
             }
         }
         let Some(key) = self.key_of(source)? else { return Ok(None) };
-        sort.extend_from_slice(key.as_bytes());
-        Ok(Some(sort.into()))
+        Ok(Some(SortKey::new(sort, key.as_bytes())))
     }
 
     /// Returns what a row has in the first column of the order, from where it sorts; none for a null.

@@ -5,14 +5,14 @@ use crate::facts::{ColumnFacts, Publication, TableFacts, TableKind};
 use crate::read_rows::ReadRows;
 use crate::tables::{Fields, TableChange};
 use crate::template::{Count, Direction, Nulls, OrderBy, WindowPlan};
-use crate::window::{Bounds, Window};
+use crate::window::{Applied, Bounds, Membership, Window};
 use bytes::Bytes;
 use convoy_query_index::{CompareOp, Condition, FieldId, Operand};
 use convoy_types::{Collation, Datum, Key, PgType, RelationId, ReplicaIdentity};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A row of the test's table: `id int8 primary key, rank int4, note text`.
@@ -197,6 +197,8 @@ fn check(seed: u64, is_ordered: bool, bounds: Bounds) -> (u32, u32, u32) {
     };
     let mut window = open(&rows);
     let mut shown = window.visible().rows().to_vec();
+    let keys = |window: &Window| window.held_keys().collect::<BTreeSet<_>>();
+    let mut held = keys(&window);
     let (mut applied, mut refilled, mut left_out) = (0, 0, 0);
     for _ in 0..150 {
         let batch: Vec<_> = (0..random.random_range(1..4))
@@ -206,17 +208,27 @@ fn check(seed: u64, is_ordered: bool, bounds: Bounds) -> (u32, u32, u32) {
         let told = at_boundary(&plan, &window, batch);
         left_out += batch_len - told.len() as u32;
         match window.apply(&plan, &[], told.iter()) {
-            Ok(ops) => {
+            Ok(Applied { ops, membership }) => {
                 applied += 1;
+                for change in membership {
+                    let is_news = match change {
+                        Membership::Held(key) => held.insert(key),
+                        Membership::Released(key) => held.remove(&key),
+                    };
+                    assert!(is_news, "seed {seed}: a row comes or goes once");
+                }
                 apply(&mut shown, &ops).expect("steps that fit");
             }
             Err(_) => {
                 refilled += 1;
                 assert_eq!(window.visible().rows(), shown, "seed {seed}: a refill changes nothing");
+                assert_eq!(keys(&window), held, "seed {seed}: a refill changes nothing");
                 window = open(&rows);
+                held = keys(&window);
                 shown = window.visible().rows().to_vec();
             }
         }
+        assert_eq!(keys(&window), held, "seed {seed}: what is told of the rows is what is held");
         let anew = open(&rows);
         assert_eq!(shown, anew.visible().rows(), "seed {seed}");
         assert_eq!(window.visible().rows(), anew.visible().rows(), "seed {seed}");
@@ -267,8 +279,8 @@ fn a_key_that_is_written_otherwise_is_another_row_to_clients() {
             new: Some([id, Datum::Null, note].into()),
             is_update: true,
         };
-        let ops = window.apply(&plan, &[], std::iter::once(&change)).expect("all is known");
-        apply(&mut shown, &ops).expect("steps that fit");
+        let applied = window.apply(&plan, &[], std::iter::once(&change)).expect("all is known");
+        apply(&mut shown, &applied.ops).expect("steps that fit");
         assert_eq!(shown, open("1.00").visible().rows());
         assert_eq!(window.visible().digest(&[]), open("1.00").visible().digest(&[]));
     }
@@ -290,7 +302,7 @@ fn whether_a_json_is_null_is_known_though_its_value_is_not_compared() {
         is_update: false,
     };
     let changes = [insert("1", Datum::Null), insert("2", Datum::Text(Bytes::from("{}")))];
-    let ops = window.apply(&plan, &[], changes.iter()).expect("no need of a read");
-    assert_eq!(ops.len(), 1);
+    let applied = window.apply(&plan, &[], changes.iter()).expect("no need of a read");
+    assert_eq!(applied.ops.len(), 1);
     assert_eq!(window.visible().rows()[0].key(), "2");
 }
