@@ -36,7 +36,7 @@ impl<D: Database> Engine<D> {
         }
         let took = self.now - since;
         let Some(query) = self.queries.get_mut(&id) else { return };
-        query.reads.retain(|there| *there != read);
+        query.forget_read(read);
         query.read_took = took;
         self.counters.reads += 1;
         let rows = match outcome {

@@ -83,6 +83,32 @@ pub(crate) enum Told {
     Interrupted(u64),
 }
 
+/// The newest diffs of a result; the last one leads to its version.
+#[derive(Debug, Default)]
+struct History {
+    diffs: VecDeque<Arc<Shared<Diff>>>,
+    // Invariant: the sum of theirs.
+    bytes: usize,
+}
+
+impl History {
+    /// Adds a diff, and forgets the oldest where they take more than this.
+    fn push(&mut self, diff: Diff, bytes_max: usize) {
+        self.bytes += diff.text_bytes();
+        self.diffs.push_back(Shared::new(diff));
+        while self.bytes > bytes_max {
+            let Some(dropped) = self.diffs.pop_front() else { break };
+            self.bytes -= dropped.value.text_bytes();
+        }
+    }
+
+    /// Returns the last so many diffs, where there are as many.
+    fn last(&self, count: usize) -> Option<Vec<Arc<Shared<Diff>>>> {
+        let first = self.diffs.len().checked_sub(count)?;
+        Some(self.diffs.range(first..).cloned().collect())
+    }
+}
+
 /// One result with its subscribers.
 #[derive(Debug)]
 pub(crate) struct LiveQuery {
@@ -117,9 +143,8 @@ pub(crate) struct LiveQuery {
     pub weight: usize,
     /// The last changes that touched it.
     pub why: Touches,
-    /// The newest diffs; the last one leads to `version`.
-    history: VecDeque<Arc<Shared<Diff>>>,
-    history_bytes: usize,
+    /// None while there is none: most live queries have none at any time.
+    history: Option<Box<History>>,
     /// The value as a snapshot, once somebody needed it.
     snapshot: Option<Arc<Shared<ResultSnapshot>>>,
 }
@@ -153,8 +178,7 @@ impl LiveQuery {
             subscribers: Subscribers::default(),
             weight: 0,
             why: Touches::default(),
-            history: VecDeque::new(),
-            history_bytes: 0,
+            history: None,
             snapshot: None,
         }
     }
@@ -162,6 +186,14 @@ impl LiveQuery {
     /// Returns whether its value at the head is still to come. An error stands until the next read, and holds nobody up.
     pub fn is_to_come(&self) -> bool {
         self.knowledge != Knowledge::Known && !matches!(self.value, Value::Failed(_))
+    }
+
+    /// Takes a read off those that it is in. When it is in none, which is mostly, that takes no memory.
+    pub fn forget_read(&mut self, read: ReadId) {
+        self.reads.retain(|there| *there != read);
+        if self.reads.is_empty() {
+            self.reads = Vec::new();
+        }
     }
 
     /// Notes that the value has become another by these steps. The value itself is set by the caller.
@@ -177,12 +209,8 @@ impl LiveQuery {
         self.snapshot = None;
         // What no transaction made, as an analysis that failed, has no time.
         self.changed_at = self.touched_at.take();
-        self.history_bytes += diff.text_bytes();
-        self.history.push_back(Shared::new(diff));
-        while self.history_bytes > history_bytes_min.max(result_bytes) {
-            let Some(dropped) = self.history.pop_front() else { break };
-            self.history_bytes -= dropped.value.text_bytes();
-        }
+        let history = self.history.get_or_insert_default();
+        history.push(diff, history_bytes_min.max(result_bytes));
     }
 
     /// Notes that the value has become another that no diff leads to.
@@ -195,14 +223,13 @@ impl LiveQuery {
 
     /// Forgets diffs and the encoded snapshot, which no subscriber needs any more.
     pub fn forget_history(&mut self) {
-        self.history.clear();
-        self.history_bytes = 0;
+        self.history = None;
         self.snapshot = None;
     }
 
     /// Returns the bytes of the diffs that are kept.
     pub fn history_bytes(&self) -> usize {
-        self.history_bytes
+        self.history.as_ref().map_or(0, |history| history.bytes)
     }
 
     /// Returns what a subscription that was told so far must be told now; none where it knows.
@@ -232,8 +259,7 @@ impl LiveQuery {
     /// Returns the diffs that lead on from a version, where they are still there and shorter than the result.
     fn diffs_since(&self, version: u64) -> Option<Vec<Arc<Shared<Diff>>>> {
         let missing = usize::try_from(self.version.checked_sub(version)?).ok()?;
-        let first = self.history.len().checked_sub(missing)?;
-        let diffs: Vec<_> = self.history.range(first..).cloned().collect();
+        let diffs = self.history.as_ref()?.last(missing)?;
         let result_bytes = self.value.rows()?.text_bytes();
         let diff_bytes: usize = diffs.iter().map(|diff| diff.value.text_bytes()).sum();
         (diffs.len() == 1 || diff_bytes <= result_bytes).then_some(diffs)

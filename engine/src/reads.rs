@@ -325,7 +325,7 @@ impl<D: Database> Engine<D> {
         for query in read.queries {
             // Not answered: the read broke off.
             if let Some(state) = self.queries.get_mut(&query) {
-                state.reads.retain(|there| *there != id);
+                state.forget_read(id);
                 if state.knowledge == Knowledge::Awaiting(id) {
                     self.make_dirty(query);
                 }
@@ -376,7 +376,7 @@ impl<D: Database> Engine<D> {
             }
         }
         for query in self.queries.values_mut() {
-            query.reads.clear();
+            query.reads = Vec::new();
         }
         self.reads.log = WriteLog::default();
     }

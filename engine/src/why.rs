@@ -96,26 +96,39 @@ struct Touch {
     told_at: Option<Instant>,
 }
 
-/// The last changes that touched one live query, the oldest first.
+/// The last changes that touched one live query, the oldest first. Nothing until there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Touches(VecDeque<Touch>);
+#[expect(
+    clippy::box_collection,
+    reason = "most live queries have none, and a pointer is less than a list"
+)]
+pub(crate) struct Touches(Option<Box<VecDeque<Touch>>>);
 
 impl Touches {
+    fn iter(&self) -> impl Iterator<Item = &Touch> {
+        self.0.iter().flat_map(|touches| touches.iter())
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Touch> {
+        self.0.iter_mut().flat_map(|touches| touches.iter_mut())
+    }
+
     /// Notes a change, and forgets the oldest where there are too many.
     pub fn note(&mut self, cause: &Arc<Cause>, predicate: u16, action: WhyAction, max: usize) {
         if max == 0 {
             return;
         }
-        if self.0.len() >= max {
-            self.0.pop_front();
+        let touches = self.0.get_or_insert_default();
+        if touches.len() >= max {
+            touches.pop_front();
         }
         let cause = cause.clone();
-        self.0.push_back(Touch { cause, predicate, action, known_at: None, told_at: None });
+        touches.push_back(Touch { cause, predicate, action, known_at: None, told_at: None });
     }
 
     /// Notes that what was to be taken into the result is read again instead.
     pub fn refilled(&mut self) {
-        for touch in self.0.iter_mut().filter(|touch| touch.known_at.is_none()) {
+        for touch in self.iter_mut().filter(|touch| touch.known_at.is_none()) {
             if touch.action == WhyAction::Diff {
                 touch.action = WhyAction::Refresh(RefreshReason::Refill);
             }
@@ -125,14 +138,14 @@ impl Touches {
     /// Notes that the result is known at a point of the line. Returns whether that is news of any change.
     pub fn known(&mut self, now: Instant, at: Position) -> bool {
         let is_news = |touch: &&mut Touch| touch.cause.position <= at && touch.known_at.is_none();
-        let news = self.0.iter_mut().filter(is_news);
+        let news = self.iter_mut().filter(is_news);
         news.map(|touch| touch.known_at = Some(now)).count() > 0
     }
 
     /// Notes that somebody is told what is known.
     pub fn told(&mut self, now: Instant) {
         let is_news = |touch: &&mut Touch| touch.known_at.is_some() && touch.told_at.is_none();
-        for touch in self.0.iter_mut().filter(is_news) {
+        for touch in self.iter_mut().filter(is_news) {
             touch.told_at = Some(now);
         }
     }
@@ -165,7 +178,7 @@ impl<D: Database> Engine<D> {
                 told: touch.told_at.zip(touch.known_at).map(|(told, known)| told - known),
             }
         };
-        Some(query.why.0.iter().map(entry).collect())
+        Some(query.why.iter().map(entry).collect())
     }
 }
 
