@@ -6,6 +6,21 @@ use convoy_server::error::{ServerError, chain};
 use convoy_server::{commands, telemetry};
 use std::process::ExitCode;
 
+/// Gives back what a burst of requests, frames and answers took: the system's allocator keeps it, in an arena for each
+/// thread (`bench/README.md`, "Memory").
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What is free for a second goes back to the system, by a thread of the allocator's own; ends with a 0 for C.
+// Whoever sets `_RJEM_MALLOC_CONF` overrides it.
+#[expect(
+    unsafe_code,
+    reason = "the allocator finds its settings by the symbol's name, which nothing else has"
+)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8; 60] =
+    b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+
 /// How long tasks that block may hold up the end.
 const END_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
