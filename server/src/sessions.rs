@@ -27,8 +27,8 @@ struct Sub {
     is_gone: bool,
     /// The digest that was sent last, and with which transition; 0 for what the client said it had from before.
     sent: Option<(u64, Arc<str>)>,
-    /// After a resume: the digest that the client has; until the next update.
-    has: Option<Arc<str>>,
+    /// After a resume, until the next update: whether the client has what was sent last.
+    has_it: bool,
 }
 
 #[derive(Default)]
@@ -165,11 +165,12 @@ impl State {
         if sub.is_gone {
             return;
         }
-        let has = sub.has.take();
+        let has_it = std::mem::take(&mut sub.has_it);
         match update.kind {
             UpdateKind::Snapshot(snapshot) => {
                 let digest = snapshot.value.digest.clone();
-                if has.as_ref() == Some(&digest) {
+                let had = sub.sent.as_ref().filter(|_| has_it).map(|(_, digest)| digest);
+                if had == Some(&digest) {
                     // It had it before this frame, and has it also where this one is lost.
                     writer.unchanged(&update.sub);
                 } else {
@@ -185,7 +186,7 @@ impl State {
             UpdateKind::Stale(lsn) => {
                 writer.stale(&update.sub, lsn);
                 // The update that ends staleness may still find the client with what it had.
-                sub.has = has;
+                sub.has_it = has_it;
             }
             UpdateKind::Error { last, error } => {
                 let error = ApiError::from(error);
@@ -360,7 +361,7 @@ impl Sessions {
             if let Some(digest) = have.get(name) {
                 sub.sent = Some((sequence, digest.clone()));
             }
-            sub.has = sub.sent.as_ref().map(|(_, digest)| digest.clone());
+            sub.has_it = sub.sent.is_some();
         }
         let told = std::mem::take(&mut state.final_errors);
         let lost = told.into_iter().filter(|(told_with, _, _)| *told_with > sequence);

@@ -18,6 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Of the stream's events, so many and so many bytes of rows are handled where they were received.
 const INLINE_EVENTS_MAX: usize = 8;
 const INLINE_ROW_BYTES_MAX: usize = 64 << 10;
+/// Room for so many events is kept when none waits; what a flood took beyond it is given back.
+const KEPT_EVENTS: usize = 256;
 /// Requests are counted in units of so many bytes.
 const UNIT_BYTES: usize = 1024;
 
@@ -190,6 +192,9 @@ impl EventQueue {
         let State { queued, backlog, .. } = &mut *self.lock();
         let count = queued.len().min(max);
         let taken: Vec<_> = queued.drain(..count).collect();
+        if queued.is_empty() {
+            queued.shrink_to(KEPT_EVENTS);
+        }
         for queued in &taken {
             if let Queued::Event(event) = queued {
                 backlog.discount(event);
