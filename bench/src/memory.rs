@@ -1,8 +1,9 @@
 //! `convoy bench memory`: what a live query costs, and how long it takes to subscribe many.
 //!
-//! Resident memory of the server, before anybody subscribed and after all first answers are there and it has stopped
-//! changing, through the kernel's eyes: what the allocator keeps for itself counts. Everything that comes with the
-//! queries is charged to them: sessions, connections, the template, the result, the index.
+//! Resident memory of the server, through the kernel's eyes: once one query has been answered, and once all are and it
+//! has stopped changing. What the allocator keeps for itself counts. Everything that comes with the queries is charged
+//! to them: sessions, results, the index. What the first query of a server brings with it once is not: code that runs
+//! for the first time, connections to Postgres.
 
 use crate::args::MemoryArgs;
 use crate::http;
@@ -123,6 +124,11 @@ async fn prepare(target: &Target, args: &MemoryArgs) -> anyhow::Result<()> {
 async fn measure(target: &Target, args: &MemoryArgs) -> anyhow::Result<Run> {
     let serve = Serve::start(target.url_text()).await?;
     let pid = serve.pid()?;
+    let first = tokio::time::timeout(
+        SUBSCRIBE_LIMIT,
+        subscribe_session(serve.address(), 1..2, args.rows.get()),
+    );
+    drop(first.await.context("the first query was not answered")??);
     let before = settled(pid).await?;
     let begun = Instant::now();
     let subscribing = subscribe(serve.address(), args);

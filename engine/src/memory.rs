@@ -11,14 +11,14 @@ use convoy_query_index::QueryId;
 use std::sync::Arc;
 
 /// A live query without rows: its state, its place in the index, its subscription (measured: `bench/README.md`,
-/// "Memory", less the one row that each of those has).
-const QUERY_BYTES: usize = 3 << 10;
-/// A row beside its texts: the allocation and its place in the list.
-const ROW_BYTES: usize = 64;
-/// A cell beside its text: pointer, length, the allocator's own.
-const CELL_BYTES: usize = 32;
-/// A row that a window holds, beside the row: its sort key, its key, its place by that, and in the index.
-const HELD_BYTES: usize = 256;
+/// "Memory", less the rows that each of those has).
+const QUERY_BYTES: usize = 3 << 9;
+/// A row beside its texts: its key's length, the allocation and its place in the list.
+const ROW_BYTES: usize = 48;
+/// A cell beside its text: its length.
+const CELL_BYTES: usize = 2;
+/// A row that a window holds, beside the row: where it sorts (twice in a large window), and its place in the index.
+const HELD_BYTES: usize = 64;
 
 impl LiveQuery {
     /// Returns about how many bytes it takes.
