@@ -321,7 +321,7 @@ impl Shared {
             // As the server's own role, since the watch will compare with what that sees; in this transaction where
             // the two are one.
             let shown = match pool.user() == self.control.user() {
-                true => watch::fingerprints(lease.client(), &ids).await?,
+                true => watch::fingerprints(&mut lease, &ids).await?,
                 false => self.fingerprints(&ids).await?,
             };
             (description, look, shown)
@@ -350,8 +350,8 @@ impl Shared {
         &self,
         ids: &[RelationId],
     ) -> Result<Vec<(RelationId, watch::Fingerprint)>, PostgresError> {
-        let lease = self.control.get().await?;
-        watch::fingerprints(lease.client(), ids).await
+        let mut lease = self.control.get().await?;
+        watch::fingerprints(&mut lease, ids).await
     }
 
     async fn read(
@@ -424,9 +424,9 @@ impl Shared {
         if tables.is_empty() {
             return Ok(());
         }
-        let lease = self.control.get().await?;
+        let mut lease = self.control.get().await?;
         let look = watched.look();
-        let shown = watch::fingerprints(lease.client(), &tables).await?;
+        let shown = watch::fingerprints(&mut lease, &tables).await?;
         let changed = watched.observe(look, &shown);
         if !changed.is_empty() {
             drop(lease);

@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -164,7 +165,7 @@ impl Read {
         let mut snapshot = snapshot(&mut self.lease).await?;
         self.has_snapshot = true;
         if self.context.export_snapshots {
-            self.exported = Some(export(&self.lease).await?);
+            self.exported = Some(export(self.lease.client()).await?);
             snapshot.exported.clone_from(&self.exported);
         }
         Ok(snapshot)
@@ -197,7 +198,7 @@ impl Read {
             }
         }
         // At this very snapshot: what these results don't fit is found out with them, not a second later.
-        match watch::fingerprints(self.lease.client(), &self.tables).await {
+        match watch::fingerprints(&mut self.lease, &self.tables).await {
             Ok(shown) => self.context.watched.observe(self.look, &shown),
             Err(error) => {
                 tracing::debug!(error = %error.chain(), "could not look at the catalog inside a read");
@@ -213,18 +214,13 @@ impl Read {
         answer: &(dyn Fn(Answer) + Send + Sync),
     ) {
         let needs_export = main.len() > 1 || !ad_hoc.is_empty();
-        if needs_export && self.exported.is_none() {
-            match export(&self.lease).await {
-                Ok(name) => self.exported = Some(name),
-                Err(error) => {
-                    let error = QueryError::from(error);
-                    for query in main.into_iter().chain(ad_hoc) {
-                        answer((query.query, Err(error.clone())));
-                    }
-                    return;
-                }
+        let (known, client) = (self.exported.clone(), self.lease.client().clone());
+        let exported = async {
+            match known {
+                None if needs_export => export(&client).await.map(Some),
+                known => Ok(known),
             }
-        }
+        };
         let context = self.context.clone();
         let jobs = |queries| Jobs::new(queries, &context.batches, &context.counters, answer);
         let (main, ad_hoc) = (jobs(main), jobs(ad_hoc));
@@ -233,9 +229,17 @@ impl Read {
             Worker::new(&mut self.lease).work(&main).await;
             own_is_done.notify_one();
         };
-        let exported = self.exported.clone();
-        let helpers = help_out(&self.context, exported.as_deref(), &main, &ad_hoc, &own_is_done);
-        tokio::join!(own, helpers);
+        let helpers = async {
+            match exported.await {
+                Ok(exported) => {
+                    help_out(&context, exported.as_deref(), &main, &ad_hoc, &own_is_done).await;
+                }
+                // Our own statements, behind it on the wire, fail with it.
+                Err(error) => ad_hoc.fail(&error.into()),
+            }
+        };
+        // In this order, so that the snapshot's name is asked for first; nobody who reads by himself waits for it.
+        tokio::join!(biased; helpers, own);
         // What a helper gave back when its connection broke.
         Worker::new(&mut self.lease).work(&main).await;
         main.fail_rest();
@@ -338,9 +342,9 @@ async fn help(pool: &Pool, exported: &str, jobs: &Jobs<'_>, must: Must) {
     }
 }
 
-async fn export(lease: &Lease) -> Result<String, PostgresError> {
+async fn export(client: &Client) -> Result<String, PostgresError> {
     let sql = "SELECT pg_catalog.pg_export_snapshot()";
-    Ok(lease.client().query_typed_one(sql, &[]).await?.try_get(0)?)
+    Ok(client.query_typed_one(sql, &[]).await?.try_get(0)?)
 }
 
 /// Takes a snapshot on a connection, and what must be known of it.

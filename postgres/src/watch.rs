@@ -6,11 +6,11 @@
 //! columns with their rights and their enums' labels, its keys, its policies, a view's rule, its schema, and all that for
 //! whatever inherits from it.
 
+use crate::connect::Connection;
 use crate::error::PostgresError;
 use convoy_types::RelationId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
-use tokio_postgres::Client;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::types::Type;
 
 /// What is hashed. Plain indexes don't count: nothing depends on them but speed. Our own publications' memberships
@@ -55,8 +55,9 @@ pub(crate) type Fingerprint = Option<i64>;
 pub(crate) struct Look(u64);
 
 /// Takes the fingerprints of tables, as the connection's transaction sees the catalog.
+// Prepared: each read asks, and to plan it anew would take longer than many a result.
 pub(crate) async fn fingerprints(
-    client: &Client,
+    connection: &mut Connection,
     tables: &[RelationId],
 ) -> Result<Vec<(RelationId, Fingerprint)>, PostgresError> {
     if tables.is_empty() {
@@ -64,7 +65,9 @@ pub(crate) async fn fingerprints(
     }
     let oids: Vec<u32> = tables.iter().map(|id| id.0).collect();
     let mut found = HashMap::new();
-    for row in client.query_typed(FINGERPRINTS_SQL, &[(&oids, Type::OID_ARRAY)]).await? {
+    let types = Arc::from([Type::OID_ARRAY.oid()]);
+    let statement = connection.prepared(&Arc::from(FINGERPRINTS_SQL), &types).await?;
+    for row in connection.client().query(&statement, &[&oids]).await? {
         found.insert(RelationId(row.try_get(0)?), row.try_get(1)?);
     }
     Ok(tables.iter().map(|table| (*table, found.get(table).copied())).collect())
