@@ -3,6 +3,7 @@
 use crate::database::{
     CastId, DescribeId, Described, ProbeId, Probed, QueryError, ReadId, Snapshot,
 };
+use crate::digest::Digest;
 use crate::read_rows::ReadRows;
 use crate::redefine::Redefinition;
 use crate::session::{Outbox, QueryReference, SessionId};
@@ -59,7 +60,7 @@ pub enum Event {
         /// What it wants to see.
         query: QueryReference,
         /// The digest of what the client has from before.
-        have: Option<Arc<str>>,
+        have: Option<Digest>,
     },
     /// A session no longer wants to see it.
     Unsubscribe {

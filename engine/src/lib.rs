@@ -63,6 +63,7 @@ pub use database::{
 };
 pub use derived::{DerivedField, JsonReads, JsonValue};
 pub use diff::apply as apply_diff;
+pub use digest::Digest;
 pub use engine::{Counters, Engine};
 pub use event::Event;
 pub use facts::{

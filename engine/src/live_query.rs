@@ -1,6 +1,7 @@
 //! A live query: one result, its versions, and what the engine knows of it.
 
 use crate::database::{QueryError, ReadId};
+use crate::digest::Digest;
 use crate::facts::OutputColumn;
 use crate::groups::Groups;
 use crate::row_list::RowList;
@@ -233,7 +234,7 @@ impl LiveQuery {
     }
 
     /// Returns what a subscription that was told so far must be told now; none where it knows.
-    pub fn news(&mut self, told: Told, have: Option<&str>) -> Option<UpdateKind> {
+    pub fn news(&mut self, told: Told, have: Option<Digest>) -> Option<UpdateKind> {
         if let Told::Version(version) = told {
             if version == self.version {
                 return None;
@@ -250,7 +251,7 @@ impl LiveQuery {
             Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
             Value::Window(_) | Value::Groups(_) | Value::Rows(_) => {
                 let snapshot = self.snapshot()?;
-                let known = told == Told::Nothing && have == Some(&*snapshot.value.digest);
+                let known = told == Told::Nothing && have == Some(snapshot.value.digest);
                 Some(if known { UpdateKind::Unchanged } else { UpdateKind::Snapshot(snapshot) })
             }
         }

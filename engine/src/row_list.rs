@@ -1,10 +1,9 @@
 //! A result's rows in order, with the digest of those that are shown kept along.
 
-use crate::digest::DigestSum;
+use crate::digest::{Digest, DigestSum};
 use crate::facts::OutputColumn;
 use crate::result_row::ResultRow;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Rows in order, of which all are shown or a part; the others stand before and behind it.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +53,7 @@ impl RowList {
     }
 
     /// Returns the digest, given the columns.
-    pub fn digest(&self, columns: &[OutputColumn]) -> Arc<str> {
+    pub fn digest(&self, columns: &[OutputColumn]) -> Digest {
         self.sum.digest(columns, self.shown.len())
     }
 

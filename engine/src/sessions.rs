@@ -5,6 +5,7 @@
 //! waits for the results that were read at that snapshot.
 
 use crate::database::{QueryError, ReadId};
+use crate::digest::Digest;
 use crate::line::Position;
 use crate::live_query::Told;
 use crate::session::{Outbox, OutboxState, QueryReference, SessionId};
@@ -29,7 +30,7 @@ pub(crate) struct Sub {
     /// Whether it fell out of the session's cuts because it took too long.
     pub stale: bool,
     /// The digest of what the client has from before.
-    pub have: Option<Arc<str>>,
+    pub have: Option<Digest>,
     /// When it was asked for.
     pub since: Instant,
 }

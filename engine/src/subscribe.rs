@@ -2,6 +2,7 @@
 
 use crate::args::{argument_text, canonical};
 use crate::database::{CastId, CastRequest, CastValue, Database, ErrorCode, QueryError};
+use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::live_query::{ArgumentTexts, KeptBy, LiveQuery, Told, Value};
 use crate::session::{QueryReference, SessionId};
@@ -36,7 +37,7 @@ impl<D: Database> Engine<D> {
         session: SessionId,
         sub: Arc<str>,
         query: QueryReference,
-        have: Option<Arc<str>>,
+        have: Option<Digest>,
     ) {
         let now = self.now;
         let Some(state) = self.sessions.get_mut(session) else { return };

@@ -1,6 +1,7 @@
 //! What subscribers are told: transitions and the updates in them.
 
 use crate::database::QueryError;
+use crate::digest::Digest;
 use crate::facts::OutputColumn;
 use crate::line::Position;
 use crate::result_row::ResultRow;
@@ -15,7 +16,7 @@ pub struct ResultSnapshot {
     /// The rows in order.
     pub rows: Vec<ResultRow>,
     /// Equal exactly when columns, keys, values and order are.
-    pub digest: Arc<str>,
+    pub digest: Digest,
 }
 
 /// One step of a diff. Steps apply in order; positions are those right after the step.
@@ -57,7 +58,7 @@ pub struct Diff {
     /// The steps.
     pub ops: Vec<DiffOp>,
     /// The digest of the result after them.
-    pub digest: Arc<str>,
+    pub digest: Digest,
 }
 
 impl Diff {

@@ -10,7 +10,7 @@ use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Code, Goodbye, Numbers, TransitionWriter};
 use crate::sse::{Item, QueueOutbox, StreamQueue};
 use bytes::Bytes;
-use convoy_engine::{Event, SessionId, Update, UpdateKind};
+use convoy_engine::{Digest, Event, SessionId, Update, UpdateKind};
 use convoy_types::Lsn;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ struct Sub {
     /// Whether it ended: nothing that names it is sent any more.
     is_gone: bool,
     /// The digest that was sent last, and with which transition; 0 for what the client said it had from before.
-    sent: Option<(u64, Arc<str>)>,
+    sent: Option<(u64, Digest)>,
     /// After a resume, until the next update: whether the client has what was sent last.
     has_it: bool,
 }
@@ -168,9 +168,9 @@ impl State {
         let has_it = std::mem::take(&mut sub.has_it);
         match update.kind {
             UpdateKind::Snapshot(snapshot) => {
-                let digest = snapshot.value.digest.clone();
-                let had = sub.sent.as_ref().filter(|_| has_it).map(|(_, digest)| digest);
-                if had == Some(&digest) {
+                let digest = snapshot.value.digest;
+                let had = sub.sent.as_ref().filter(|_| has_it).map(|(_, digest)| *digest);
+                if had == Some(digest) {
                     // It had it before this frame, and has it also where this one is lost.
                     writer.unchanged(&update.sub);
                 } else {
@@ -180,7 +180,7 @@ impl State {
             }
             UpdateKind::Diffs(diffs) => {
                 writer.diffs(&update.sub, &diffs);
-                sub.sent = diffs.last().map(|diff| (sequence, diff.value.digest.clone()));
+                sub.sent = diffs.last().map(|diff| (sequence, diff.value.digest));
             }
             UpdateKind::Unchanged => writer.unchanged(&update.sub),
             UpdateKind::Stale(lsn) => {
@@ -219,7 +219,7 @@ impl State {
 }
 
 /// Which digests a client has, by `sub`.
-pub type Digests = HashMap<Arc<str>, Arc<str>>;
+pub type Digests = HashMap<Arc<str>, Digest>;
 
 /// A stream that may begin.
 pub struct Attached {
@@ -359,7 +359,7 @@ impl Sessions {
             // What was sent later may never have arrived.
             sub.sent.take_if(|(sent_with, _)| *sent_with > sequence);
             if let Some(digest) = have.get(name) {
-                sub.sent = Some((sequence, digest.clone()));
+                sub.sent = Some((sequence, *digest));
             }
             sub.has_it = sub.sent.is_some();
         }
@@ -396,7 +396,7 @@ impl Sessions {
     pub fn claim(
         &self,
         session: &Session,
-        names: &[(Arc<str>, Option<Arc<str>>)],
+        names: &[(Arc<str>, Option<Digest>)],
     ) -> Result<(), ApiError> {
         let mut state = session.lock();
         if let Some((used, _)) = names.iter().find(|(name, _)| state.subs.contains_key(name)) {
@@ -418,7 +418,7 @@ impl Sessions {
             "--subscription-names-max",
         )?;
         state.subs.extend(names.iter().map(|(name, have)| {
-            let sent = have.clone().map(|digest| (0, digest));
+            let sent = have.map(|digest| (0, digest));
             (name.clone(), Sub { sent, ..Sub::default() })
         }));
         state.active += names.len();

@@ -73,7 +73,7 @@ pub fn why(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoy_engine::{OutputColumn, ResultRow};
+    use convoy_engine::{Digest, OutputColumn, ResultRow};
     use convoy_types::PgType;
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
         let snapshot = ResultSnapshot {
             columns: [column].into(),
             rows: vec![ResultRow::new("1", ["9007199254740993"])],
-            digest: "d".into(),
+            digest: Digest::read(&"d".repeat(32)).expect("a digest"),
         };
         assert_eq!(
             one_shot(&snapshot, Lsn(0x16_B374_D848), Numbers::String),

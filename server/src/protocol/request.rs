@@ -2,6 +2,8 @@
 
 use super::error::ApiError;
 use super::reference::{Reference, parse};
+use crate::sessions::Digests;
+use convoy_engine::Digest;
 use convoy_types::Lsn;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
@@ -9,8 +11,6 @@ use std::sync::Arc;
 
 /// The longest name of a subscription, in bytes.
 const SUB_BYTES_MAX: usize = 256;
-/// The longest digest or token that is worth reading, in bytes.
-const TOKEN_BYTES_MAX: usize = 256;
 
 /// A wish to subscribe. A bad reference is the subscription's own misfortune, not the envelope's.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct SubscribeRequest {
     /// What it wants to see.
     pub reference: Result<Reference, ApiError>,
     /// The digest of what the client has from before.
-    pub have: Option<Arc<str>>,
+    pub have: Option<Digest>,
 }
 
 /// The body of `POST /api/sync/{session}`.
@@ -42,13 +42,13 @@ pub struct OpeningRequest {
     /// The token of the session to go on with.
     pub resume: Option<String>,
     /// The digests of what the client has, by `sub`.
-    pub have: HashMap<Arc<str>, Arc<str>>,
+    pub have: Digests,
 }
 
 impl SubscribeRequest {
     /// Returns the client's name for it, with the digest that the client has.
-    pub fn name(&self) -> (Arc<str>, Option<Arc<str>>) {
-        (self.sub.clone(), self.have.clone())
+    pub fn name(&self) -> (Arc<str>, Option<Digest>) {
+        (self.sub.clone(), self.have)
     }
 }
 
@@ -126,24 +126,25 @@ fn nothing_else(envelope: Map<String, Value>, known: &str) -> Result<(), ApiErro
     }
 }
 
-fn digests(have: Option<Value>) -> Result<HashMap<Arc<str>, Arc<str>>, ApiError> {
+fn digests(have: Option<Value>) -> Result<Digests, ApiError> {
     let wrong =
         || ApiError::invalid("\"have\" must be an object of digests by sub: {\"a\": \"…\"}");
     let Some(have) = have else { return Ok(HashMap::new()) };
     let Value::Object(have) = have else { return Err(wrong()) };
-    have.into_iter()
-        .map(|(sub, digest)| match digest {
-            Value::String(digest) if digest.len() <= TOKEN_BYTES_MAX => {
-                Ok((sub.into(), digest.into()))
-            }
-            _ => Err(wrong()),
-        })
-        .collect()
+    let mut digests = Digests::new();
+    for (sub, digest) in have {
+        let Value::String(digest) = digest else { return Err(wrong()) };
+        // What is none is nobody's, as one that was ours is when the result has changed.
+        if let Some(digest) = Digest::read(&digest) {
+            digests.insert(sub.into(), digest);
+        }
+    }
+    Ok(digests)
 }
 
 fn subscriptions(
     subscribe: Option<Value>,
-    have: &HashMap<Arc<str>, Arc<str>>,
+    have: &Digests,
     args_bytes_max: usize,
 ) -> Result<Vec<SubscribeRequest>, ApiError> {
     let wrong = || {
@@ -162,7 +163,7 @@ fn subscriptions(
                     "sub {sub:?} stands twice in \"subscribe\""
                 )));
             }
-            let have = have.get(&sub).cloned();
+            let have = have.get(&sub).copied();
             Ok(SubscribeRequest { sub, reference: Reference::read(entry, args_bytes_max), have })
         })
         .collect()
@@ -190,11 +191,13 @@ mod tests {
     #[test]
     fn reads_an_envelope() {
         let body =
-            br#"{"subscribe":[{"sub":"a","sql":"select 1"},{"sub":"b","query":7}],"have":{"a":"d"},
+            br#"{"subscribe":[{"sub":"a","sql":"select 1"},{"sub":"b","query":7}],"have":{"a":"00112233445566778899aabbccddeeff","b":"?"},
                         "unsubscribe":["c"],"await":"0/10"}"#;
         let request = SessionRequest::read(body, 100).expect("good");
         assert_eq!(&*request.subscribe[0].sub, "a");
-        assert_eq!(request.subscribe[0].have.as_deref(), Some("d"));
+        let digest = Digest::read("00112233445566778899aabbccddeeff").expect("a digest");
+        assert_eq!(request.subscribe[0].have, Some(digest));
+        assert_eq!(request.subscribe[1].have, None, "no result has that digest");
         assert!(request.subscribe[0].reference.is_ok());
         // A bad reference is no bad envelope.
         assert!(request.subscribe[1].reference.is_err());

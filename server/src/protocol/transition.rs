@@ -87,9 +87,9 @@ impl<'a> TransitionWriter<'a> {
     pub fn diffs(&mut self, sub: &str, diffs: &[Arc<Shared<Diff>>]) {
         let Some(last) = diffs.last() else { return };
         self.begin_update(sub);
-        self.out.push_str("\"type\":\"diff\",\"digest\":");
-        push_json_str(&mut self.out, &last.value.digest);
-        self.out.push_str(",\"ops\":[");
+        // Writing to a String can't fail.
+        let _ =
+            write!(self.out, "\"type\":\"diff\",\"digest\":\"{}\",\"ops\":[", last.value.digest);
         let numbers = self.numbers;
         let mut is_first = true;
         for diff in diffs.iter().filter(|diff| !diff.value.ops.is_empty()) {
@@ -134,7 +134,7 @@ impl<'a> TransitionWriter<'a> {
 mod tests {
     use super::*;
     use crate::protocol::Code;
-    use convoy_engine::{DiffOp, OutputColumn, ResultRow};
+    use convoy_engine::{DiffOp, Digest, OutputColumn, ResultRow};
     use convoy_types::PgType;
 
     fn columns() -> Arc<[OutputColumn]> {
@@ -168,19 +168,27 @@ mod tests {
         String::from_utf8(chunks.concat()).expect("UTF-8")
     }
 
+    /// Returns the digest whose text is this digit all along.
+    fn digest(digit: &str) -> Digest {
+        Digest::read(&digit.repeat(32)).expect("a digest")
+    }
+
     const HEAD: &str = "event: transition\nid: t\ndata: {\"lsn\":\"0/1A2B3C0\",\"committed_at\":\
                         \"2026-11-21T10:00:00.000000Z\",\"reflects\":[\"m\"],\"updates\":[";
 
     #[test]
     fn snapshots_are_the_contracts() {
         let rows = vec![row("1", ["1", "\"open\""]), row("2", ["2", "\"paid\""])];
-        let snapshot = Shared::new(ResultSnapshot { columns: columns(), rows, digest: "d".into() });
+        let snapshot =
+            Shared::new(ResultSnapshot { columns: columns(), rows, digest: digest("d") });
         let expect = |ids: [&str; 2]| {
             format!(
-                "{HEAD}{{\"sub\":\"a\",\"type\":\"snapshot\",\"digest\":\"d\",\"columns\":[{{\"name\":\"id\",\"type\":\
+                "{HEAD}{{\"sub\":\"a\",\"type\":\"snapshot\",\"digest\":\"{}\",\"columns\":[{{\"name\":\"id\",\"type\":\
                  \"int8\"}},{{\"name\":\"status\",\"type\":\"text\"}}],\"keys\":[\"1\",\"2\"],\"value\":[{{\"id\":{},\
                  \"status\":\"open\"}},{{\"id\":{},\"status\":\"paid\"}}]}}]}}\n\n",
-                ids[0], ids[1]
+                digest("d"),
+                ids[0],
+                ids[1]
             )
         };
         assert_eq!(
@@ -195,30 +203,30 @@ mod tests {
 
     #[test]
     fn diffs_join_their_steps() {
-        let diff = |ops, digest: &str| {
-            Shared::new(Diff { columns: columns(), ops, digest: digest.into() })
-        };
+        let diff =
+            |ops, of: &str| Shared::new(Diff { columns: columns(), ops, digest: digest(of) });
         let first = diff(
             vec![
                 DiffOp::Remove { key: "7".into() },
                 DiffOp::Insert { row: row("9", ["9", "\"new\""]), at: 0 },
             ],
-            "one",
+            "1",
         );
-        let none = diff(vec![], "two");
+        let none = diff(vec![], "2");
         let last = diff(
             vec![
                 DiffOp::Update { key: "2".into(), set: vec![(1, "\"open\"".into())] },
                 DiffOp::Move { key: "2".into(), at: 3 },
             ],
-            "three",
+            "3",
         );
         assert_eq!(
             frame(Numbers::Number, |writer| writer.diffs("b", &[first, none, last])),
             format!(
-                "{HEAD}{{\"sub\":\"b\",\"type\":\"diff\",\"digest\":\"three\",\"ops\":[{{\"op\":\"remove\",\"key\":\"7\"}},\
+                "{HEAD}{{\"sub\":\"b\",\"type\":\"diff\",\"digest\":\"{}\",\"ops\":[{{\"op\":\"remove\",\"key\":\"7\"}},\
                  {{\"op\":\"insert\",\"key\":\"9\",\"at\":0,\"row\":{{\"id\":9,\"status\":\"new\"}}}},{{\"op\":\"update\",\
-                 \"key\":\"2\",\"set\":{{\"status\":\"open\"}}}},{{\"op\":\"move\",\"key\":\"2\",\"at\":3}}]}}]}}\n\n"
+                 \"key\":\"2\",\"set\":{{\"status\":\"open\"}}}},{{\"op\":\"move\",\"key\":\"2\",\"at\":3}}]}}]}}\n\n",
+                digest("3")
             )
         );
     }
@@ -243,7 +251,8 @@ mod tests {
     #[test]
     fn large_parts_are_not_copied() {
         let rows = vec![row("1", ["1", &format!("\"{}\"", "x".repeat(COPY_BYTES_MAX))])];
-        let snapshot = Shared::new(ResultSnapshot { columns: columns(), rows, digest: "d".into() });
+        let snapshot =
+            Shared::new(ResultSnapshot { columns: columns(), rows, digest: digest("d") });
         let mut chunks = Vec::new();
         let mut writer =
             TransitionWriter::begin(&mut chunks, Numbers::Number, "t", Lsn(0), None, &[]);

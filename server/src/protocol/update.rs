@@ -11,9 +11,7 @@ use std::fmt::Write;
 /// Returns a whole result, its `type` first.
 pub(super) fn encode_snapshot(snapshot: &ResultSnapshot, numbers: Numbers) -> Bytes {
     let columns = Columns::new(&snapshot.columns, numbers);
-    let mut out = String::from("\"type\":\"snapshot\",\"digest\":");
-    push_json_str(&mut out, &snapshot.digest);
-    out.push_str(",\"columns\":[");
+    let mut out = format!("\"type\":\"snapshot\",\"digest\":\"{}\",\"columns\":[", snapshot.digest);
     for (position, column) in snapshot.columns.iter().enumerate() {
         out.push_str(if position > 0 { ",{\"name\":" } else { "{\"name\":" });
         push_json_str(&mut out, &column.name);

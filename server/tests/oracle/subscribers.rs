@@ -2,7 +2,7 @@
 //! transition checked on the spot.
 
 use super::live::{Epoch, Moment};
-use convoy_engine::{DiffOp, Outbox, OutboxState, ResultRow, Transition, UpdateKind};
+use convoy_engine::{DiffOp, Digest, Outbox, OutboxState, ResultRow, Transition, UpdateKind};
 use convoy_types::Lsn;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
@@ -69,20 +69,19 @@ struct State {
 /// Digests of all subscribers: equal exactly where the contents are.
 #[derive(Default)]
 pub struct Digests {
-    content_of: Mutex<HashMap<Arc<str>, Arc<Content>>>,
-    digest_of: Mutex<HashMap<Arc<Content>, Arc<str>>>,
+    content_of: Mutex<HashMap<Digest, Arc<Content>>>,
+    digest_of: Mutex<HashMap<Arc<Content>, Digest>>,
 }
 
 impl Digests {
-    fn check(&self, digest: &Arc<str>, content: &Arc<Content>) -> Result<(), String> {
+    fn check(&self, digest: Digest, content: &Arc<Content>) -> Result<(), String> {
         let before =
-            lock(&self.content_of).entry(digest.clone()).or_insert_with(|| content.clone()).clone();
+            lock(&self.content_of).entry(digest).or_insert_with(|| content.clone()).clone();
         if before != *content {
             return Err(format!("digest {digest} stands for {before:?} and for {content:?}"));
         }
-        let before =
-            lock(&self.digest_of).entry(content.clone()).or_insert_with(|| digest.clone()).clone();
-        if before != *digest {
+        let before = *lock(&self.digest_of).entry(content.clone()).or_insert(digest);
+        if before != digest {
             return Err(format!("{content:?} has the digests {before} and {digest}"));
         }
         Ok(())
@@ -311,7 +310,7 @@ impl State {
                     let content = Arc::new(Content { columns: columns.collect(), rows });
                     check_rows(&content).map_err(|error| format!("snapshot of {sub}: {error}"))?;
                     digests
-                        .check(&snapshot.digest, &content)
+                        .check(snapshot.digest, &content)
                         .map_err(|error| format!("snapshot of {sub}: {error}"))?;
                     Shown::Value(content)
                 }
@@ -329,7 +328,7 @@ impl State {
                         let content =
                             Arc::new(Content { columns: last.columns.clone(), rows: rows.clone() });
                         check_rows(&content).map_err(|error| format!("diff of {sub}: {error}"))?;
-                        digests.check(&diff.value.digest, &content).map_err(|error| {
+                        digests.check(diff.value.digest, &content).map_err(|error| {
                             format!("diff of {sub}: {error}; ops {:?}", diff.value.ops)
                         })?;
                         last = content;
