@@ -50,6 +50,8 @@ pub struct ColumnFacts {
     pub type_oid: u32,
     /// The type's name as `format_type` gives it, fit for a cast.
     pub type_name: String,
+    /// How many digits a numeric of it has behind the point; none where that varies, or its own type does not say.
+    pub scale: Option<u32>,
     /// How its texts compare.
     pub collation: Collation,
     /// Whether it is a generated column: absent in the stream before Postgres 18.
@@ -94,8 +96,15 @@ impl TableFacts {
     pub(crate) fn is_told_as(&self, other: &TableFacts) -> bool {
         // The names of types depend on who asks.
         let is_same = |(left, right): (&ColumnFacts, &ColumnFacts)| {
-            (&left.name, &left.ty, left.type_oid, left.collation, left.generated)
-                == (&right.name, &right.ty, right.type_oid, right.collation, right.generated)
+            (&left.name, &left.ty, left.type_oid, left.scale, left.collation, left.generated)
+                == (
+                    &right.name,
+                    &right.ty,
+                    right.type_oid,
+                    right.scale,
+                    right.collation,
+                    right.generated,
+                )
         };
         self.columns.len() == other.columns.len()
             && self.columns.iter().zip(&other.columns).all(is_same)

@@ -264,6 +264,7 @@ impl World {
             ty: PgType::from_oid(type_oid),
             type_oid,
             type_name: if type_oid == 20 { "bigint" } else { "integer" }.to_owned(),
+            scale: None,
             collation: Collation::None,
             generated: false,
             not_null,

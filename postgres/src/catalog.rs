@@ -42,7 +42,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
 
 const COLUMNS_SQL: &str = "\
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.attcollation, a.attgenerated <> '',
-       a.attnotnull
+       a.attnotnull, a.atttypmod
 FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY($1::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum";
@@ -202,6 +202,18 @@ pub(crate) enum ReadThrough {
     Views,
 }
 
+/// Returns how many digits behind the point a column of this type and modifier has: `numeric(10,2)` has two.
+///
+/// The modifier is the precision in the upper half, the scale in eleven bits of the lower one, and four
+/// (`make_numeric_typmod` of PostgreSQL's `numeric.c`; before 15 the scale had all sixteen, and was never below zero).
+fn numeric_scale(type_oid: u32, modifier: i32) -> Option<u32> {
+    const HEADER: i32 = 4;
+    let lower = modifier.checked_sub(HEADER).filter(|modifier| *modifier >= 0)? & 0x7ff;
+    // A scale below zero shows no digits either, but rounds what is before the point.
+    let scale = u32::try_from(lower).ok().filter(|scale| *scale < 1024);
+    scale.filter(|_| Type::from_oid(type_oid) == Some(Type::NUMERIC))
+}
+
 /// Returns the facts of tables. Each is said to be in no publication: that is found out later.
 pub(crate) async fn table_facts(
     client: &Client,
@@ -234,6 +246,7 @@ pub(crate) async fn table_facts(
             ty: types.pg_type(type_oid),
             type_oid,
             type_name: types.cast_name(type_oid),
+            scale: numeric_scale(type_oid, row.try_get(7)?),
             collation: collations.get(&collation).copied().unwrap_or(Collation::None),
             generated: row.try_get(5)?,
             not_null: row.try_get(6)?,

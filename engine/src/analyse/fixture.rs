@@ -70,6 +70,7 @@ fn table(id: u32, name: &str, columns: &str) -> TableFacts {
                 type_name: words[1]
                     .strip_prefix('_')
                     .map_or_else(|| words[1].to_owned(), |element| format!("{element}[]")),
+                scale: None,
                 collation,
                 generated: words.contains(&"generated"),
                 not_null: false,

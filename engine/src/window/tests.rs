@@ -29,6 +29,7 @@ fn table() -> Arc<TableFacts> {
         ty,
         type_oid: 0,
         type_name: String::new(),
+        scale: None,
         collation,
         generated: false,
         not_null: false,

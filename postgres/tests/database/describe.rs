@@ -236,6 +236,18 @@ async fn p9_columns_keys_and_collations() {
 }
 
 #[tokio::test]
+async fn p9_a_columns_scale_is_that_of_its_type() {
+    let script = "create domain price as numeric(10,2); \
+                  create table t (a numeric, b numeric(10,2), c numeric(5), d numeric(3,-2), e numeric(2,4), f price, \
+                    g varchar(6))";
+    let mut harness = Harness::new("columns_scales", script).await;
+    let table = harness.table("t").await;
+    let scales: Vec<Option<u32>> = table.columns.iter().map(|column| column.scale).collect();
+    // A domain's modifier is not its column's.
+    assert_eq!(scales, [None, Some(2), Some(0), None, Some(4), None, None]);
+}
+
+#[tokio::test]
 async fn p1_what_cannot_be_published_is_left_out() {
     let script = "create unlogged table u (id int primary key); create sequence s; \
                   create materialized view m as select 1 as id; create view v as select 1 as id";

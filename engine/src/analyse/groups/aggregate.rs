@@ -164,7 +164,7 @@ pub(super) fn looks_as_it_is(column: &ColumnFacts) -> bool {
         | PgType::TimestampTz
         | PgType::Bytea
         | PgType::Enum => true,
-        PgType::Numeric => fixed_scale(column).is_some(),
+        PgType::Numeric => column.scale.is_some(),
         // -0 and 0, `1 mon` and `30 days`, blanks at the end.
         PgType::Float4
         | PgType::Float8
@@ -176,14 +176,7 @@ pub(super) fn looks_as_it_is(column: &ColumnFacts) -> bool {
     }
 }
 
-/// Returns how many digits behind the point a column's type states: `numeric(10,2)`.
-fn fixed_scale(column: &ColumnFacts) -> Option<u32> {
-    let modifiers = column.type_name.strip_prefix("numeric(")?.strip_suffix(')')?;
-    // A scale below zero shows no digits, but the rule is another one.
-    modifiers.split_once(',').map_or(Some(0), |(_, scale)| scale.parse().ok())
-}
-
 /// Returns how many digits behind the point a column's values have; `set` says where the scales are counted if it varies.
 pub(super) fn scale(column: &ColumnFacts, set: impl FnOnce() -> usize) -> Scale {
-    fixed_scale(column).map_or_else(|| Scale::Varies(set()), Scale::Fixed)
+    column.scale.map_or_else(|| Scale::Varies(set()), Scale::Fixed)
 }

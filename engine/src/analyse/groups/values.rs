@@ -316,6 +316,7 @@ impl<'a, 'b> Values<'a, 'b> {
                 ValueOf::Group(group) => table.column(self.group_by[group].field).type_name.clone(),
                 _ => value.ty.name().to_owned(),
             },
+            scale: None,
             collation: self.collations[at],
             generated: false,
             not_null: false,
