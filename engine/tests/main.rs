@@ -6,4 +6,5 @@ mod catalog;
 mod coalescing;
 mod simulation;
 mod talk;
+mod unkept;
 mod world;

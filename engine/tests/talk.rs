@@ -2,21 +2,46 @@
 
 use crate::world::{Panel, Question, Questions, World};
 use convoy_engine::{
-    Argument, Engine, Event, Limits, Outbox, OutboxState, QueryRead, QueryReference, ReadId,
-    SessionId, Statement, StatementFacts, Transition,
+    Argument, Engine, Event, Limits, Outbox, OutboxState, QueryError, QueryRead, QueryReference,
+    ReadId, ResultRow, SessionId, Statement, StatementFacts, Transition, UpdateKind, apply_diff,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const SEED: u64 = 3;
 
-struct NoReader;
+/// What a client has of each subscription.
+type Shown = BTreeMap<Arc<str>, Result<Vec<ResultRow>, QueryError>>;
 
-impl Outbox for NoReader {
-    fn send(&mut self, _: Transition) -> OutboxState {
+/// The session's client.
+#[derive(Clone, Default)]
+struct Client(Arc<Mutex<Shown>>);
+
+impl Outbox for Client {
+    fn send(&mut self, transition: Transition) -> OutboxState {
+        let mut shown = self.0.lock().expect("no panic under it");
+        for update in transition.updates {
+            match update.kind {
+                UpdateKind::Snapshot(snapshot) => {
+                    shown.insert(update.sub, Ok(snapshot.value.rows.clone()));
+                }
+                UpdateKind::Error { error, .. } => {
+                    shown.insert(update.sub, Err(error));
+                }
+                UpdateKind::Diffs(diffs) => {
+                    let Some(Ok(rows)) = shown.get_mut(&update.sub) else {
+                        panic!("a diff of nothing")
+                    };
+                    for diff in diffs {
+                        apply_diff(rows, &diff.value.ops).expect("a diff that fits");
+                    }
+                }
+                UpdateKind::Unchanged | UpdateKind::Stale(_) => {}
+            }
+        }
         OutboxState::Ready
     }
 }
@@ -29,23 +54,30 @@ pub struct Talk {
     pub world: World,
     pub random: SmallRng,
     pub now: Instant,
+    client: Client,
 }
 
 impl Talk {
     pub fn new() -> Self {
         // Short, so that other patience does not end first.
-        let limits = Limits { read_silence_max: Duration::from_secs(5), ..Limits::default() };
+        let read_silence_max = Duration::from_secs(5);
+        Talk::with_limits(Limits { read_silence_max, ..Limits::default() })
+    }
+
+    pub fn with_limits(limits: Limits) -> Self {
         let mut random = SmallRng::seed_from_u64(SEED);
         let (world, questions) = (World::new(&mut random), Questions::default());
         let now = Instant::now();
         let engine = Engine::new(limits.clone(), questions.clone(), now);
-        let mut talk = Talk { limits, engine, questions, world, random, now };
+        let client = Client::default();
+        let mut talk =
+            Talk { limits, engine, questions, world, random, now, client: client.clone() };
         talk.world.synchronous_standbys = false;
         talk.handle(Event::ReplicationStarted);
         let Question::Probe(id) = talk.question() else { panic!("something else is asked") };
         let probed = talk.world.probe();
         talk.handle(Event::SnapshotProbed(id, Ok(probed)));
-        talk.handle(Event::SessionOpened(SessionId(1), Box::new(NoReader)));
+        talk.handle(Event::SessionOpened(SessionId(1), Box::new(client)));
         talk
     }
 
@@ -68,7 +100,8 @@ impl Talk {
 
     pub fn subscribe(&mut self, panel: Panel) {
         let statement = Arc::new(Statement::ad_hoc(panel.sql()).expect("a statement"));
-        let args = vec![Some(Argument::Number("0".to_owned()))];
+        let grp = Some(Argument::Number("0".to_owned()));
+        let args = if panel.has_parameter() { vec![grp] } else { Vec::new() };
         let query = QueryReference { statement, args };
         let sub = panel.sql().into();
         self.handle(Event::Subscribe { session: SessionId(1), sub, query, have: None });
@@ -120,8 +153,28 @@ impl Talk {
         self.handle(Event::ReadFinished(read));
     }
 
+    /// Returns what the session has been shown of a panel, as a text or null for each column; or the error.
+    pub fn shown(&self, panel: Panel) -> Result<Vec<Vec<String>>, QueryError> {
+        let shown = self.client.0.lock().expect("no panic under it");
+        let rows = shown.get(panel.sql()).expect("an answer").as_ref().map_err(Clone::clone)?;
+        Ok(rows.iter().map(|row| row.cells().map(str::to_owned).collect()).collect())
+    }
+
+    /// Returns what a panel is by now.
+    pub fn answer_now(&self, panel: Panel) -> Vec<Vec<String>> {
+        let items = self.world.items_after(SEED, |_, _| true);
+        let cell = |text: Option<String>| text.unwrap_or_else(|| "null".to_owned());
+        let rows = panel.answer(&items, 0).into_iter();
+        rows.map(|row| row.into_iter().map(cell).collect()).collect()
+    }
+
     pub fn commit(&mut self) {
         self.world.commit(&mut self.random);
+        self.stream_commit();
+    }
+
+    /// Shows the newest commit, and streams it.
+    pub fn stream_commit(&mut self) {
         while !self.world.is_all_visible() {
             self.world.show(&mut self.random);
         }

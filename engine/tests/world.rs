@@ -301,6 +301,16 @@ impl World {
         }
     }
 
+    /// Lets the stream tell what rows were before.
+    pub fn tell_old_rows(&mut self) {
+        let identity = ReplicaIdentity::Full;
+        let columns = self.relation.columns.iter().cloned();
+        let columns = columns.map(|column| Column { is_identity: true, ..column }).collect();
+        self.relation =
+            Arc::new(Relation { replica_identity: identity, columns, ..(*self.relation).clone() });
+        self.table = Arc::new(TableFacts { identity, ..(*self.table).clone() });
+    }
+
     pub fn initial(seed: u64) -> BTreeMap<i64, Item> {
         World::new(&mut SmallRng::seed_from_u64(seed)).items
     }
@@ -338,6 +348,18 @@ impl World {
             self.items.extend(after.map(|item| (item.id, item)));
             writes.push(Write { before, after });
         }
+        self.push(writes);
+    }
+
+    /// Commits a transaction that brings rows, or other values of theirs.
+    pub fn commit_rows(&mut self, rows: impl IntoIterator<Item = Item>) {
+        let write =
+            |item: Item| Write { before: self.items.insert(item.id, item), after: Some(item) };
+        let writes = rows.into_iter().map(write).collect();
+        self.push(writes);
+    }
+
+    fn push(&mut self, writes: Vec<Write>) {
         self.insert_lsn += 100;
         self.commits.push(Commit {
             xid: self.next_xid,
