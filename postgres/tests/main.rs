@@ -1,6 +1,8 @@
 //! Integration tests of `convoy-postgres`, in one binary: they share one private server.
 
+mod aggregate_laws;
 mod database;
+mod dice;
 mod launcher;
 mod predicate_laws;
 mod value_laws;

@@ -7,42 +7,15 @@ mod conditions;
 mod joins;
 
 use crate::database::harness::{Harness, statement};
+use crate::dice::Dice;
 use convoy_engine::analyse::analyse;
 use convoy_engine::{QueryTemplate, TableFacts};
 use convoy_types::Datum;
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Rows as Postgres prints them.
 type Rows = Vec<Vec<Option<String>>>;
-
-/// A source of choices.
-struct Dice(SmallRng);
-
-impl Dice {
-    /// Returns dice by the seed that is asked for, or by any.
-    fn new() -> Dice {
-        let given = std::env::var("CONVOY_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed: u64 = given.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-        // Shown where the test fails.
-        println!("replay with CONVOY_SEED={seed}");
-        Dice(SmallRng::seed_from_u64(seed))
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0.random_range(0..limit)
-    }
-
-    fn percent(&mut self, chance: u32) -> bool {
-        self.0.random_range(0..100) < chance
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len())]
-    }
-}
 
 /// Analyses a statement as the engine would; none where Postgres does not take it.
 async fn template(harness: &mut Harness, sql: &str) -> Option<QueryTemplate> {
