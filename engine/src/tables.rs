@@ -26,6 +26,17 @@ pub(crate) struct TableChange {
     pub new: Option<Fields>,
     /// Whether it is an update: then an `old` that is none has the new row's key.
     pub is_update: bool,
+    /// What an update left alone whose old row was not sent; none for any other change.
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// A replica identity that is less than the whole row, as the stream itself names it.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Its columns.
+    pub fields: FieldSet,
+    /// All others.
+    pub others: FieldSet,
 }
 
 impl TableChange {
@@ -43,8 +54,12 @@ impl TableChange {
         primary_key(&self.table, self.new.as_ref()?)
     }
 
-    /// Returns which fields an update changed, where the whole old row is known.
+    /// Returns the fields that an update changed and no others, where the whole old row is known; those that it may have
+    /// changed, where it is known that it left the key alone.
     pub fn changed_fields(&self) -> Option<FieldSet> {
+        if let Some(identity) = &self.identity {
+            return Some(identity.others.clone());
+        }
         let (old, new) = (self.old.as_ref()?, self.new.as_ref()?);
         let mut changed = FieldSet::default();
         for (position, (old, new)) in old.iter().zip(new).enumerate() {
@@ -144,6 +159,7 @@ fn element_values(ty: &PgType, text: &[u8]) -> FieldValue {
 struct Projection {
     relation: Arc<Relation>,
     positions: Box<[Option<usize>]>,
+    identity: Arc<Identity>,
 }
 
 /// The tables that somebody reads.
@@ -201,7 +217,10 @@ impl Tables {
                 ChangeKind::Truncate => return None,
             };
             let is_update = matches!(change.kind, ChangeKind::Update { .. });
-            Some(TableChange { table: table.clone(), old, new, is_update })
+            let is_same_key =
+                matches!(change.kind, ChangeKind::Update { old: OldRow::SameKey, .. });
+            let identity = is_same_key.then(|| projection.identity.clone());
+            Some(TableChange { table: table.clone(), old, new, is_update, identity })
         };
         tables.iter().filter_map(&mut table_change).collect()
     }
@@ -209,14 +228,72 @@ impl Tables {
 
 impl Projection {
     fn new(table: &TableFacts, relation: &Arc<Relation>) -> Self {
-        let positions =
+        let positions: Box<[Option<usize>]> =
             table.columns.iter().map(|column| relation.column_position(&column.name)).collect();
-        Projection { relation: relation.clone(), positions }
+        let is_of_identity = |field: &FieldId| {
+            positions[usize::from(field.0)]
+                .is_some_and(|position| relation.columns[position].is_identity)
+        };
+        let all = table.fields();
+        let identity = Arc::new(Identity {
+            fields: all.iter().filter(is_of_identity).collect(),
+            others: all.iter().filter(|field| !is_of_identity(field)).collect(),
+        });
+        Projection { relation: relation.clone(), positions, identity }
     }
 
     fn fields(&self, row: &Row) -> Fields {
         let datum =
             |position: &Option<usize>| position.and_then(|position| row.0.get(position).cloned());
         self.positions.iter().map(|position| datum(position).unwrap_or(Datum::Missing)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyse::fixture::tables;
+    use convoy_types::{Column, ReplicaIdentity};
+
+    fn text(text: &str) -> Datum {
+        Datum::Text(text.as_bytes().to_vec().into())
+    }
+
+    /// Returns a change of `order_lines`, whose key is its first two columns, under an identity of the key.
+    fn change(kind: ChangeKind) -> TableChange {
+        let table = tables().into_iter().find(|table| table.name == "order_lines").expect("there");
+        let column = |(position, column): (usize, &crate::facts::ColumnFacts)| Column {
+            name: column.name.clone(),
+            type_oid: column.type_oid,
+            type_modifier: -1,
+            is_identity: position < 2,
+        };
+        let relation = Relation {
+            id: table.id,
+            namespace: table.namespace.clone(),
+            name: table.name.clone(),
+            replica_identity: ReplicaIdentity::Default,
+            columns: table.columns.iter().enumerate().map(column).collect(),
+        };
+        let mut tables = Tables::default();
+        tables.set(std::iter::once(Arc::new(table)));
+        let change = RowChange { relation: Arc::new(relation), kind };
+        tables.changes(&change).pop().expect("one table is read")
+    }
+
+    #[test]
+    fn an_update_without_an_old_row_has_left_the_key_alone() {
+        let row = |values: [&str; 4]| Row(values.iter().map(|value| text(value)).collect());
+        let new = || row(["1", "2", "apple", "3"]);
+        let others: FieldSet = [FieldId(2), FieldId(3)].into_iter().collect();
+        let same_key = change(ChangeKind::Update { old: OldRow::SameKey, new: new() });
+        assert_eq!(same_key.changed_fields(), Some(others));
+        assert_eq!(same_key.old_key(), same_key.new_key());
+
+        let missing = || Datum::Missing;
+        let key = Row(Box::new([text("1"), text("1"), missing(), missing()]));
+        let other_key = change(ChangeKind::Update { old: OldRow::Key(key), new: new() });
+        assert_eq!(other_key.changed_fields(), None, "anything may have changed");
+        assert_ne!(other_key.old_key(), other_key.new_key());
     }
 }

@@ -12,7 +12,9 @@ use crate::template::{GroupsPlan, Plan, QueryTemplate, WindowPlan};
 use crate::update::DiffOp;
 use crate::why::{Cause, RefreshReason, WhyAction};
 use crate::window::{Applied, Membership, Refill};
-use convoy_query_index::{FieldSet, OldRows, Predicate, QueryId, RowImages, SlotValue};
+use convoy_query_index::{
+    FieldId, FieldSet, FieldValue, OldRows, Predicate, QueryId, RowImages, SlotValue,
+};
 use convoy_types::{ChangeKind, Changes, Datum, Key, RelationId};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -194,7 +196,11 @@ impl<D: Database> Engine<D> {
                 field_values(table, self.derived.of_table(table.id), fields, of_interest)
             })
         };
-        let (old, new) = (values(&change.old), values(&change.new));
+        let (mut old, new) = (values(&change.old), values(&change.new));
+        if let (Some(identity), Some(new)) = (&change.identity, &new) {
+            // What is in the key has been what it is.
+            old = Some(known_by_key(&identity.fields, new));
+        }
         let (old_key, new_key) = (change.old_key(), change.new_key());
         let changed = if change.is_update { change.changed_fields() } else { None };
         // An update whose old row was not sent has one all the same, of which nothing is known.

@@ -206,6 +206,7 @@ fn applying_changes_gives_what_reading_again_would() {
             old: old.map(|order| fields(order, plan.table.columns.len())),
             new: new.map(|order| fields(order, plan.table.columns.len())),
             is_update: old.is_some() && new.is_some(),
+            identity: None,
         };
         let mut shown = groups.visible().rows().to_vec();
         for step in 0..600 {
@@ -251,6 +252,7 @@ fn what_is_no_such_group_or_too_much_is_read_again() {
         old: Some(row),
         new: None,
         is_update: false,
+        identity: None,
     };
     let none_there = gone(row(2, None));
     let before = groups.visible().rows().to_vec();
@@ -287,6 +289,7 @@ fn an_unchanged_long_value_is_the_old_rows() {
         old: Some(old.into()),
         new: Some(new.clone().into()),
         is_update: true,
+        identity: None,
     };
     assert_eq!(groups.apply(plan, &[], [&change].into_iter(), usize::MAX), Ok(Vec::new()));
     // Where nobody knows it, the result must be read.
@@ -319,6 +322,7 @@ fn ranks_order_what_has_no_order_of_its_own() {
         is_update: old.is_some() && new.is_some(),
         old,
         new,
+        identity: None,
     };
     let moved = change(of("open"), of("new"));
     groups.apply(plan, &[], [&moved].into_iter(), usize::MAX).expect("known labels");

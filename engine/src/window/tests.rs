@@ -127,7 +127,13 @@ fn random_change(
     let id = random.random_range(0..40);
     let rank = random.random_bool(0.8).then(|| random.random_range(0..10));
     let note = ["a", "b", "ä", ""][random.random_range(0..4)].to_owned();
-    let change = |old, new, is_update| TableChange { table: table.clone(), old, new, is_update };
+    let change = |old, new, is_update| TableChange {
+        table: table.clone(),
+        old,
+        new,
+        is_update,
+        identity: None,
+    };
     let Some(before) = rows.get(&id).cloned() else {
         let line = Line { id, rank, note };
         rows.insert(id, line.clone());
@@ -279,6 +285,7 @@ fn a_key_that_is_written_otherwise_is_another_row_to_clients() {
             old: Some([Datum::Text(Bytes::from("1.0")), Datum::Missing, Datum::Missing].into()),
             new: Some([id, Datum::Null, note].into()),
             is_update: true,
+            identity: None,
         };
         let applied = window.apply(&plan, &[], std::iter::once(&change)).expect("all is known");
         apply(&mut shown, &applied.ops).expect("steps that fit");
@@ -301,6 +308,7 @@ fn whether_a_json_is_null_is_known_though_its_value_is_not_compared() {
         old: None,
         new: Some([Datum::Text(Bytes::from(id)), Datum::Null, note].into()),
         is_update: false,
+        identity: None,
     };
     let changes = [insert("1", Datum::Null), insert("2", Datum::Text(Bytes::from("{}")))];
     let applied = window.apply(&plan, &[], changes.iter()).expect("no need of a read");
