@@ -23,6 +23,7 @@ mod derived;
 mod diff;
 mod digest;
 mod groups;
+mod indifference;
 mod read_rows;
 mod result;
 mod result_row;

@@ -236,6 +236,9 @@ impl<D: Database> Engine<D> {
     ) {
         let Some(template) = self.template_of(id) else { return };
         let Some(query) = self.queries.get_mut(&id) else { return };
+        if template.is_indifferent_to(&query.slots, images) {
+            return;
+        }
         self.counters.touches += 1;
         query.touched_at = Some(cause.committed_at);
         let by_plan = query.kept_by == KeptBy::Plan && template.plan.is_incremental();
