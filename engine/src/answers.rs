@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::groups::{Groups, Lost};
 use crate::line::Position;
 use crate::live_query::{KeptBy, Knowledge, Told, Value, snapshot_of};
+use crate::precision::Versions;
 use crate::read_rows::ReadRows;
 use crate::reads::ReadAt;
 use crate::result::rows_from_read;
@@ -73,10 +74,11 @@ impl<D: Database> Engine<D> {
         query.broken_reads = 0;
         query.value_read = Some(read);
         query.value_label = label;
-        let (is_asked_for, version) = (query.why.known(self.now, position), query.version);
+        query.why.known(self.now, position);
+        let (is_asked_for, before) = (query.asked_for.answered(position), Versions::of(query));
         self.set_value(id, value);
         if is_asked_for {
-            self.count_wake_up(id, version);
+            self.count_read(id, before);
         }
         let head = self.head();
         if self.replay_and_deliver(read, id, position) == Err(Refill) {

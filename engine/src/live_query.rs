@@ -4,6 +4,7 @@ use crate::database::{QueryError, ReadId};
 use crate::digest::Digest;
 use crate::facts::OutputColumn;
 use crate::groups::Groups;
+use crate::precision::AskedFor;
 use crate::row_list::RowList;
 use crate::subscribers::Subscribers;
 use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
@@ -52,6 +53,15 @@ impl Value {
             Value::Groups(groups) => Some(groups.visible()),
             Value::Rows(rows) => Some(rows),
             Value::None | Value::Failed(_) => None,
+        }
+    }
+
+    /// Counts how often changes altered what is kept, whether that is shown or not; 0 where nothing is kept.
+    pub fn revision(&self) -> u64 {
+        match self {
+            Value::Window(window) => window.revision(),
+            Value::Groups(groups) => groups.revision(),
+            Value::None | Value::Rows(_) | Value::Failed(_) => 0,
         }
     }
 
@@ -144,6 +154,8 @@ pub(crate) struct LiveQuery {
     pub weight: usize,
     /// The last changes that touched it.
     pub why: Touches,
+    /// Those that ask for it to be read again.
+    pub asked_for: AskedFor,
     /// None while there is none: most live queries have none at any time.
     history: Option<Box<History>>,
     /// The value as a snapshot, once somebody needed it.
@@ -179,6 +191,7 @@ impl LiveQuery {
             subscribers: Subscribers::default(),
             weight: 0,
             why: Touches::default(),
+            asked_for: AskedFor::default(),
             history: None,
             snapshot: None,
         }

@@ -1,11 +1,14 @@
 //! Precision: how often live queries are woken by row changes, and how often for nothing.
 //!
-//! A wake-up is one batch of changes taken into a result, or one read that changes asked for, however many they were.
-//! Where every look-up goes by a key, a range or a boundary, a wake-up for nothing is our own imprecision; where a whole
-//! table is watched it is what was to be expected. So the two are counted apart.
+//! A wake-up is one batch of changes taken into a result, or one read that changes asked for, however many they were. It
+//! changes the result; or only what is kept for it, and nobody sees: a spare row of a window, a group that LIMIT cuts off;
+//! or nothing at all. Where every look-up goes by a key, a range or a boundary, a wake-up for nothing is our own
+//! imprecision; where a whole table is watched it is what was to be expected. So the two are counted apart.
 
 use crate::database::Database;
 use crate::engine::Engine;
+use crate::line::Position;
+use crate::live_query::LiveQuery;
 use crate::template::QueryTemplate;
 use convoy_query_index::{AccessPath, OldRows, Predicate, QueryId, TemplateId};
 
@@ -16,11 +19,59 @@ pub struct WakeUps {
     pub all: u64,
     /// Those after which the result was what it had been.
     pub for_nothing: u64,
+    /// Those of them that changed what is kept for the result.
+    pub kept_only: u64,
+}
+
+/// What a wake-up may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Versions {
+    /// Of the result.
+    result: u64,
+    /// Of what is kept for it.
+    kept: u64,
+}
+
+impl Versions {
+    pub fn of(query: &LiveQuery) -> Self {
+        Versions { result: query.version, kept: query.value.revision() }
+    }
+}
+
+/// The changes that ask for a result to be read again: where on the line the first and the last of them are that no read
+/// has answered yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AskedFor(Option<(Position, Position)>);
+
+impl AskedFor {
+    /// Notes one, at this position.
+    pub fn by_change(&mut self, position: Position) {
+        let first = self.0.map_or(position, |(first, _)| first);
+        self.0 = Some((first, position));
+    }
+
+    /// Notes that the result was read at this position. Returns whether any of them asked for that.
+    pub fn answered(&mut self, position: Position) -> bool {
+        let Some((first, last)) = self.0 else { return false };
+        self.0 = (last > position).then_some((first.max(position), last));
+        first <= position
+    }
 }
 
 impl<D: Database> Engine<D> {
-    /// Counts a wake-up of a live query whose result was at this version before.
-    pub(crate) fn count_wake_up(&mut self, id: QueryId, version_before: u64) {
+    /// Counts a wake-up of a live query by a batch that was taken into it.
+    pub(crate) fn count_batch(&mut self, id: QueryId, before: Versions) {
+        let Some(after) = self.queries.get(&id).map(Versions::of) else { return };
+        self.count_wake_up(id, before.result == after.result, before.kept != after.kept);
+    }
+
+    /// Counts a wake-up of a live query that was read because changes asked for it; what it kept is made anew.
+    pub(crate) fn count_read(&mut self, id: QueryId, before: Versions) {
+        let Some(after) = self.queries.get(&id).map(Versions::of) else { return };
+        self.count_wake_up(id, before.result == after.result, false);
+    }
+
+    fn count_wake_up(&mut self, id: QueryId, for_nothing: bool, kept_changed: bool) {
         let Some(query) = self.queries.get(&id) else { return };
         let is_precise = self.templates.get(query.template).is_some_and(|entry| entry.is_precise);
         let counted = match is_precise {
@@ -28,7 +79,8 @@ impl<D: Database> Engine<D> {
             false => &mut self.counters.whole_table_wake_ups,
         };
         counted.all += 1;
-        counted.for_nothing += u64::from(query.version == version_before);
+        counted.for_nothing += u64::from(for_nothing);
+        counted.kept_only += u64::from(for_nothing && kept_changed);
     }
 
     /// Returns whether all that a template's live queries read is found by keys, ranges or boundaries.
@@ -63,5 +115,22 @@ fn is_looked_up(path: &AccessPath) -> bool {
         | AccessPath::Range(_)
         | AccessPath::Prefix(_)
         | AccessPath::Never => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_answers_the_changes_that_it_shows() {
+        let mut asked = AskedFor::default();
+        assert!(!asked.answered(Position(9)), "nobody asked");
+        asked.by_change(Position(3));
+        asked.by_change(Position(7));
+        assert!(!asked.answered(Position(2)), "it was read before either");
+        assert!(asked.answered(Position(5)));
+        assert!(asked.answered(Position(7)));
+        assert!(!asked.answered(Position(8)));
     }
 }

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::groups::Lost;
 use crate::line::{Arrived, Position};
 use crate::live_query::{KeptBy, Knowledge, Value};
+use crate::precision::Versions;
 use crate::row_key::row_key;
 use crate::row_list::RowList;
 use crate::tables::{TableChange, field_values};
@@ -260,6 +261,7 @@ impl<D: Database> Engine<D> {
             self.batch.by_query.entry(id).or_default().push(change.clone());
         } else if is_known || !by_plan {
             // A result that is kept and is being read takes the change from the write log instead.
+            query.asked_for.by_change(cause.position);
             self.make_dirty(id);
         }
     }
@@ -275,6 +277,7 @@ impl<D: Database> Engine<D> {
         let action = WhyAction::Refresh(RefreshReason::TableAlone);
         let predicate = u16::try_from(predicate).unwrap_or(u16::MAX);
         query.why.note(cause, predicate, action, self.limits.why_entries_max);
+        query.asked_for.by_change(cause.position);
         self.make_dirty(id);
     }
 
@@ -292,18 +295,19 @@ impl<D: Database> Engine<D> {
     pub(crate) fn flush_batch(&mut self) {
         let head = self.head();
         for (id, changes) in std::mem::take(&mut self.batch.by_query) {
-            let version = self.queries.get(&id).map_or(0, |query| query.version);
+            let Some(before) = self.queries.get(&id).map(Versions::of) else { continue };
             match self.apply_to_value(id, &changes) {
                 Ok(()) => {
                     if let Some(query) = self.queries.get_mut(&id) {
                         query.why.known(self.now, head);
                     }
-                    self.count_wake_up(id, version);
+                    self.count_batch(id, before);
                     self.tell_boundary(id);
                 }
                 Err(Refill) => {
                     if let Some(query) = self.queries.get_mut(&id) {
                         query.why.refilled();
+                        query.asked_for.by_change(head);
                     }
                     self.make_dirty(id);
                 }
@@ -460,6 +464,15 @@ impl<D: Database> Engine<D> {
     }
 }
 
+/// Returns the values that a row is known to have had, because an update left its key alone.
+fn known_by_key(key: &FieldSet, new: &[FieldValue]) -> Box<[FieldValue]> {
+    let value = |(position, value): (usize, &FieldValue)| match u16::try_from(position) {
+        Ok(field) if key.contains(FieldId(field)) => value.clone(),
+        _ => FieldValue::Unknown,
+    };
+    new.iter().enumerate().map(value).collect()
+}
+
 fn finds_by_membership(template: &QueryTemplate) -> bool {
     template.predicates.iter().any(|predicate| predicate.old_rows == OldRows::Membership)
 }
@@ -474,7 +487,7 @@ impl TableChange {
     fn shown_key(&self) -> Option<Box<str>> {
         let fields = self.new.as_ref().or(self.old.as_ref())?;
         let key = &self.table.primary_key;
-        let text = |position: &convoy_query_index::FieldId| {
+        let text = |position: &FieldId| {
             fields
                 .get(usize::from(position.0))
                 .and_then(|datum| std::str::from_utf8(datum.known()??).ok())

@@ -135,11 +135,12 @@ impl Touches {
         }
     }
 
-    /// Notes that the result is known at a point of the line. Returns whether that is news of any change.
-    pub fn known(&mut self, now: Instant, at: Position) -> bool {
+    /// Notes that the result is known at a point of the line.
+    pub fn known(&mut self, now: Instant, at: Position) {
         let is_news = |touch: &&mut Touch| touch.cause.position <= at && touch.known_at.is_none();
-        let news = self.iter_mut().filter(is_news);
-        news.map(|touch| touch.known_at = Some(now)).count() > 0
+        for touch in self.iter_mut().filter(is_news) {
+            touch.known_at = Some(now);
+        }
     }
 
     /// Notes that somebody is told what is known.

@@ -44,8 +44,10 @@ const AUDITS: &str = "audits";
 const AUDIT_MISMATCHES: &str = "audit_mismatches";
 const WAKE_UPS: &str = "wake_ups";
 const WAKE_UPS_FOR_NOTHING: &str = "wake_ups_for_nothing";
+const WAKE_UPS_KEPT_ONLY: &str = "wake_ups_kept_only";
 const TABLE_WAKE_UPS: &str = "table_wake_ups";
 const TABLE_WAKE_UPS_FOR_NOTHING: &str = "table_wake_ups_for_nothing";
+const TABLE_WAKE_UPS_KEPT_ONLY: &str = "table_wake_ups_kept_only";
 const SENT: &str = "sent";
 const FRAMES: &str = "frames_sent";
 
@@ -229,6 +231,11 @@ impl Metrics {
                 precise.for_nothing,
             );
             text.counter(
+                WAKE_UPS_KEPT_ONLY,
+                "Those of wake_ups_for_nothing that changed what is kept for the result: spare rows, groups not shown",
+                precise.kept_only,
+            );
+            text.counter(
                 TABLE_WAKE_UPS,
                 "Updates and reads of live queries that watch a whole table",
                 table.all,
@@ -237,6 +244,11 @@ impl Metrics {
                 TABLE_WAKE_UPS_FOR_NOTHING,
                 "Those of them after which the result was as before",
                 table.for_nothing,
+            );
+            text.counter(
+                TABLE_WAKE_UPS_KEPT_ONLY,
+                "Those of table_wake_ups_for_nothing that changed what is kept for the result",
+                table.kept_only,
             );
         }
         text.end()

@@ -33,6 +33,9 @@ pub(super) struct Group {
     pub(super) texts: Box<[Option<Box<str>>]>,
     pub(super) rows: i64,
     pub(super) states: Box<[Kept]>,
+    /// Tells whether it is made of other values than before: the sum of the hashes of what changes added to it, less that of
+    /// what they took away. It means nothing by itself.
+    pub(super) made_of: u64,
 }
 
 /// What is kept of a group for one of the plan's states.
@@ -208,7 +211,7 @@ impl Group {
     /// Returns a group without rows.
     pub(super) fn empty(plan: &GroupsPlan, texts: Box<[Option<Box<str>>]>) -> Group {
         let states = plan.states.iter().map(|state| Kept::empty(state.kind)).collect();
-        Group { texts, rows: 0, states }
+        Group { texts, rows: 0, states, made_of: 0 }
     }
 
     /// Returns whether it can be so.

@@ -29,7 +29,7 @@ use convoy_query_index::{FieldValue, SlotValue, Truth};
 use convoy_types::{Key, PgType, write_json};
 use group::{Group, Step, Text};
 use plan::{GroupsPlan, ValueOf};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// Groups can't follow a change by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub(crate) struct Groups {
     visible: RowList,
     /// What the groups take, about.
     bytes: usize,
+    /// Counts the groups that batches have made others of, shown or not.
+    revision: u64,
 }
 
 impl Groups {
@@ -82,6 +84,11 @@ impl Groups {
         self.bytes
     }
 
+    /// Counts how often changes altered a group, shown or not.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Applies a batch's changes; `bytes_max` is what the state may take. Where it fails, what is shown is as before, and the rest is of no use any more.
     ///
     /// # Errors
@@ -93,7 +100,8 @@ impl Groups {
         changes: impl Iterator<Item = &'a TableChange>,
         bytes_max: usize,
     ) -> Result<Vec<DiffOp>, Lost> {
-        let mut touched = BTreeSet::new();
+        // The groups that rows come to or leave, with what they were made of before.
+        let mut touched = BTreeMap::new();
         for change in changes {
             let rows = [(change.old.as_ref(), Step::Goes), (change.new.as_ref(), Step::Comes)];
             if change.is_update && change.old.is_none()
@@ -105,8 +113,8 @@ impl Groups {
                 let Some(fields) = fields else { continue };
                 // An update leaves out long values that it did not change; the old row has them (P9).
                 let before = if step == Step::Comes { change.old.as_deref() } else { None };
-                if let Some(key) = self.take_row(plan, slots, fields, before, step)? {
-                    touched.insert(key);
+                if let Some((key, made_of)) = self.take_row(plan, slots, fields, before, step)? {
+                    touched.entry(key).or_insert(made_of);
                 }
             }
         }
@@ -114,8 +122,9 @@ impl Groups {
             return Err(Lost::TooLarge);
         }
         let mut entries = Vec::with_capacity(touched.len());
-        for key in touched {
+        for (key, made_of) in touched {
             let Some(group) = self.groups.get(&key) else { continue };
+            self.revision += u64::from(group.made_of != made_of);
             if !group.is_possible() {
                 return Err(Lost::ReadAgain);
             }

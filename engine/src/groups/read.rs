@@ -48,6 +48,7 @@ impl Groups {
             ranks: plan.group_by.iter().map(|_| HashMap::new()).collect(),
             visible: RowList::default(),
             bytes: 0,
+            revision: 0,
         };
         for row in rows.iter() {
             groups.read_row(plan, row)?;

@@ -7,6 +7,7 @@ use crate::tables::field_value;
 use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, SlotValue, Truth};
 use convoy_types::{Datum, Key, KeyBuilder};
 use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A row, with the one before it for what it leaves out.
 struct RowValues<'a> {
@@ -37,7 +38,7 @@ impl<'a> RowValues<'a> {
 }
 
 impl Groups {
-    /// Takes a row into its group or out of it, if it counts. Returns the group.
+    /// Takes a row into its group or out of it, if it counts. Returns the group, and what it was made of before.
     pub(super) fn take_row(
         &mut self,
         plan: &GroupsPlan,
@@ -45,7 +46,7 @@ impl Groups {
         fields: &[Datum],
         before: Option<&[Datum]>,
         step: Step,
-    ) -> Result<Option<Key>, Lost> {
+    ) -> Result<Option<(Key, u64)>, Lost> {
         let row = RowValues { fields, before };
         let mut tested = plan.condition.fields();
         plan.filters.iter().for_each(|filter| tested.union_with(&filter.fields()));
@@ -76,23 +77,42 @@ impl Groups {
                 vacant.insert(group)
             }
         };
+        let made_of = group.made_of;
+        let mut row_hash = DefaultHasher::new();
         group.rows += if step == Step::Comes { 1 } else { -1 };
         for (state, kept) in plan.states.iter().zip(&mut group.states) {
             if state.filter.is_some_and(|filter| !met[filter]) {
+                row_hash.write_u8(0);
                 continue;
             }
             let grown = match state.column {
-                None => kept.take(StateKind::Count, &convoy_types::PgType::Int8, "", step)?,
+                None => {
+                    row_hash.write_u8(1);
+                    kept.take(StateKind::Count, &convoy_types::PgType::Int8, "", step)?
+                }
                 Some(field) => match row.text(field)? {
-                    None => 0,
+                    None => {
+                        row_hash.write_u8(0);
+                        0
+                    }
                     Some(text) => {
+                        row_hash.write_u8(1);
+                        if state.kind != StateKind::Count {
+                            text.hash(&mut row_hash);
+                        }
                         kept.take(state.kind, &plan.table.column(field).ty, text, step)?
                     }
                 },
             };
             self.bytes = self.bytes.saturating_add_signed(grown);
         }
-        Ok(Some(key))
+        // Odd, so that no number of equal rows comes to nothing.
+        let row_hash = row_hash.finish() | 1;
+        group.made_of = match step {
+            Step::Comes => made_of.wrapping_add(row_hash),
+            Step::Goes => made_of.wrapping_sub(row_hash),
+        };
+        Ok(Some((key, made_of)))
     }
 }
 

@@ -74,6 +74,8 @@ pub(crate) struct Window {
     sort_of: Option<SortOf>,
     /// Whether `held` is every matching row. Else it is those up to its last one.
     complete: bool,
+    /// Counts the rows that changes brought, took, moved or altered, spare ones too.
+    revision: u64,
 }
 
 /// A row that is held from now on, or no longer.
@@ -118,7 +120,7 @@ impl Window {
         held.sort_by(|(left, _), (right, _)| left.cmp(right));
         let (held, rows) = held.into_iter().unzip();
         let rows = RowList::showing(rows, bounds.shown());
-        let mut window = Window { bounds, held, rows, sort_of: None, complete };
+        let mut window = Window { bounds, held, rows, sort_of: None, complete, revision: 0 };
         window.index_sorts(plan);
         Ok(window)
     }
@@ -131,6 +133,11 @@ impl Window {
     /// Returns what it shows.
     pub fn visible(&self) -> &RowList {
         &self.rows
+    }
+
+    /// Counts how often a change altered what it holds, shown or spare.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Returns the keys of the rows that it holds, shown or spare.
@@ -226,15 +233,18 @@ impl Window {
         }
     }
 
-    /// Takes a row off those that are held, and returns where it stood among the rows.
-    fn release(&mut self, key: &Key, membership: &mut Vec<Membership>) -> Option<usize> {
+    /// Takes a row off those that are held, and returns where it stood among the rows, and where it sorted.
+    fn release(
+        &mut self,
+        key: &Key,
+        membership: &mut Vec<Membership>,
+    ) -> Option<(usize, SortKey)> {
         let index = self.find(key)?;
         if let Some(sort_of) = &mut self.sort_of {
             sort_of.remove(key);
         }
         membership.push(Membership::Released(key.clone()));
-        self.held.remove(index);
-        Some(index)
+        Some((index, self.held.remove(index)))
     }
 
     /// Adds a row to those that are held, and returns where it is to stand among the rows.
@@ -261,6 +271,9 @@ impl Window {
         for (key, entry) in entries {
             let before = self.release(&key, &mut membership);
             let after = entry.and_then(|entry| Some((entry.sort, entry.row?)));
+            let before = before.map(|(at, sort)| (at, (sort, self.rows.all()[at].clone())));
+            let is_same = before.as_ref().map(|(_, before)| before) == after.as_ref();
+            self.revision += u64::from(!is_same);
             match (before, after) {
                 (None, None) => {}
                 (None, Some((sort, row))) => {
@@ -268,13 +281,12 @@ impl Window {
                     self.rows.insert(at, row.clone());
                     ops.push(DiffOp::Insert { row, at });
                 }
-                (Some(at), None) => {
+                (Some((at, _)), None) => {
                     let gone = self.rows.remove(at);
                     ops.push(DiffOp::Remove { key: gone.key().into() });
                 }
-                (Some(from), Some((sort, row))) => {
+                (Some((from, (_, before))), Some((sort, row))) => {
                     let at = self.hold(plan, key, sort, &mut membership);
-                    let before = self.rows.all()[from].clone();
                     if before.key() != row.key() {
                         // Equal, and written otherwise: 1.0 and 1.00. Clients know rows by what is written.
                         self.rows.remove(from);
@@ -308,11 +320,12 @@ impl Window {
         let mut membership = Vec::new();
         let mut rows = self.rows.all().to_vec();
         for (key, entry) in entries {
-            if let Some(at) = self.release(&key, &mut membership) {
-                rows.remove(at);
-            }
-            let Some(Entry { sort, row: Some(row) }) = entry else { continue };
-            if !self.is_beyond(&sort) {
+            let before = self.release(&key, &mut membership);
+            let before = before.map(|(at, sort)| (sort, rows.remove(at)));
+            let after = entry.and_then(|entry| Some((entry.sort, entry.row?)));
+            let after = after.filter(|(sort, _)| !self.is_beyond(sort));
+            self.revision += u64::from(before != after);
+            if let Some((sort, row)) = after {
                 rows.insert(self.hold(plan, key, sort, &mut membership), row);
             }
         }

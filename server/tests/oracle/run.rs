@@ -163,7 +163,7 @@ pub async fn run(seed: u64) -> Vec<String> {
         "seed {seed} ({locale:?}): {} queries, {incremental} of {} incremental, {outcome:?}, {} transitions with {diffs} \
          diffs, {snapshots} snapshots, {stale} stale; {compared:?}; {} reads by {statements} statements, \
          {batched} together, {} unchanged, {} taken again, {} audits; \
-         woken by key for nothing {} of {}, by table {} of {}; \
+         woken by key for nothing {} of {} ({} changed what is kept), by table {} of {} ({}); \
          {} streams; {:.1} s to answer, {:.1} s of writing, {:.1} s to settle, {:.1} s to compare",
         queries.len(),
         infos.len(),
@@ -174,8 +174,10 @@ pub async fn run(seed: u64) -> Vec<String> {
         status.counters.audits,
         status.counters.precise_wake_ups.for_nothing,
         status.counters.precise_wake_ups.all,
+        status.counters.precise_wake_ups.kept_only,
         status.counters.whole_table_wake_ups.for_nothing,
         status.counters.whole_table_wake_ups.all,
+        status.counters.whole_table_wake_ups.kept_only,
         epoch.load(Ordering::Relaxed),
         answered.as_secs_f32(),
         (written - answered).as_secs_f32(),
