@@ -166,11 +166,19 @@ impl DerivedFields {
                 numbers.get(&(predicate.relation, field)).copied()
             });
         }
-        if let Plan::Window(plan) = &mut template.plan {
-            let table = plan.table.id;
-            renumber(&mut plan.condition, &|field| numbers.get(&(table, field)).copied());
-            plan.derived.clone_from(&template.derived);
+        let (table, conditions, derived) = match &mut template.plan {
+            Plan::Window(plan) => (plan.table.id, vec![&mut plan.condition], &mut plan.derived),
+            Plan::Groups(plan) => {
+                let filters = plan.filters.iter_mut();
+                let conditions = std::iter::once(&mut plan.condition).chain(filters).collect();
+                (plan.table.id, conditions, &mut plan.derived)
+            }
+            Plan::Refresh(_) => return Ok(()),
+        };
+        for condition in conditions {
+            renumber(condition, &|field| numbers.get(&(table, field)).copied());
         }
+        derived.clone_from(&template.derived);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! filtered by, of a row that was in and still is, nothing comes. What is kept from row changes can tell, since its
 //! condition is exact; what is read again can't, and neither can anybody where the old row is not sent.
 
+use crate::derived::columns_of;
 use crate::groups::plan::GroupsPlan;
 use crate::template::{Plan, QueryTemplate, WindowPlan};
 use convoy_query_index::{Condition, FieldSet, FieldValue, RowImages, SlotValue, Truth};
@@ -27,7 +28,8 @@ impl QueryTemplate {
         };
         let is_same = |filter: &Condition| {
             let met = is_met(filter, old);
-            !filter.fields().intersects(changed) || (met.is_some() && met == is_met(filter, new))
+            let fields = columns_of(&filter.fields(), &self.derived);
+            !fields.intersects(changed) || (met.is_some() && met == is_met(filter, new))
         };
         !shows_any
             && is_met(condition, old) == Some(true)

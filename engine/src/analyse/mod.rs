@@ -123,7 +123,12 @@ fn template(
                 Ok(groups) => {
                     let name = &groups.plan.table.name;
                     notes.push(format!("{name}: kept up to date from its row changes, by groups"));
-                    (Plan::Groups(groups.plan), vec![groups.predicate], groups.slots, Vec::new())
+                    (
+                        Plan::Groups(groups.plan),
+                        vec![groups.predicate],
+                        groups.slots,
+                        groups.derived,
+                    )
                 }
                 Err(why) => {
                     notes.push(format!(

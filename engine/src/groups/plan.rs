@@ -1,5 +1,6 @@
 //! What an aggregate's plan says: which rows count, what is kept of each group, and what is shown of that.
 
+use crate::derived::DerivedField;
 use crate::facts::TableFacts;
 use crate::template::{Count, Direction, Nulls, RefreshPlan};
 use convoy_query_index::{Condition, FieldId};
@@ -39,6 +40,8 @@ pub struct GroupsPlan {
     pub limit: Option<Count>,
     /// From this one on.
     pub offset: Option<Count>,
+    /// The values inside of jsonb columns that `condition` and `filters` are on.
+    pub derived: Vec<DerivedField>,
     /// How the result is read where its groups can't be kept: what they hold may be too much, or too large a number.
     pub refresh: RefreshPlan,
 }

@@ -3,6 +3,7 @@
 use super::group::{Group, Step};
 use super::plan::{GroupsPlan, StateKind};
 use super::{Groups, Lost, group_bytes};
+use crate::derived::DerivedField;
 use crate::tables::field_value;
 use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, SlotValue, Truth};
 use convoy_types::{Datum, Key, KeyBuilder};
@@ -129,5 +130,12 @@ fn tested_values(plan: &GroupsPlan, row: &RowValues<'_>, tested: &FieldSet) -> V
         Ok(field) if tested.contains(field) => field_value(&plan.table, field, row.datum(position)),
         _ => FieldValue::Unknown,
     };
-    (0..row.fields.len()).map(value).collect()
+    let mut values: Vec<FieldValue> = (0..row.fields.len()).map(value).collect();
+    for DerivedField { field, value, .. } in &plan.derived {
+        // They are numbered behind the columns.
+        let place = usize::from(field.0);
+        values.resize(values.len().max(place + 1), FieldValue::Unknown);
+        values[place] = value.read(row.datum(usize::from(value.column.0)));
+    }
+    values
 }

@@ -106,6 +106,10 @@ impl Writer<'_> {
             }
             16..=18 => format!("{name} is distinct from {}", self.value(at)),
             // Only Postgres can tell.
+            20..=23 => match self.column(|column| column.kind.documents) {
+                Some(document) => self.document_atom(document),
+                None => format!("{name} is null"),
+            },
             19 => format!("{}id % 3 <> 1", self.prefix),
             _ => {
                 let ops: &[&str] = match has_order {
@@ -114,6 +118,17 @@ impl Writer<'_> {
                 };
                 format!("{name} {} {}", self.dice.pick(ops), self.value(at))
             }
+        }
+    }
+
+    fn document_atom(&mut self, column: usize) -> String {
+        let document = self.name(column);
+        match self.dice.below(5) {
+            0 => format!("{document}->>'k' = {}", self.constant("a".to_owned())),
+            1 => format!("{document}->>'k' in ('a', 'b')"),
+            2 => format!("{document}->>'n' is not null"),
+            3 => format!("({document}->>'n')::int4 > {}", self.constant("0".to_owned())),
+            _ => format!("{document} @> '{{\"k\": \"b\"}}'"),
         }
     }
 

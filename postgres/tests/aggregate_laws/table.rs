@@ -22,6 +22,8 @@ pub struct Kind {
     pub extremes: bool,
     /// Whether equals look alike, so that a group shows the same whichever row it takes the value of.
     pub groups: bool,
+    /// Whether conditions can be on values inside of it.
+    pub documents: bool,
     /// Whether it has `=`.
     pub equality: bool,
     /// Whether it has `<` by what is written, and not by a language or a list.
@@ -90,9 +92,19 @@ const KINDS: &[Kind] = &[
         sums: false,
         extremes: false,
         groups: false,
+        documents: true,
         equality: false,
         order: false,
-        ..number("jsonb", Some("jsonb"), &["1", "{\"a\": 1}"])
+        ..number(
+            "jsonb",
+            Some("jsonb"),
+            &[
+                "{\"k\": \"a\", \"n\": 7}",
+                "{\"k\": \"b\", \"n\": \"-1\"}",
+                "{\"k\": null, \"n\": null}",
+                "[7]",
+            ],
+        )
     },
 ];
 
@@ -108,6 +120,7 @@ const fn number(
         sums: true,
         extremes: true,
         groups: true,
+        documents: false,
         equality: true,
         order: true,
     }

@@ -11,6 +11,7 @@ use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::outline::{Outline, ordinal};
 use crate::analyse::scope::{NotUnderstood, Resolved, Scope, folded, not_understood};
 use crate::analyse::window::{direction, limit};
+use crate::derived::{DerivedField, columns_of};
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::groups::plan::{GroupColumn, GroupsPlan, OrderGroups};
 use crate::template::{RefreshPlan, RowKeys, SlotSpec};
@@ -27,6 +28,7 @@ pub(crate) struct Groups {
     pub(crate) plan: GroupsPlan,
     pub(crate) predicate: Predicate,
     pub(crate) slots: Vec<SlotSpec>,
+    pub(crate) derived: Vec<DerivedField>,
 }
 
 /// Returns whether a statement is one SELECT of groups, or of aggregates as far as its select list shows.
@@ -70,12 +72,14 @@ pub(crate) fn groups(
     check_table(table)?;
 
     // Every constant is read even where the plan fails for another reason: a second analysis must find the same ones.
-    let mut slots = Vec::new();
+    let (mut slots, mut derived) = (Vec::new(), Vec::new());
     let condition = match &select.selection {
         None => Condition::always(),
         Some(selection) => {
             let columns = ColumnMap::own(0);
-            ConditionReader::new(&scope, &columns, facts, constants, &mut slots).read(selection)
+            ConditionReader::new(&scope, &columns, facts, constants, &mut slots)
+                .with_derived(&mut derived)
+                .read(selection)
         }
     };
     if !condition.is_exact() {
@@ -92,7 +96,7 @@ pub(crate) fn groups(
     let mut values = Values::new(&scope, facts, &group_by);
     let filter_texts = clauses.filters();
     let output = output(&mut values, &select.projection, facts)?;
-    let filters = values.read_filters(filter_texts.len(), constants, &mut slots)?;
+    let filters = values.read_filters(filter_texts.len(), constants, &mut slots, &mut derived)?;
     let order = order(&mut values, outline, facts, &output)?;
     let having = match &select.having {
         None => None,
@@ -106,7 +110,7 @@ pub(crate) fn groups(
     let mut fields: FieldSet = group_by.iter().map(|column| column.field).collect();
     fields.union_with(&values.states.iter().filter_map(|state| state.column).collect());
     for tested in std::iter::once(&condition).chain(&filters) {
-        fields.union_with(&tested.fields());
+        fields.union_with(&columns_of(&tested.fields(), &derived));
     }
     for field in fields.iter() {
         let column = table.column(field);
@@ -133,12 +137,13 @@ pub(crate) fn groups(
         order,
         limit,
         offset,
+        derived: derived.clone(),
         refresh,
     };
     plan.sql = sql::sql(&plan, name, clauses.selection(), &filter_texts).into();
     let predicate =
         Predicate { relation: table.id, condition, fields, old_rows: OldRows::Condition };
-    Ok(Groups { plan, predicate, slots })
+    Ok(Groups { plan, predicate, slots, derived })
 }
 
 fn check_table(table: &TableFacts) -> Result<(), NotUnderstood> {

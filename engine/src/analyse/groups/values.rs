@@ -7,6 +7,7 @@ use crate::analyse::constants::{Constants, is_decimal};
 use crate::analyse::equal_columns::ColumnMap;
 use crate::analyse::scope::{NotUnderstood, Scope, name_parts, not_understood};
 use crate::analyse::type_name::plain_type;
+use crate::derived::DerivedField;
 use crate::facts::{ColumnFacts, Publication, StatementFacts, TableFacts, TableKind};
 use crate::groups::plan::{GroupColumn, GroupValue, State, StateKind, ValueOf, ValueSet};
 use crate::template::SlotSpec;
@@ -214,6 +215,7 @@ impl<'a, 'b> Values<'a, 'b> {
         count: usize,
         constants: &mut Constants,
         slots: &mut Vec<SlotSpec>,
+        derived: &mut Vec<DerivedField>,
     ) -> Result<Vec<Condition>, NotUnderstood> {
         self.filters_are_read = true;
         if self.filters.len() != count {
@@ -223,6 +225,7 @@ impl<'a, 'b> Values<'a, 'b> {
         for filter in &self.filters {
             let columns = ColumnMap::own(0);
             let filter = ConditionReader::new(self.scope, &columns, self.facts, constants, slots)
+                .with_derived(derived)
                 .read(filter);
             if !filter.is_exact() {
                 return not_understood(

@@ -92,6 +92,24 @@ fn what_is_kept() {
 }
 
 #[test]
+fn conditions_may_be_on_values_inside_of_documents() {
+    let case =
+        full("select count(*) as n from orders where data->>'k' = $1", "n:int8").params("text");
+    let template = analysed(&case);
+    assert!(matches!(template.plan, Plan::Groups(_)), "{:?}", template.notes);
+    assert_eq!(show_predicates(&template), "orders: data->>'k' = s0 [data]");
+    check_kept(
+        "select tenant, count(*) filter (where (data->>'n')::int4 > 3) as n from orders \
+         where data @> '{\"a\": 1}' group by tenant",
+        "tenant n:int8",
+    );
+    check_kept(
+        "select count(*) as n from orders where data->>'k' = 'x' and data->'a'->>'b' = 'y'",
+        "n:int8",
+    );
+}
+
+#[test]
 fn what_is_read_again() {
     let check = |sql: &str, columns: &str, why: &str| check_refreshed(&full(sql, columns), why);
     check_refreshed(
