@@ -15,7 +15,7 @@ use crate::facts::{OutputColumn, StatementFacts, quote_identifier};
 use crate::statement::Statement;
 use crate::template::{RefreshPlan, RowKeys};
 use convoy_types::PgType;
-use sqlparser::ast::{Expr, GroupByExpr};
+use sqlparser::ast::{Distinct, Expr, GroupByExpr};
 
 /// Types beyond those that we know ourselves that have an order: "char", name, oid, inet, cidr, macaddr, macaddr8,
 /// money, timetz, bit, varbit, tsvector, ranges (`pg_type.dat`, `pg_opclass.dat` of PostgreSQL 15).
@@ -130,8 +130,10 @@ fn rows(
     let [walk] = walked.selects.as_slice() else {
         return not_understood("it joins several SELECTs");
     };
-    if walk.select.distinct.is_some() {
-        return not_understood("it has DISTINCT");
+    match &walk.select.distinct {
+        None | Some(Distinct::All) => {}
+        Some(Distinct::Distinct) => return distinct(facts).map(Some),
+        Some(Distinct::On(_)) => return not_understood("it has DISTINCT ON"),
     }
     if walk.rows_uncertain {
         return not_understood("it may give several rows for one row of its tables");
@@ -162,6 +164,41 @@ fn rows(
         keys: columns.iter().cloned().map(KeyColumn::Hidden).collect(),
         order: columns,
     }))
+}
+
+/// Says what tells the rows of a DISTINCT apart: all their values, where equal ones mostly look alike, as in groups.
+fn distinct(facts: &StatementFacts) -> Result<Rows, NotUnderstood> {
+    let is_of_groups = |column: &OutputColumn| match column.ty {
+        PgType::Bool
+        | PgType::Int2
+        | PgType::Int4
+        | PgType::Int8
+        | PgType::Numeric
+        | PgType::Text
+        | PgType::Varchar
+        | PgType::Uuid
+        | PgType::Date
+        | PgType::Time
+        | PgType::Timestamp
+        | PgType::TimestampTz
+        | PgType::Bytea
+        | PgType::Enum => true,
+        PgType::Float4
+        | PgType::Float8
+        | PgType::Interval
+        | PgType::Bpchar
+        | PgType::Jsonb
+        | PgType::Array(_)
+        | PgType::Other => false,
+    };
+    if facts.columns.is_empty() || !facts.columns.iter().all(is_of_groups) {
+        return not_understood("it has DISTINCT of values that may be equal and look different");
+    }
+    let positions = 0..facts.columns.len();
+    Ok(Rows {
+        keys: positions.clone().map(KeyColumn::Output).collect(),
+        order: positions.map(|position| (position + 1).to_string()).collect(),
+    })
 }
 
 /// Says what tells groups apart: the expressions behind GROUP BY.

@@ -26,7 +26,7 @@ struct Writer<'a> {
 pub fn aggregate(table: &Table, dice: &mut Dice) -> Aggregate {
     let prefix = dice.pick(&["", "", "t.", "things."]);
     let mut writer = Writer { table, dice, args: Vec::new(), prefix };
-    let (sql, ties) = writer.statement();
+    let (sql, ties) = if writer.dice.percent(12) { writer.distinct() } else { writer.statement() };
     let args = writer.args;
     let in_place = |text: String| {
         let with = |text: String, (at, arg): (usize, &Option<String>)| {
@@ -227,14 +227,7 @@ impl Writer<'_> {
         let items: Vec<String> = (0..calls).map(|_| self.item()).collect();
         shown.extend(items.iter().enumerate().map(|(number, item)| format!("{item} as a{number}")));
 
-        let mut sql = format!(
-            "select {} from {}",
-            shown.join(", "),
-            match self.prefix {
-                "t." => format!("{TABLE} as t"),
-                _ => self.dice.pick(&[TABLE, "public.things"]).to_owned(),
-            }
-        );
+        let mut sql = format!("select {} from {}", shown.join(", "), self.from());
         if self.dice.percent(50) {
             sql.push_str(&format!(" where {}", self.row_condition()));
         }
@@ -257,16 +250,53 @@ impl Writer<'_> {
             stated.push(format!("{item}{}", self.dice.pick(&direction)));
         }
         let asked = stated.iter().chain(&groups).cloned().collect();
+        let limit = self.limit();
+        (sql + ORDER, End { stated, asked, limit })
+    }
+
+    /// Writes a DISTINCT of columns, each row of which is a group.
+    fn distinct(&mut self) -> (String, End) {
+        let mut shown: Vec<String> = Vec::new();
+        for _ in 0..1 + self.dice.below(3) {
+            let at = self.column(|column| column.kind.groups).expect("the first is a number");
+            let name = self.name(at);
+            if !shown.contains(&name) {
+                shown.push(name);
+            }
+        }
+        let mut sql = format!("select distinct {} from {}", shown.join(", "), self.from());
+        if self.dice.percent(60) {
+            sql.push_str(&format!(" where {}", self.row_condition()));
+        }
+        let mut stated = Vec::new();
+        while self.dice.percent(35) {
+            let item = 1 + self.dice.below(shown.len());
+            stated.push(format!("{item}{}", self.dice.pick(&["", " desc", " nulls first"])));
+        }
+        let all = (1..=shown.len()).map(|position| position.to_string());
+        let asked = stated.iter().cloned().chain(all).collect();
+        let limit = self.limit();
+        (sql + ORDER, End { stated, asked, limit })
+    }
+
+    fn from(&mut self) -> String {
+        match self.prefix {
+            "t." => format!("{TABLE} as t"),
+            _ => self.dice.pick(&[TABLE, "public.things"]).to_owned(),
+        }
+    }
+
+    fn limit(&mut self) -> String {
         let mut limit = String::new();
         if self.dice.percent(25) {
-            let rows = (self.dice.below(4)).to_string();
+            let rows = self.dice.below(4).to_string();
             limit.push_str(&format!(" limit {}", self.count(rows)));
         }
         if self.dice.percent(15) {
             let rows = self.dice.below(3).to_string();
             limit.push_str(&format!(" offset {}", self.count(rows)));
         }
-        (sql + ORDER, End { stated, asked, limit })
+        limit
     }
 
     fn count(&mut self, rows: String) -> String {

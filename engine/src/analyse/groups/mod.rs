@@ -15,9 +15,9 @@ use crate::derived::{DerivedField, columns_of};
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::groups::plan::{GroupColumn, GroupsPlan, OrderGroups};
 use crate::template::{RefreshPlan, RowKeys, SlotSpec};
-use convoy_query_index::{Condition, FieldSet, OldRows, Predicate};
+use convoy_query_index::{Condition, FieldId, FieldSet, OldRows, Predicate};
 use convoy_types::ReplicaIdentity;
-use sqlparser::ast::{Expr, GroupByExpr, OrderByExpr, Select, SelectItem};
+use sqlparser::ast::{Distinct, Expr, GroupByExpr, OrderByExpr, Select, SelectItem};
 use values::Values;
 
 /// Values of a group, and states of one, beyond this many are not kept.
@@ -31,7 +31,8 @@ pub(crate) struct Groups {
     pub(crate) derived: Vec<DerivedField>,
 }
 
-/// Returns whether a statement is one SELECT of groups, or of aggregates as far as its select list shows.
+/// Returns whether a statement is one SELECT of groups, or of aggregates as far as its select list shows. DISTINCT makes
+/// a group of each row that it gives.
 pub(crate) fn is_aggregate(outline: &Outline<'_>, facts: &StatementFacts) -> bool {
     let [select] = outline.selects.as_slice() else { return false };
     let is_call = |item: &SelectItem| {
@@ -40,7 +41,10 @@ pub(crate) fn is_aggregate(outline: &Outline<'_>, facts: &StatementFacts) -> boo
         };
         values::calls_aggregate(expr, facts)
     };
-    outline.has_groups() || select.having.is_some() || select.projection.iter().any(is_call)
+    outline.has_groups()
+        || select.having.is_some()
+        || select.distinct.is_some()
+        || select.projection.iter().any(is_call)
 }
 
 /// Returns a plan of groups, or why there is none. `refresh` is how the statement would be read again.
@@ -55,9 +59,13 @@ pub(crate) fn groups(
         [select] if outline.is_plain => *select,
         _ => return not_understood("it is more than one SELECT from a table"),
     };
-    if select.distinct.is_some() {
-        return not_understood("it has DISTINCT");
-    }
+    let is_distinct = match &select.distinct {
+        None | Some(Distinct::All) => false,
+        Some(Distinct::Distinct) if !outline.has_groups() && select.having.is_none() => true,
+        Some(Distinct::Distinct | Distinct::On(_)) => {
+            return not_understood("its DISTINCT is of more than columns");
+        }
+    };
     if !select.named_window.is_empty() {
         return not_understood("it has window functions");
     }
@@ -87,7 +95,10 @@ pub(crate) fn groups(
             "its WHERE has more than comparisons of columns with values of their own type",
         );
     }
-    let group_by = group_by(&scope, select, facts)?;
+    let group_by = match is_distinct {
+        true => distinct(&scope, select)?,
+        false => group_by(&scope, select, facts)?,
+    };
     let keys =
         if group_by.is_empty() { RowKeys::OneRow } else { RowKeys::Appended(group_by.len()) };
     if refresh.keys != keys {
@@ -209,19 +220,47 @@ fn group_by(
         let Some((_, field)) = scope.column(of_output.unwrap_or(expr), &scope.all()) else {
             return not_understood("its GROUP BY is more than columns");
         };
-        let column = table.column(field);
-        if !column.ty.has_equality(column.collation) || !aggregate::looks_as_it_is(column) {
-            return not_understood(format!(
-                "values of {} ({}) may be equal and look different",
-                column.name, column.type_name
-            ));
-        }
-        if columns.iter().any(|other| other.field == field) {
-            return not_understood(format!("it groups by {} twice", column.name));
-        }
-        columns.push(GroupColumn { field, is_ranked: !column.ty.has_order(column.collation) });
+        push(&mut columns, table, field)?;
     }
     Ok(columns)
+}
+
+/// Returns the columns that a DISTINCT shows: each row that it gives is a group of its own.
+fn distinct(scope: &Scope<'_>, select: &Select) -> Result<Vec<GroupColumn>, NotUnderstood> {
+    let mut columns = Vec::new();
+    for item in &select.projection {
+        let column = match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                scope.column(expr, &scope.all())
+            }
+            _ => None,
+        };
+        let Some((_, field)) = column else {
+            return not_understood("its DISTINCT is of more than columns");
+        };
+        push(&mut columns, scope.sources[0].table, field)?;
+    }
+    Ok(columns)
+}
+
+/// Adds a column to those that rows are grouped by.
+fn push(
+    columns: &mut Vec<GroupColumn>,
+    table: &TableFacts,
+    field: FieldId,
+) -> Result<(), NotUnderstood> {
+    let column = table.column(field);
+    if !column.ty.has_equality(column.collation) || !aggregate::looks_as_it_is(column) {
+        return not_understood(format!(
+            "values of {} ({}) may be equal and look different",
+            column.name, column.type_name
+        ));
+    }
+    if columns.iter().any(|other| other.field == field) {
+        return not_understood(format!("it groups by {} twice", column.name));
+    }
+    columns.push(GroupColumn { field, is_ranked: !column.ty.has_order(column.collation) });
+    Ok(())
 }
 
 /// Returns the result's columns, by the positions of their values.

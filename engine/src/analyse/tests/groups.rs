@@ -92,6 +92,33 @@ fn what_is_kept() {
 }
 
 #[test]
+fn rows_of_a_distinct_are_groups() {
+    let case = full(
+        "select distinct tenant, label as l from orders where active order by l limit 3",
+        "tenant l:text",
+    );
+    check_sql(
+        &case,
+        "SELECT orders.tenant::text, orders.label::text, count(*)::text FROM shop.orders WHERE active \
+         GROUP BY orders.tenant, orders.label",
+    );
+    let template = analysed(&case);
+    let Plan::Groups(plan) = &template.plan else { panic!("{:?}", template.notes) };
+    assert_eq!(
+        &*plan.refresh.sql.replace("pg_catalog.", ""),
+        "SELECT to_jsonb(q.\"tenant\")::text, to_jsonb(q.\"l\")::text, q.\"tenant\"::text, q.\"l\"::text \
+         FROM (select distinct tenant, label as l from orders where active order by l, 1, 2 limit 3) AS q"
+    );
+    let check = |sql: &str, columns: &str, why: &str| check_refreshed(&full(sql, columns), why);
+    check("select distinct lower(label) as l from orders", "l:text", "of more than columns");
+    check("select distinct on (tenant) tenant from orders", "tenant", "of more than columns");
+    check("select distinct data from orders", "data", "may be equal and look different");
+    check("select distinct tenant, tenant as t from orders", "tenant t:int4", "twice");
+    check("select distinct count(*) as n from orders", "n:int8", "of more than columns");
+    check("select distinct tenant from orders group by tenant", "tenant", "of more than columns");
+}
+
+#[test]
 fn conditions_may_be_on_values_inside_of_documents() {
     let case =
         full("select count(*) as n from orders where data->>'k' = $1", "n:int8").params("text");

@@ -105,7 +105,7 @@ fn no_windows() {
         Case::new("select id from orders order by id + 1", "id"),
         "ORDER BY is more than columns",
     );
-    check(Case::new("select distinct id from orders", "id"), "DISTINCT");
+    check(Case::new("select distinct on (id) id from orders", "id"), "DISTINCT");
     check(Case::new("select id from orders limit 2 + 3", "id"), "LIMIT or OFFSET");
     check(
         Case::new("select id from orders order by id fetch first 2 rows with ties", "id"),
