@@ -4,11 +4,13 @@
 //! row that leaves need not cost a read. It is a function of the set of rows alone: ties are broken by the primary
 //! key, never by arrival, and the changes of a batch are applied as their net effect (`docs/postgres.md`, P6).
 //!
-//! What the changes of a batch come to is said by `net_effect`, and what the plan makes of a row by `projection`.
+//! What the changes of a batch come to is said by `net_effect`, what the plan makes of a row by `projection`, and how many
+//! spare rows are held by `spare`.
 
 mod net_effect;
 mod projection;
 mod sort_key;
+mod spare;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use convoy_query_index::{SlotValue, Truth};
 use convoy_types::{Key, ParseValueError};
 use net_effect::net_effect;
 use sort_key::SortKey;
+use spare::Spare;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -51,10 +54,14 @@ impl Bounds {
         start..self.needed().unwrap_or(usize::MAX)
     }
 
+    /// Returns how many rows the plan's statement reads beyond those, at most.
+    fn spare(self) -> Option<usize> {
+        usize::try_from(spare_rows(self.limit?)).ok()
+    }
+
     /// Returns how many rows the plan's statement reads, at most.
     pub fn read(self) -> Option<usize> {
-        let spare = usize::try_from(spare_rows(self.limit?)).ok()?;
-        Some(self.needed()?.saturating_add(spare))
+        Some(self.needed()?.saturating_add(self.spare()?))
     }
 }
 
@@ -74,6 +81,8 @@ pub(crate) struct Window {
     sort_of: Option<SortOf>,
     /// Whether `held` is every matching row. Else it is those up to its last one.
     complete: bool,
+    /// Where there is a limit, how many rows beyond it are held.
+    spare: Spare,
     /// Counts the rows that changes brought, took, moved or altered, spare ones too.
     revision: u64,
 }
@@ -120,7 +129,8 @@ impl Window {
         held.sort_by(|(left, _), (right, _)| left.cmp(right));
         let (held, rows) = held.into_iter().unzip();
         let rows = RowList::showing(rows, bounds.shown());
-        let mut window = Window { bounds, held, rows, sort_of: None, complete, revision: 0 };
+        let spare = Spare::new(bounds.spare().unwrap_or_default());
+        let mut window = Window { bounds, held, rows, sort_of: None, complete, spare, revision: 0 };
         window.index_sorts(plan);
         Ok(window)
     }
@@ -336,8 +346,12 @@ impl Window {
                 self.index_sorts(plan);
                 return Err(Refill);
             }
-            // No more than a read gives: the boundary stays as near as it can be.
-            let held_max = self.bounds.read().unwrap_or(needed);
+            // One that holds every row is never read again for want of them.
+            if !self.complete {
+                self.spare.after_batch(self.held.len().saturating_sub(needed));
+            }
+            // No more than that: the boundary stays as near as it can be.
+            let held_max = needed.saturating_add(self.spare.max());
             if self.held.len() > held_max {
                 for gone in self.held.drain(held_max..) {
                     let key = Key::from_bytes(gone.key());
