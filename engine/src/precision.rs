@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::line::Position;
 use crate::live_query::LiveQuery;
 use crate::template::QueryTemplate;
-use convoy_query_index::{AccessPath, OldRows, Predicate, QueryId, TemplateId};
+use convoy_query_index::{AccessPath, FieldId, OldRows, Predicate, QueryId, TemplateId};
 
 /// Wake-ups of live queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +87,15 @@ impl<D: Database> Engine<D> {
     pub(crate) fn is_precise(&self, id: TemplateId, template: &QueryTemplate) -> bool {
         let mut predicates = template.predicates.iter().enumerate();
         predicates.all(|(number, predicate)| {
-            is_looked_up(&self.index.access_path(id, number)) && tells_old_rows(template, predicate)
+            let table = template.tables.iter().find(|table| table.id == predicate.relation);
+            // What the stream leaves out, it can't be looked up by: then any row will do.
+            let is_told = |field: FieldId| {
+                let column = table.and_then(|table| table.columns.get(usize::from(field.0)));
+                // What is read inside of a document is no column.
+                column.is_none_or(|column| !column.generated)
+            };
+            is_looked_up(&self.index.access_path(id, number), &is_told)
+                && tells_old_rows(template, predicate)
         })
     }
 }
@@ -100,21 +108,22 @@ fn tells_old_rows(template: &QueryTemplate, predicate: &Predicate) -> bool {
         || table.is_some_and(|table| table.tells_old(&predicate.condition.fields()))
 }
 
-fn is_looked_up(path: &AccessPath) -> bool {
+/// Returns whether rows are found by what they hold in fields that the stream tells.
+fn is_looked_up(path: &AccessPath, is_told: &dyn Fn(FieldId) -> bool) -> bool {
     match path {
-        AccessPath::Any(paths) => paths.iter().all(is_looked_up),
-        AccessPath::All(paths) => paths.iter().any(is_looked_up),
+        AccessPath::Any(paths) => paths.iter().all(|path| is_looked_up(path, is_told)),
+        AccessPath::All(paths) => paths.iter().any(|path| is_looked_up(path, is_told)),
         // Nulls are no value that tells rows apart.
         AccessPath::Table
         | AccessPath::WideOr
         | AccessPath::IsNull(_)
         | AccessPath::IsNotNull(_) => false,
-        AccessPath::Equality(_)
-        | AccessPath::In(_)
-        | AccessPath::Element(_)
-        | AccessPath::Range(_)
-        | AccessPath::Prefix(_)
-        | AccessPath::Never => true,
+        AccessPath::Equality(fields) => fields.iter().all(|field| is_told(*field)),
+        AccessPath::In(field)
+        | AccessPath::Element(field)
+        | AccessPath::Range(field)
+        | AccessPath::Prefix(field) => is_told(*field),
+        AccessPath::Never => true,
     }
 }
 
