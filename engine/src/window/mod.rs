@@ -244,11 +244,7 @@ impl Window {
     }
 
     /// Takes a row off those that are held, and returns where it stood among the rows, and where it sorted.
-    fn release(
-        &mut self,
-        key: &Key,
-        membership: &mut Vec<Membership>,
-    ) -> Option<(usize, SortKey)> {
+    fn release(&mut self, key: &Key, membership: &mut Vec<Membership>) -> Option<(usize, SortKey)> {
         let index = self.find(key)?;
         if let Some(sort_of) = &mut self.sort_of {
             sort_of.remove(key);
