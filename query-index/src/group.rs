@@ -8,10 +8,10 @@ pub(crate) use ahead::probe_all;
 use crate::access::{Access, FieldUse, Fingerprint, Held, Standing};
 use crate::eval::field_value;
 use crate::fields::{FieldId, FieldSet, FieldValue};
-use crate::images::MatchStats;
+use crate::images::{MatchStats, RowImages};
 use crate::interval_forest::{IntervalForest, NIL};
 use crate::postings::{Postings, PostingsPool};
-use crate::predicate::{OldRows, QueryId, SlotValue};
+use crate::predicate::{OldRows, QueryId, SlotValue, Unheld};
 use convoy_types::Key;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
@@ -26,6 +26,8 @@ pub(crate) struct GroupKey {
     pub(crate) old_rows: OldRows,
     /// [`crate::Predicate::fields`].
     pub(crate) fields: FieldSet,
+    /// [`crate::Predicate::unheld`], for queries of which the held rows are known.
+    unheld: Option<Unheld>,
 }
 
 impl GroupKey {
@@ -35,7 +37,20 @@ impl GroupKey {
             is_exact: access.is_exact,
             old_rows,
             fields: fields.clone(),
+            unheld: None,
         }
+    }
+
+    /// Returns what the same conjunctions have in common for queries of which the held rows are known.
+    pub(crate) fn with_unheld(self, unheld: &Unheld) -> Self {
+        GroupKey { unheld: Some(unheld.clone()), ..self }
+    }
+
+    /// Returns whether a change can matter to a query of the group by its condition. If not, it may still matter to those
+    /// that hold its row.
+    pub(crate) fn concerns(&self, images: &RowImages<'_>) -> bool {
+        images.changes(&self.fields)
+            && !self.unheld.as_ref().is_some_and(|unheld| unheld.spares(images))
     }
 
     fn field(&self, field_use: FieldUse) -> Option<FieldId> {

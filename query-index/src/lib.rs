@@ -14,6 +14,8 @@
 //! | none, or nothing of the above | O(n) tests, or a set union where there is nothing to test |
 //!
 //! Tests for null are a gate before any of these. What a look-up does not decide is tested on the queries that it finds.
+//! Where only the rows that a result holds can matter ([`Unheld`]), a row's key finds the results that hold it, O(1 + k)
+//! whatever the condition is.
 //! What a row does not tell counts as met: the index may name a query that turns out untouched, and never misses one.
 //!
 //! Pure: no I/O, no async, no clock.
@@ -52,6 +54,7 @@ pub use images::{MatchStats, RowImages};
 pub use index::QueryIndex;
 pub use naive::NaiveIndex;
 pub use predicate::{
-    CompareOp, Condition, OldRows, Operand, Predicate, QueryId, SlotId, SlotValue, TemplateId,
+    CompareOp, Condition, Holdings, OldRows, Operand, Predicate, QueryId, SlotId, SlotValue,
+    TemplateId, Unheld,
 };
 pub use truth::Truth;

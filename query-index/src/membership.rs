@@ -1,4 +1,5 @@
-//! Which results hold which rows of one table: how a change is matched whose old row the stream does not send.
+//! Which results hold which rows of one table: how a change is matched whose old row the stream does not send, and one
+//! that matters only to results that hold its row.
 //!
 //! One entry a row that some result holds: the row's key, and the results as [`Postings`]. Keys are compared whole, so
 //! that a row that is let go can't take another with it; most are as long as one integer's, and stand in the entry.

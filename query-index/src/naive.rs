@@ -6,7 +6,9 @@
 use crate::eval::field_value;
 use crate::fields::FieldValue;
 use crate::images::{MatchStats, RowImages};
-use crate::predicate::{OldRows, Predicate, QueryId, SlotId, SlotValue, TemplateId};
+use crate::predicate::{
+    Holdings, OldRows, Predicate, QueryId, SlotId, SlotValue, TemplateId, Unheld,
+};
 use crate::truth::Truth;
 use convoy_types::{Key, RelationId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,8 @@ pub struct NaiveIndex {
     templates: BTreeMap<TemplateId, Vec<Predicate>>,
     queries: BTreeMap<QueryId, (TemplateId, Arc<[SlotValue]>)>,
     held: BTreeSet<(QueryId, RelationId, Key)>,
+    /// The live queries of which all held rows are known.
+    known: BTreeSet<QueryId>,
 }
 
 impl NaiveIndex {
@@ -48,6 +52,7 @@ impl NaiveIndex {
     /// Takes a live query away.
     pub fn remove(&mut self, query: QueryId) {
         self.queries.remove(&query);
+        self.known.remove(&query);
     }
 
     /// Puts another value in a slot of a live query.
@@ -69,6 +74,14 @@ impl NaiveIndex {
     /// Notes that a live query's result no longer holds a row.
     pub fn release(&mut self, query: QueryId, relation: RelationId, key: &Key) {
         self.held.remove(&(query, relation, key.clone()));
+    }
+
+    /// Notes whether all rows are known that a live query's result holds.
+    pub fn set_holdings(&mut self, query: QueryId, holdings: Holdings) {
+        match holdings {
+            Holdings::Known if self.queries.contains_key(&query) => self.known.insert(query),
+            Holdings::Known | Holdings::Unknown => self.known.remove(&query),
+        };
     }
 
     /// Puts the live queries in `hits` that the change can touch, ascending.
@@ -101,6 +114,11 @@ impl NaiveIndex {
         if !images.changes(&predicate.fields) {
             return false;
         }
+        let holds = |key: &Key| self.held.contains(&(query, images.relation, key.clone()));
+        let is_spared = |unheld: &Unheld| unheld.spares(images) && self.known.contains(&query);
+        if predicate.unheld.as_ref().is_some_and(is_spared) && !images.old_key.is_some_and(holds) {
+            return false;
+        }
         if images.new.is_some_and(|new| condition.eval(new, slots).can_be_true()) {
             return true;
         }
@@ -110,11 +128,7 @@ impl NaiveIndex {
             (Truth::False | Truth::Null, _, _) => false,
             (Truth::Unknown, OldRows::Membership, Some(key)) => {
                 let is_unknown = |field| *field_value(old, field) == FieldValue::Unknown;
-                if condition.fields().iter().any(is_unknown) {
-                    self.held.contains(&(query, images.relation, key.clone()))
-                } else {
-                    true
-                }
+                if condition.fields().iter().any(is_unknown) { holds(key) } else { true }
             }
             (Truth::Unknown, OldRows::Condition, _)
             | (Truth::Unknown, OldRows::Membership, None) => true,

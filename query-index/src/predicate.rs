@@ -4,6 +4,7 @@
 //! that a million live queries of one template share one predicate and differ in their slots alone.
 
 use crate::fields::{FieldId, FieldSet};
+use crate::images::RowImages;
 use convoy_types::{Key, RelationId};
 
 /// A live query.
@@ -131,6 +132,38 @@ pub enum OldRows {
     Membership,
 }
 
+/// What changes of rows can't matter that a result does not hold, while it is known which rows it does hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unheld {
+    /// What decides which rows the result holds, the key's columns among it: an update that changes none of these leaves
+    /// outside what is outside.
+    pub decided_by: FieldSet,
+    /// Whether a row that goes can matter though it is not held: it may have kept another one out.
+    pub deletes_matter: bool,
+}
+
+impl Unheld {
+    /// Returns whether the change matters only to results that hold its row. Never for an insert, nor where the row's
+    /// key was not told.
+    pub fn spares(&self, images: &RowImages<'_>) -> bool {
+        images.old_key.is_some()
+            && match (images.old_row(), images.new) {
+                (None, _) => false,
+                (Some(_), None) => !self.deletes_matter,
+                (Some(_), Some(_)) => !images.changes(&self.decided_by),
+            }
+    }
+}
+
+/// Whether the index knows which rows a live query's result holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holdings {
+    /// It was told of each of them.
+    Known,
+    /// The result is not known, or is about to be another: any change counts as one of a row that it holds.
+    Unknown,
+}
+
 /// What a query reads of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Predicate {
@@ -142,4 +175,6 @@ pub struct Predicate {
     pub fields: FieldSet,
     /// How old rows are matched that the stream does not send.
     pub old_rows: OldRows,
+    /// What can't matter of rows that the result does not hold; none where any row's change may.
+    pub unheld: Option<Unheld>,
 }

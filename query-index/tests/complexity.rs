@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use convoy_query_index::{
-    CompareOp, Condition, FieldId, FieldValue, Predicate, QueryId, QueryIndex, SlotId, SlotValue,
-    TemplateId,
+    CompareOp, Condition, FieldId, FieldValue, Holdings, Predicate, QueryId, QueryIndex, RowImages,
+    SlotId, SlotValue, TemplateId, Unheld,
 };
 use std::sync::Arc;
 
@@ -154,7 +154,7 @@ fn an_update_of_other_columns_costs_nothing() {
     }
     let row = [value(1), value(2)];
     let changed = fields([1]);
-    let images = convoy_query_index::RowImages { changed: Some(&changed), ..updated(&row, &row) };
+    let images = RowImages { changed: Some(&changed), ..updated(&row, &row) };
     let (hits, stats) = found(&index, &images);
     assert_eq!((hits.len(), stats.probes, stats.tested), (0, 0, 0));
 }
@@ -183,7 +183,33 @@ fn membership_is_one_probe() {
         index.hold(QueryId(query), ORDERS, key(i64::from(query)));
     }
     let id = key(50);
-    let images = convoy_query_index::RowImages { new: None, old_key: Some(&id), ..inserted(&[]) };
+    let images = RowImages { new: None, old_key: Some(&id), ..inserted(&[]) };
     let (hits, stats) = found(&index, &images);
     assert_eq!((hits, stats.probes, stats.tested), (vec![50], 1, 1));
+}
+
+#[test]
+fn what_matters_to_holders_alone_is_found_by_key() {
+    let unheld = Some(Unheld { decided_by: fields([0]), deletes_matter: false });
+    // Of no use to find the live queries: any row meets it.
+    let mut index = index_of(Predicate { unheld, ..predicate(Condition::always()) });
+    for query in 0..MANY {
+        insert(&mut index, query, []);
+        index.hold(QueryId(query), ORDERS, key(i64::from(query)));
+        index.set_holdings(QueryId(query), Holdings::Known);
+    }
+    let (row, id) = ([value(50), value(1)], key(50));
+    let changed = fields([1]);
+    let update = RowImages { old_key: Some(&id), changed: Some(&changed), ..updated(&row, &row) };
+    let delete = RowImages { old: Some(&row), old_key: Some(&id), new: None, ..inserted(&row) };
+    for images in [update, delete] {
+        // And one probe for the group, empty now, of those of which it is not known what they hold.
+        let (hits, stats) = found(&index, &images);
+        assert_eq!((hits, stats.probes, stats.tested), (vec![50], 2, 1));
+    }
+    // One of which nobody knows what it holds is found as if nothing were known of any.
+    index.set_holdings(QueryId(70), Holdings::Unknown);
+    let (hits, stats) = found(&index, &update);
+    assert_eq!((hits, stats.probes, stats.tested), (vec![50, 70], 2, 1));
+    assert_eq!(found(&index, &inserted(&row)).0.len(), MANY as usize);
 }

@@ -3,6 +3,7 @@
 use crate::support::{ITEMS, ORDERS, fields};
 use convoy_query_index::{
     CompareOp, Condition, FieldId, FieldValue, OldRows, Operand, Predicate, SlotId, SlotValue,
+    Unheld,
 };
 use convoy_types::{Key, PgType, RelationId};
 use rand::Rng;
@@ -231,7 +232,11 @@ pub fn predicate(random: &mut StdRng) -> Predicate {
         read.insert(field(random));
     }
     let old_rows = if random.random_bool(0.5) { OldRows::Condition } else { OldRows::Membership };
-    Predicate { relation: relation(random), condition, fields: read, old_rows }
+    let unheld = random.random_bool(0.4).then(|| Unheld {
+        decided_by: fields((0..FIELDS).filter(|_| random.random_bool(0.3))),
+        deletes_matter: random.random_bool(0.3),
+    });
+    Predicate { relation: relation(random), condition, fields: read, old_rows, unheld }
 }
 
 /// Returns a row; now and then a short one, for fields behind the end are unknown.

@@ -2,7 +2,7 @@
 
 use crate::generate::{Change, SLOTS, predicate, relation, slot_value, slots, small_key};
 use crate::support::{ITEMS, ORDERS, for_seeds};
-use convoy_query_index::{NaiveIndex, QueryId, QueryIndex, SlotId, TemplateId};
+use convoy_query_index::{Holdings, NaiveIndex, QueryId, QueryIndex, SlotId, TemplateId};
 use convoy_types::{Key, RelationId};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -30,6 +30,7 @@ impl Twins {
             50..=59 => self.hold(random),
             60..=64 => self.release(random),
             65..=69 => self.set_slot(random),
+            70..=77 => self.set_holdings(random),
             _ => self.compare(&Change::random(random)),
         }
     }
@@ -113,6 +114,13 @@ impl Twins {
         self.naive.set_slot(query, SlotId(slot), value);
     }
 
+    fn set_holdings(&mut self, random: &mut StdRng) {
+        let query = QueryId(random.random_range(0..60));
+        let holdings = if random.random_bool(0.8) { Holdings::Known } else { Holdings::Unknown };
+        self.index.set_holdings(query, holdings);
+        self.naive.set_holdings(query, holdings);
+    }
+
     fn release(&mut self, random: &mut StdRng) {
         if self.held.is_empty() {
             return;
@@ -177,6 +185,10 @@ fn recall_is_complete() {
                 let inserted = index.insert(QueryId(query), template, Arc::clone(&slots));
                 inserted.expect("the slots are the template's");
                 naive.insert(QueryId(query), template, slots);
+                if random.random_bool(0.5) {
+                    index.set_holdings(QueryId(query), Holdings::Known);
+                    naive.set_holdings(QueryId(query), Holdings::Known);
+                }
             }
             for round in 0..500 {
                 let change = Change::random(random);

@@ -91,6 +91,7 @@ pub fn predicate(condition: Condition) -> Predicate {
         condition,
         fields: FieldSet::all(5),
         old_rows: OldRows::Condition,
+        unheld: None,
     }
 }
 

@@ -101,7 +101,13 @@ fn between(field: u16) -> Condition {
 }
 
 fn predicate(condition: Condition) -> Predicate {
-    Predicate { relation: TABLE, condition, fields: FieldSet::all(8), old_rows: OldRows::Condition }
+    Predicate {
+        relation: TABLE,
+        condition,
+        fields: FieldSet::all(8),
+        old_rows: OldRows::Condition,
+        unheld: None,
+    }
 }
 
 fn add_template(index: &mut QueryIndex, template: u32, condition: Condition) {

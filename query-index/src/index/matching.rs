@@ -1,7 +1,8 @@
 //! The question: which live queries a change can touch.
 //!
 //! The table's [`Group`](crate::group::Group)s answer with candidates; those that a look-up does not settle are tested
-//! here, with their query's slots. What an old row does not tell, membership may.
+//! here, with their query's slots. What an old row does not tell, membership may; and a change that matters only to
+//! results that hold its row is matched by that alone.
 
 use super::QueryIndex;
 use super::template::PlannedPredicate;
@@ -9,7 +10,7 @@ use crate::fields::FieldValue;
 use crate::group::{Hits, probe_all};
 use crate::images::{MatchStats, RowImages};
 use crate::postings::{Postings, PostingsPool};
-use crate::predicate::{OldRows, QueryId, SlotValue};
+use crate::predicate::{Holdings, OldRows, QueryId, SlotValue};
 use crate::truth::Truth;
 use roaring::RoaringBitmap;
 
@@ -18,7 +19,8 @@ impl QueryIndex {
     ///
     /// A row touches a query whose condition it can meet: the new one, or the old one. Where an old row is known in
     /// part and a predicate has [`OldRows::Membership`], it touches the queries whose results hold it. An update that
-    /// changes none of a predicate's fields touches nothing.
+    /// changes none of a predicate's fields touches nothing. What a predicate's [`Unheld`](crate::Unheld) spares touches
+    /// those alone of the queries with known holdings that hold the row.
     ///
     /// The caller keeps `hits` from change to change, so that a change that touches little allocates nothing.
     pub fn matches(&self, images: &RowImages<'_>, hits: &mut Vec<QueryId>) -> MatchStats {
@@ -34,14 +36,14 @@ impl QueryIndex {
             stats,
         };
         if let Some(new) = images.new {
-            let groups = relation.groups.iter().filter(|group| images.changes(&group.key.fields));
+            let groups = relation.groups.iter().filter(|group| group.key.concerns(images));
             probe_all(groups, new, &self.hasher, &mut side);
         }
         if let Some(old) = images.old_row() {
             side.found.settle();
             (side.row, side.is_old) = (old, true);
             let groups = relation.groups.iter().filter(|group| {
-                if !images.changes(&group.key.fields) {
+                if !group.key.concerns(images) {
                     return false;
                 }
                 // Most updates leave alone what is looked up: the new row has found it.
@@ -60,7 +62,8 @@ impl QueryIndex {
         side.stats
     }
 
-    /// Adds the queries that hold the row, and whose condition the old row leaves open.
+    /// Adds the queries that hold the row, and whose condition the old row leaves open; or which were spared the change as
+    /// if they did not.
     fn match_holders(&self, images: &RowImages<'_>, old: &[FieldValue], side: &mut Side<'_, '_>) {
         let Some(key) = images.old_key else { return };
         let Some(membership) = self.membership.get(&images.relation) else { return };
@@ -71,9 +74,14 @@ impl QueryIndex {
                 return;
             }
             side.stats.tested += 1;
-            let touched = self.predicates(query, images).any(|(planned, slots)| {
+            let touched = self.predicates(query, images).any(|(planned, slots, is_spared)| {
+                let condition = &planned.predicate.condition;
+                if is_spared {
+                    let rows = images.new.into_iter().chain([old]);
+                    return rows.into_iter().any(|row| condition.eval(row, slots).can_be_true());
+                }
                 planned.predicate.old_rows == OldRows::Membership
-                    && planned.predicate.condition.eval(old, slots) == Truth::Unknown
+                    && condition.eval(old, slots) == Truth::Unknown
                     && planned.leaves_open(old)
             });
             if touched {
@@ -84,23 +92,28 @@ impl QueryIndex {
         });
     }
 
-    /// Returns the predicates of a live query that the change matters to, with its slots.
+    /// Returns the predicates of a live query that the change matters to, with its slots, and whether it matters only where
+    /// the query holds the row.
     fn predicates(
         &self,
         query: QueryId,
         images: &RowImages<'_>,
-    ) -> impl Iterator<Item = (&PlannedPredicate, &[SlotValue])> {
+    ) -> impl Iterator<Item = (&PlannedPredicate, &[SlotValue], bool)> {
         let live = self.queries.get(query);
         live.into_iter().flat_map(move |(slots, template)| {
             let template = self.templates.get(template);
-            template
-                .into_iter()
-                .flat_map(|template| &template.predicates)
-                .filter(move |planned| {
+            template.into_iter().flat_map(move |template| {
+                let planned = template.predicates.iter().filter(|planned| {
                     planned.predicate.relation == images.relation
                         && images.changes(&planned.predicate.fields)
+                });
+                planned.map(move |planned| {
+                    let unheld = planned.predicate.unheld.as_ref();
+                    let is_spared = unheld.is_some_and(|unheld| unheld.spares(images))
+                        && template.holdings(query) == Holdings::Known;
+                    (planned, &slots[..], is_spared)
                 })
-                .map(|planned| (planned, &slots[..]))
+            })
         })
     }
 }
@@ -150,18 +163,21 @@ struct Side<'a, 'b> {
 
 impl Side<'_, '_> {
     fn touches(&self, query: QueryId) -> bool {
-        self.index.predicates(query, self.images).any(|(planned, slots)| {
-            match planned.predicate.condition.eval(self.row, slots) {
-                Truth::True => true,
-                Truth::False | Truth::Null => false,
-                // Then membership is asked.
-                Truth::Unknown => {
-                    !(self.is_old
-                        && planned.predicate.old_rows == OldRows::Membership
-                        && self.images.old_key.is_some()
-                        && planned.leaves_open(self.row))
+        let mut predicates = self.index.predicates(query, self.images);
+        // What is spared is asked of those who hold the row.
+        predicates.any(|(planned, slots, is_spared)| {
+            !is_spared
+                && match planned.predicate.condition.eval(self.row, slots) {
+                    Truth::True => true,
+                    Truth::False | Truth::Null => false,
+                    // Then membership is asked.
+                    Truth::Unknown => {
+                        !(self.is_old
+                            && planned.predicate.old_rows == OldRows::Membership
+                            && self.images.old_key.is_some()
+                            && planned.leaves_open(self.row))
+                    }
                 }
-            }
         })
     }
 }

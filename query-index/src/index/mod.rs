@@ -13,7 +13,7 @@ use crate::fields::FieldSet;
 use crate::group::{Group, GroupKey};
 use crate::membership::Membership;
 use crate::normal_form::conjunctions;
-use crate::predicate::{Predicate, QueryId, SlotId, SlotValue, TemplateId};
+use crate::predicate::{Holdings, Predicate, QueryId, SlotId, SlotValue, TemplateId};
 use crate::queries::{LiveQueries, LiveQuery};
 use crate::slab::Slab;
 use convoy_types::{Key, RelationId};
@@ -22,7 +22,7 @@ use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::Arc;
-use template::{PlannedPredicate, Template};
+use template::{PlannedPredicate, Route, Template};
 
 /// Which live queries can this row change touch?
 #[derive(Clone, Debug, Default)]
@@ -60,16 +60,19 @@ impl QueryIndex {
             let relation = self.relations.entry(predicate.relation).or_default();
             let condition_fields = predicate.condition.fields();
             relation.fields_of_interest.union_with(&condition_fields);
-            let accesses = conjunctions(&predicate.condition)
+            let routes = conjunctions(&predicate.condition)
                 .iter()
                 .map(|conjunction| {
                     let access = Access::choose(conjunction);
                     let key = GroupKey::new(&access, &predicate.fields, predicate.old_rows);
-                    (access, relation.use_group(key))
+                    let of_known = predicate.unheld.as_ref();
+                    let of_known = of_known.map(|unheld| key.clone().with_unheld(unheld));
+                    let group_of_known = of_known.map(|key| relation.use_group(key));
+                    Route { access, group: relation.use_group(key), group_of_known }
                 })
                 .collect();
             relations.push(predicate.relation);
-            planned.push(PlannedPredicate { predicate, condition_fields, accesses });
+            planned.push(PlannedPredicate { predicate, condition_fields, routes });
         }
         let number = self.templates.insert(Template::new(planned));
         self.numbers.insert(template, number);
@@ -94,8 +97,9 @@ impl QueryIndex {
         for planned in &removed.predicates {
             let id = planned.predicate.relation;
             let Some(relation) = self.relations.get_mut(&id) else { continue };
-            for &(_, group) in &planned.accesses {
-                relation.leave_group(group);
+            for route in &planned.routes {
+                relation.leave_group(route.group);
+                route.group_of_known.iter().for_each(|&group| relation.leave_group(group));
             }
             relation.templates.retain(|&other| other != number);
             if relation.templates.is_empty() {
@@ -114,7 +118,7 @@ impl QueryIndex {
         }
     }
 
-    /// Adds a live query: a template with what it puts in the slots.
+    /// Adds a live query: a template with what it puts in the slots. Which rows it holds is unknown.
     ///
     /// # Errors
     /// [`IndexError::UnknownTemplate`] and [`IndexError::DuplicateQuery`] where the order of calls is wrong,
@@ -137,7 +141,7 @@ impl QueryIndex {
         let template = self.templates.get_mut(number).ok_or_else(unknown)?;
         template.check(&slots)?;
         template.queries.insert(query.0);
-        each_group(&mut self.relations, template, |group, access| {
+        each_group(&mut self.relations, template, Holdings::Unknown, |group, access| {
             group.insert(access, query, &slots, &self.hasher);
         });
         self.queries.insert(query, LiveQuery { slots, template: number });
@@ -152,7 +156,9 @@ impl QueryIndex {
         let Some(LiveQuery { slots, template }) = self.queries.remove(query) else { return };
         let Some(template) = self.templates.get_mut(template) else { return };
         template.queries.remove(query.0);
-        each_group(&mut self.relations, template, |group, access| {
+        let holdings = template.holdings(query);
+        template.set_holdings(query, Holdings::Unknown);
+        each_group(&mut self.relations, template, holdings, |group, access| {
             group.remove(access, query, &slots, &self.hasher);
         });
     }
@@ -182,24 +188,44 @@ impl QueryIndex {
         template.check(&slots)?;
         let slots: Arc<[SlotValue]> = slots.into();
         self.queries.set_slots(query, Arc::clone(&slots));
-        for (id, number) in template.groups_of(slot) {
-            let relation = self.relations.get_mut(&id);
-            let Some(group) = relation.and_then(|relation| relation.groups.get_mut(number)) else {
-                continue;
-            };
+        let holdings = template.holdings(query);
+        for place in template.groups_of(slot, holdings) {
+            let Some(group) = group_at(&mut self.relations, place) else { continue };
             // Conjunctions may share an entry of the group: all are taken away before any is added.
-            for access in template.accesses_to(id, number) {
+            for access in template.accesses_to(place, holdings) {
                 group.remove(access, query, &before, &self.hasher);
             }
-            for access in template.accesses_to(id, number) {
+            for access in template.accesses_to(place, holdings) {
                 group.insert(access, query, &slots, &self.hasher);
             }
         }
         Ok(())
     }
 
+    /// Notes whether each row is [held](QueryIndex::hold) here that a live query's result holds, for predicates with an
+    /// [`Unheld`](crate::Unheld): changes that it spares then touch the query only where they are of such a row. Nothing
+    /// where the query is not in the index.
+    pub fn set_holdings(&mut self, query: QueryId, holdings: Holdings) {
+        let Some((slots, number)) = self.queries.get(query) else { return };
+        let Some(template) = self.templates.get_mut(number) else { return };
+        let before = template.holdings(query);
+        if !template.set_holdings(query, holdings) {
+            return;
+        }
+        for place in template.groups_of_holdings() {
+            let Some(group) = group_at(&mut self.relations, place) else { continue };
+            // As above, and a predicate may stay in a group that another one leaves.
+            for access in template.accesses_to(place, before) {
+                group.remove(access, query, slots, &self.hasher);
+            }
+            for access in template.accesses_to(place, holdings) {
+                group.insert(access, query, slots, &self.hasher);
+            }
+        }
+    }
+
     /// Notes that a live query's result holds a row, for predicates with
-    /// [`OldRows::Membership`](crate::OldRows::Membership).
+    /// [`OldRows::Membership`](crate::OldRows::Membership) or an [`Unheld`](crate::Unheld).
     pub fn hold(&mut self, query: QueryId, relation: RelationId, key: Key) {
         if query <= QueryId::MAX {
             self.membership.entry(relation).or_default().hold(query, key);
@@ -235,8 +261,8 @@ impl QueryIndex {
         let number = self.numbers.get(&template);
         let template = number.and_then(|&number| self.templates.get(number));
         let planned = template.and_then(|template| template.predicates.get(predicate_no));
-        let accesses = planned.into_iter().flat_map(|planned| &planned.accesses);
-        let mut paths: Vec<AccessPath> = accesses.map(|(access, _)| access.path()).collect();
+        let routes = planned.into_iter().flat_map(|planned| &planned.routes);
+        let mut paths: Vec<AccessPath> = routes.map(|route| route.access.path()).collect();
         match paths.len() {
             0 => AccessPath::Never,
             1 => paths.remove(0),
@@ -257,18 +283,26 @@ impl QueryIndex {
     }
 }
 
-/// Calls on each group in which a template's live queries are, with the access that leads there.
+/// Calls on each group in which a live query of a template is, with the access that leads there.
 fn each_group(
     relations: &mut ByRelation<RelationIndex>,
     template: &Template,
+    holdings: Holdings,
     mut act: impl FnMut(&mut Group, &Access),
 ) {
     for planned in &template.predicates {
-        let Some(relation) = relations.get_mut(&planned.predicate.relation) else { continue };
-        for (access, group) in &planned.accesses {
-            if let Some(group) = relation.groups.get_mut(*group) {
-                act(group, access);
+        for route in &planned.routes {
+            let place = (planned.predicate.relation, route.group(holdings));
+            if let Some(group) = group_at(relations, place) {
+                act(group, &route.access);
             }
         }
     }
+}
+
+fn group_at(
+    relations: &mut ByRelation<RelationIndex>,
+    (relation, group): (RelationId, u32),
+) -> Option<&mut Group> {
+    relations.get_mut(&relation)?.groups.get_mut(group)
 }

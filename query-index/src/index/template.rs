@@ -1,10 +1,13 @@
 //! Templates as the index keeps them: a statement's predicates with the way to each, and the slots that they name.
+//!
+//! A predicate with an [`Unheld`](crate::Unheld) has its live queries in either of two groups: those of which the held
+//! rows are known stand apart, where changes that can't matter to them pass by.
 
 use crate::access::Access;
 use crate::error::IndexError;
 use crate::eval::field_value;
 use crate::fields::{FieldSet, FieldValue};
-use crate::predicate::{Condition, Operand, Predicate, SlotId, SlotValue};
+use crate::predicate::{Condition, Holdings, Operand, Predicate, QueryId, SlotId, SlotValue};
 use convoy_types::RelationId;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +19,8 @@ pub(super) struct Template {
     slots: BTreeMap<SlotId, SlotUse>,
     /// Its live queries.
     pub(super) queries: RoaringBitmap,
+    /// Those of which the held rows are known.
+    known: RoaringBitmap,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +35,28 @@ enum SlotUse {
 pub(super) struct PlannedPredicate {
     pub(super) predicate: Predicate,
     pub(super) condition_fields: FieldSet,
-    /// One for each conjunction of the condition, with the number of its group in the table's.
-    pub(super) accesses: Vec<(Access, u32)>,
+    /// One for each conjunction of the condition.
+    pub(super) routes: Vec<Route>,
+}
+
+/// The way to the live queries of one conjunction.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) access: Access,
+    /// The number of its group in the table's.
+    pub(super) group: u32,
+    /// That of the queries of which the held rows are known, where they stand apart.
+    pub(super) group_of_known: Option<u32>,
+}
+
+impl Route {
+    /// Returns the number of the group in which a live query is.
+    pub(super) fn group(&self, holdings: Holdings) -> u32 {
+        match holdings {
+            Holdings::Known => self.group_of_known.unwrap_or(self.group),
+            Holdings::Unknown => self.group,
+        }
+    }
 }
 
 impl Template {
@@ -40,30 +65,57 @@ impl Template {
         for planned in &predicates {
             collect_slots(&planned.predicate.condition, &mut slots);
         }
-        Template { predicates, slots, queries: RoaringBitmap::new() }
+        Template { predicates, slots, queries: RoaringBitmap::new(), known: RoaringBitmap::new() }
+    }
+
+    /// Returns whether the rows are known that a live query's result holds.
+    pub(super) fn holdings(&self, query: QueryId) -> Holdings {
+        if self.known.contains(query.0) { Holdings::Known } else { Holdings::Unknown }
+    }
+
+    /// Notes whether they are; returns whether that is news.
+    pub(super) fn set_holdings(&mut self, query: QueryId, holdings: Holdings) -> bool {
+        match holdings {
+            Holdings::Known => self.known.insert(query.0),
+            Holdings::Unknown => self.known.remove(query.0),
+        }
+    }
+
+    fn routes(&self) -> impl Iterator<Item = (RelationId, &Route)> {
+        self.predicates.iter().flat_map(|planned| {
+            planned.routes.iter().map(|route| (planned.predicate.relation, route))
+        })
     }
 
     /// Returns the groups in which a live query moves when it puts something else in a slot, with their tables.
-    pub(super) fn groups_of(&self, slot: SlotId) -> BTreeSet<(RelationId, u32)> {
-        let accesses = self.predicates.iter().flat_map(|planned| {
-            planned.accesses.iter().map(|place| (planned.predicate.relation, place))
-        });
-        accesses
-            .filter(|(_, (access, _))| access.uses(slot))
-            .map(|(relation, (_, group))| (relation, *group))
-            .collect()
+    pub(super) fn groups_of(
+        &self,
+        slot: SlotId,
+        holdings: Holdings,
+    ) -> BTreeSet<(RelationId, u32)> {
+        let routes = self.routes().filter(|(_, route)| route.access.uses(slot));
+        routes.map(|(relation, route)| (relation, route.group(holdings))).collect()
     }
 
-    /// Returns the accesses that lead to a group of a table.
+    /// Returns the groups that a live query enters or leaves when the rows come to be known that it holds, with their
+    /// tables.
+    pub(super) fn groups_of_holdings(&self) -> BTreeSet<(RelationId, u32)> {
+        let places = self.routes().filter_map(|(relation, route)| {
+            let known = route.group_of_known?;
+            Some([(relation, route.group), (relation, known)])
+        });
+        places.flatten().collect()
+    }
+
+    /// Returns the accesses that lead a live query to a group of a table.
     pub(super) fn accesses_to(
         &self,
-        relation: RelationId,
-        group: u32,
+        (relation, group): (RelationId, u32),
+        holdings: Holdings,
     ) -> impl Iterator<Item = &Access> {
-        let predicates =
-            self.predicates.iter().filter(move |planned| planned.predicate.relation == relation);
-        let accesses = predicates.flat_map(|planned| &planned.accesses);
-        accesses.filter(move |(_, number)| *number == group).map(|(access, _)| access)
+        let routes = self.routes().filter(move |(of, _)| *of == relation);
+        let routes = routes.filter(move |(_, route)| route.group(holdings) == group);
+        routes.map(|(_, route)| &route.access)
     }
 
     /// Refuses slots that are not those of the template.
