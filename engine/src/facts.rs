@@ -134,6 +134,11 @@ impl TableFacts {
         FieldSet::all(u16::try_from(self.columns.len()).unwrap_or(u16::MAX))
     }
 
+    /// Returns the fields of the primary key.
+    pub(crate) fn key_fields(&self) -> FieldSet {
+        self.primary_key.iter().copied().collect()
+    }
+
     /// Returns the quoted, qualified name.
     pub fn qualified_name(&self) -> String {
         format!("{}.{}", quote_identifier(&self.namespace), quote_identifier(&self.name))

@@ -24,7 +24,7 @@ pub(crate) struct TableChange {
     pub old: Option<Fields>,
     /// The row after.
     pub new: Option<Fields>,
-    /// Whether it is an update: then an `old` that is none has the new row's key.
+    /// Whether it is an update: then an `old` that is none has the new row's replica identity.
     pub is_update: bool,
     /// What an update left alone whose old row was not sent; none for any other change.
     pub identity: Option<Arc<Identity>>,
@@ -39,13 +39,24 @@ pub(crate) struct Identity {
     pub others: FieldSet,
 }
 
+impl Identity {
+    /// Returns a table's identity of these columns.
+    pub fn new(table: &TableFacts, fields: FieldSet) -> Arc<Self> {
+        let others = table.fields().iter().filter(|field| !fields.contains(*field)).collect();
+        Arc::new(Identity { fields, others })
+    }
+}
+
 impl TableChange {
     /// Returns the primary key of the row before; the new one's where the WAL says that it did not change.
     pub fn old_key(&self) -> Option<Key> {
+        let mut key = self.table.primary_key.iter();
         match &self.old {
             Some(old) => primary_key(&self.table, old),
-            None if self.is_update => self.new_key(),
-            None => None,
+            None => {
+                let identity = self.identity.as_ref()?;
+                if key.all(|field| identity.fields.contains(*field)) { self.new_key() } else { None }
+            }
         }
     }
 
@@ -57,10 +68,13 @@ impl TableChange {
     /// Returns the fields that an update changed and no others, where the whole old row is known; those that it may have
     /// changed, where it is known that it left the key alone.
     pub fn changed_fields(&self) -> Option<FieldSet> {
+        let new = self.new.as_ref()?;
         if let Some(identity) = &self.identity {
-            return Some(identity.others.clone());
+            let may_differ =
+                |field: &FieldId| new.get(usize::from(field.0)) != Some(&Datum::UnchangedToast);
+            return Some(identity.others.iter().filter(may_differ).collect());
         }
-        let (old, new) = (self.old.as_ref()?, self.new.as_ref()?);
+        let old = self.old.as_ref()?;
         let mut changed = FieldSet::default();
         for (position, (old, new)) in old.iter().zip(new).enumerate() {
             let field = FieldId(u16::try_from(position).ok()?);
@@ -234,11 +248,7 @@ impl Projection {
             positions[usize::from(field.0)]
                 .is_some_and(|position| relation.columns[position].is_identity)
         };
-        let all = table.fields();
-        let identity = Arc::new(Identity {
-            fields: all.iter().filter(is_of_identity).collect(),
-            others: all.iter().filter(|field| !is_of_identity(field)).collect(),
-        });
+        let identity = Identity::new(table, table.fields().iter().filter(is_of_identity).collect());
         Projection { relation: relation.clone(), positions, identity }
     }
 

@@ -3,7 +3,7 @@
 use crate::diff::apply;
 use crate::facts::{ColumnFacts, Publication, TableFacts, TableKind};
 use crate::read_rows::ReadRows;
-use crate::tables::{Fields, TableChange};
+use crate::tables::{Fields, Identity, TableChange};
 use crate::template::{Count, Direction, Nulls, OrderBy, WindowPlan};
 use crate::window::spare::Spare;
 use crate::window::{Applied, Bounds, Membership, Window};
@@ -130,10 +130,13 @@ fn random_change(
     let note = ["a", "b", "ä", ""][random.random_range(0..4)].to_owned();
     let change = |old, new, is_update| TableChange {
         table: table.clone(),
+        identity: match (&old, is_update) {
+            (None, true) => Some(Identity::new(table, table.key_fields())),
+            _ => None,
+        },
         old,
         new,
         is_update,
-        identity: None,
     };
     let Some(before) = rows.get(&id).cloned() else {
         let line = Line { id, rank, note };
@@ -289,10 +292,10 @@ fn a_key_that_is_written_otherwise_is_another_row_to_clients() {
         let [id, note] = new;
         let change = TableChange {
             table: table.clone(),
+            identity: None,
             old: Some([Datum::Text(Bytes::from("1.0")), Datum::Missing, Datum::Missing].into()),
             new: Some([id, Datum::Null, note].into()),
             is_update: true,
-            identity: None,
         };
         let applied = window.apply(&plan, &[], std::iter::once(&change)).expect("all is known");
         apply(&mut shown, &applied.ops).expect("steps that fit");
@@ -312,10 +315,10 @@ fn whether_a_json_is_null_is_known_though_its_value_is_not_compared() {
     let mut window = Window::read(&plan, bounds, ReadRows::default()).expect("no rows");
     let insert = |id: &'static str, note: Datum| TableChange {
         table: table.clone(),
+        identity: None,
         old: None,
         new: Some([Datum::Text(Bytes::from(id)), Datum::Null, note].into()),
         is_update: false,
-        identity: None,
     };
     let changes = [insert("1", Datum::Null), insert("2", Datum::Text(Bytes::from("{}")))];
     let applied = window.apply(&plan, &[], changes.iter()).expect("no need of a read");
