@@ -10,7 +10,7 @@ use crate::live_query::{KeptBy, Knowledge, Told, Value, snapshot_of};
 use crate::precision::Versions;
 use crate::read_rows::ReadRows;
 use crate::reads::ReadAt;
-use crate::result::rows_from_read;
+use crate::result::refreshed;
 use crate::template::Plan;
 use crate::update::UpdateKind;
 use crate::window::{Refill, Window};
@@ -91,6 +91,7 @@ impl<D: Database> Engine<D> {
             query.why.known(self.now, head);
         }
         self.tell_boundary(id);
+        self.tell_holdings(id);
         self.set_due(id);
         self.stir_subscribers(id);
     }
@@ -129,7 +130,7 @@ impl<D: Database> Engine<D> {
             (Err(error), ..) => return Ok(Value::Failed(error)),
         };
         let refreshed = |plan, rows: &ReadRows| {
-            rows_from_read(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
+            refreshed(&template, plan, rows).map_or_else(Value::Failed, Value::Rows)
         };
         Ok(match &template.plan {
             Plan::Refresh(plan) => refreshed(plan, &rows),
@@ -168,9 +169,10 @@ impl<D: Database> Engine<D> {
 
     /// Puts a value in place of the one before, as a diff where there is one.
     fn set_value(&mut self, id: QueryId, value: Value) {
-        self.release_membership(id);
         let Some(query) = self.queries.get_mut(&id) else { return };
         let before = std::mem::replace(&mut query.value, value);
+        self.exchange_membership(id, &before);
+        let Some(query) = self.queries.get_mut(&id) else { return };
         let ops = match (before.rows(), query.value.rows()) {
             (Some(before), Some(after)) => Some(diff(before.rows(), after.rows())),
             _ => None,
@@ -186,7 +188,6 @@ impl<D: Database> Engine<D> {
             }
         }
         self.weigh(id);
-        self.hold_membership(id);
     }
 
     /// Brings a value that was read at an earlier point of the line to the head, handing it to the stages that wait

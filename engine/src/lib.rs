@@ -23,6 +23,7 @@ mod derived;
 mod diff;
 mod digest;
 mod groups;
+mod held_rows;
 mod indifference;
 mod read_rows;
 mod result;
@@ -82,9 +83,10 @@ pub use session::{Outbox, OutboxState, QueryReference, SessionId};
 pub use statement::{Directives, ParamDeclaration, Statement};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
-    Audit, BatchStatement, Batching, Count, Direction, GroupColumn, GroupValue, GroupsPlan, Nulls,
-    OrderBy, OrderGroups, Plan, QueryTemplate, ReadStatement, RefreshPlan, RowKeys, Scale,
-    SlotReads, SlotSpec, State, StateKind, ValueOf, ValueSet, WindowPlan, spare_rows,
+    Audit, BatchStatement, Batching, Count, Direction, GroupColumn, GroupValue, GroupsPlan,
+    HeldTable, Nulls, OrderBy, OrderGroups, Plan, QueryTemplate, ReadStatement, RefreshPlan,
+    RowKeys, Scale, SlotReads, SlotSpec, State, StateKind, ValueOf, ValueSet, WindowPlan,
+    spare_rows,
 };
 pub use update::{Diff, DiffOp, ResultSnapshot, Shared, Transition, Update, UpdateKind};
 pub use why::{RefreshReason, WhyAction, WhyEntry};

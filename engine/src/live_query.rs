@@ -4,13 +4,15 @@ use crate::database::{QueryError, ReadId};
 use crate::digest::Digest;
 use crate::facts::OutputColumn;
 use crate::groups::Groups;
+use crate::held_rows::HeldRows;
 use crate::precision::AskedFor;
+use crate::result::Refreshed;
 use crate::row_list::RowList;
 use crate::subscribers::Subscribers;
 use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
 use crate::why::Touches;
 use crate::window::{Bounds, Window};
-use convoy_query_index::{SlotValue, TemplateId};
+use convoy_query_index::{Holdings, SlotValue, TemplateId};
 use convoy_types::{Key, Lsn, PgTimestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ pub(crate) enum Value {
     /// Kept from the row changes, by groups.
     Groups(Box<Groups>),
     /// As it was read.
-    Rows(RowList),
+    Rows(Refreshed),
     /// The last read failed.
     Failed(QueryError),
 }
@@ -51,7 +53,7 @@ impl Value {
         match self {
             Value::Window(window) => Some(window.visible()),
             Value::Groups(groups) => Some(groups.visible()),
-            Value::Rows(rows) => Some(rows),
+            Value::Rows(refreshed) => Some(&refreshed.rows),
             Value::None | Value::Failed(_) => None,
         }
     }
@@ -62,6 +64,14 @@ impl Value {
             Value::Window(window) => window.revision(),
             Value::Groups(groups) => groups.revision(),
             Value::None | Value::Rows(_) | Value::Failed(_) => 0,
+        }
+    }
+
+    /// Returns the rows of tables that it holds, where they are known and it is not kept from their changes.
+    pub fn held(&self) -> Option<&HeldRows> {
+        match self {
+            Value::Rows(refreshed) => refreshed.held.as_ref(),
+            Value::None | Value::Window(_) | Value::Groups(_) | Value::Failed(_) => None,
         }
     }
 
@@ -129,6 +139,8 @@ pub(crate) struct LiveQuery {
     pub bounds: Bounds,
     /// The boundary of its limit as the index knows it; none for no boundary.
     pub boundary: Option<Key>,
+    /// Whether the index counts on knowing the rows that the value holds.
+    pub holdings: Holdings,
     pub columns: Arc<[OutputColumn]>,
     pub value: Value,
     pub knowledge: Knowledge,
@@ -176,6 +188,7 @@ impl LiveQuery {
             slots,
             bounds,
             boundary: None,
+            holdings: Holdings::Unknown,
             columns,
             value: Value::None,
             knowledge: Knowledge::Dirty,

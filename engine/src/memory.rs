@@ -5,7 +5,9 @@
 
 use crate::database::{Database, ErrorCode, QueryError};
 use crate::engine::Engine;
+use crate::held_rows::HeldRows;
 use crate::live_query::{LiveQuery, Value};
+use crate::result::Refreshed;
 use crate::session::SessionId;
 use convoy_query_index::QueryId;
 use std::sync::Arc;
@@ -33,7 +35,10 @@ fn value_bytes(value: &Value, columns: usize) -> usize {
     match value {
         Value::None => 0,
         Value::Failed(error) => error.message.len(),
-        Value::Rows(rows) => rows.text_bytes() + rows.rows().len() * row_bytes,
+        Value::Rows(Refreshed { rows, held }) => {
+            let held = held.as_ref().map_or(0, HeldRows::memory_bytes);
+            rows.text_bytes() + rows.rows().len() * row_bytes + held
+        }
         Value::Groups(groups) => {
             let shown = groups.visible();
             shown.text_bytes() + shown.rows().len() * row_bytes + groups.state_bytes()

@@ -1,6 +1,7 @@
-//! Refreshed results: rows as a read's texts say them.
+//! Refreshed results: rows as a read's texts say them, and which rows of tables they hold.
 
 use crate::database::{ErrorCode, QueryError};
+use crate::held_rows::HeldRows;
 use crate::read_rows::{ReadRow, ReadRows};
 use crate::result_row::ResultRow;
 use crate::row_key::{hashed_rows, row_key};
@@ -8,11 +9,35 @@ use crate::row_list::RowList;
 use crate::template::{QueryTemplate, RefreshPlan, RowKeys};
 use std::collections::HashSet;
 
+/// A refreshed result.
+#[derive(Debug)]
+pub(crate) struct Refreshed {
+    pub rows: RowList,
+    /// The rows of tables that it holds, of which the plan asks for them; none where that is not known.
+    pub held: Option<HeldRows>,
+}
+
+/// Returns what a refresh plan's statement read.
+///
+/// # Errors
+/// Where the keys that somebody stated are not unique.
+pub(crate) fn refreshed(
+    template: &QueryTemplate,
+    plan: &RefreshPlan,
+    rows: &ReadRows,
+) -> Result<Refreshed, QueryError> {
+    let held = match plan.held.as_slice() {
+        [] => None,
+        tables => HeldRows::of(tables, rows, template.columns.len()),
+    };
+    Ok(Refreshed { rows: rows_from_read(template, plan, rows)?, held })
+}
+
 /// Returns the rows that a refresh plan's statement read.
 ///
 /// # Errors
 /// Where the keys that somebody stated are not unique.
-pub(crate) fn rows_from_read(
+fn rows_from_read(
     template: &QueryTemplate,
     plan: &RefreshPlan,
     rows: &ReadRows,

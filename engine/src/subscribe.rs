@@ -11,7 +11,7 @@ use crate::statement::Statement;
 use crate::template::{Count, Plan, QueryTemplate};
 use crate::templates::{Applicant, wrong_argument_count};
 use crate::window::Bounds;
-use convoy_query_index::{QueryId, TemplateId};
+use convoy_query_index::{Holdings, QueryId, TemplateId};
 use std::sync::Arc;
 
 /// What a cast under way is for, besides a template's constants.
@@ -253,6 +253,7 @@ impl<D: Database> Engine<D> {
         query.slots = slots.clone();
         query.bounds = bounds;
         query.boundary = None;
+        query.holdings = Holdings::Unknown;
         query.kept_by = KeptBy::Plan;
         let query_template = query.template;
         self.weigh(id);
@@ -278,6 +279,7 @@ impl<D: Database> Engine<D> {
         }
         query.knowledge = crate::live_query::Knowledge::Known;
         self.dirty.remove(&id);
+        self.tell_holdings(id);
         self.weigh(id);
         self.stir_subscribers(id);
     }

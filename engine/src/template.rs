@@ -249,6 +249,19 @@ pub struct RefreshPlan {
     pub sql: Arc<str>,
     /// How rows are told apart.
     pub keys: RowKeys,
+    /// Where its rows name the rows of tables that the index is told of.
+    pub held: Vec<HeldTable>,
+}
+
+/// A table of which a result's rows name the rows that they come from, by its primary key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldTable {
+    /// The table; the root, for a partitioned one.
+    pub relation: RelationId,
+    /// The first of the key's columns, among those that are appended.
+    pub first: usize,
+    /// The types of the key's columns.
+    pub types: Box<[PgType]>,
 }
 
 impl Plan {

@@ -6,7 +6,7 @@ use crate::line::Position;
 use crate::template::QueryTemplate;
 use convoy_query_index::{
     FieldId, FieldValue, Predicate, QueryId, QueryIndex, RowImages, SlotId, SlotValue, TemplateId,
-    Truth,
+    Truth, Unheld,
 };
 use convoy_types::{Lsn, PgTimestamp, RelationId};
 use std::collections::VecDeque;
@@ -196,6 +196,13 @@ impl QueryTemplate {
         predicate.condition.describe(&field_name, &slot_name)
     }
 
+    /// Returns which changes of one of the predicates' tables count only for rows that the result holds, if any do.
+    pub fn describe_unheld(&self, number: usize) -> Option<String> {
+        let predicate = self.predicates.get(number)?;
+        let field_name = |field: FieldId| self.field_name(predicate.relation, field);
+        Some(predicate.unheld.as_ref()?.describe(&predicate.fields, &field_name))
+    }
+
     /// Returns how the index finds the live queries of each predicate.
     pub fn describe_access(&self) -> Vec<String> {
         let mut index = QueryIndex::new();
@@ -208,15 +215,21 @@ impl QueryTemplate {
         self.predicates.iter().enumerate().map(describe).collect()
     }
 
-    /// Returns the number of the predicate that a change meets, or may meet: of several on one table the first.
-    pub(crate) fn predicate_met(&self, slots: &[SlotValue], images: &RowImages<'_>) -> u16 {
+    /// Returns the number of the predicate that a change meets, or may meet: of several on one table the first. `holds`
+    /// says whether the result holds the row.
+    pub(crate) fn predicate_met(
+        &self,
+        slots: &[SlotValue],
+        images: &RowImages<'_>,
+        holds: impl FnOnce() -> bool,
+    ) -> u16 {
         let of_table = || {
             let all = self.predicates.iter().enumerate();
             all.filter(|(_, predicate)| predicate.relation == images.relation)
         };
-        let may_meet = |row: Option<&[FieldValue]>, number: usize| {
+        let may_meet = |row: Option<&[FieldValue]>, predicate: &Predicate| {
             row.is_some_and(|row| {
-                let truth = self.predicates[number].condition.eval(row, slots);
+                let truth = predicate.condition.eval(row, slots);
                 matches!(truth, Truth::True | Truth::Unknown)
             })
         };
@@ -225,10 +238,15 @@ impl QueryTemplate {
         // Mostly there is one, and nothing to find out.
         let met = match numbers.next() {
             None => first,
-            Some(_) => of_table()
-                .map(|(number, _)| number)
-                .find(|&number| may_meet(images.new, number) || may_meet(images.old, number))
-                .unwrap_or(first),
+            Some(_) => {
+                let holds = holds();
+                let mut met = of_table().filter(|(_, predicate)| {
+                    let is_spared = |unheld: &Unheld| !holds && unheld.spares(images);
+                    !predicate.unheld.as_ref().is_some_and(is_spared)
+                        && (may_meet(images.new, predicate) || may_meet(images.old, predicate))
+                });
+                met.next().map_or(first, |(number, _)| number)
+            }
         };
         u16::try_from(met).unwrap_or(u16::MAX)
     }

@@ -4,6 +4,7 @@ mod audit;
 mod beginning;
 mod catalog;
 mod coalescing;
+mod holdings;
 mod simulation;
 mod talk;
 mod unkept;

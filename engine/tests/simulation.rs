@@ -282,7 +282,7 @@ impl Schedule {
             return;
         }
         let at = self.random.random_range(0..self.clients.len());
-        let panel = Panel::ALL[self.random.random_range(0..4)];
+        let panel = Panel::ALL[self.random.random_range(0..Panel::ALL.len())];
         let grp = self.random.random_range(0..3);
         let client = &mut self.clients[at];
         let sub: Arc<str> = client.next_sub.to_string().into();
@@ -331,7 +331,7 @@ impl Schedule {
                 Definition::Removed(error(ErrorCode::NotFound))
             }
             _ => {
-                let panel = Panel::ALL[self.random.random_range(0..4)];
+                let panel = Panel::ALL[self.random.random_range(0..Panel::ALL.len())];
                 self.names[name].push(Some(panel));
                 Definition::Statement(panel.named(&format!("q{name}")))
             }

@@ -170,11 +170,11 @@ impl Talk {
 
     pub fn commit(&mut self) {
         self.world.commit(&mut self.random);
-        self.stream_commit();
+        self.stream();
     }
 
-    /// Shows the newest commit, and streams it.
-    pub fn stream_commit(&mut self) {
+    /// Lets a commit be visible, and the stream bring it.
+    pub fn stream(&mut self) {
         while !self.world.is_all_visible() {
             self.world.show(&mut self.random);
         }

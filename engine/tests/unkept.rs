@@ -59,7 +59,7 @@ fn is_of_plan(queries: &[QueryRead]) -> bool {
 /// Commits a row in each of these groups.
 fn commit_groups(talk: &mut Talk, groups: Range<i32>) {
     talk.world.commit_rows(groups.map(|grp| Item { id: 1_000 + i64::from(grp), grp, val: 1 }));
-    talk.stream_commit();
+    talk.stream();
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn groups_that_are_too_many_from_the_beginning_are_read() {
     let panel = Panel::Groups;
     let mut talk = talk(panel);
     talk.world.commit_rows((0..300).map(|grp| Item { id: 1_000 + i64::from(grp), grp, val: 1 }));
-    talk.stream_commit();
+    talk.stream();
     assert!(read(&mut talk));
     assert!(!is_kept(&talk));
     assert!(!read(&mut talk), "what was too much is not shown: the statement itself is read");

@@ -53,10 +53,15 @@ pub enum Panel {
     Top,
     Sum,
     Groups,
+    /// A join that holds rows of its inner table; they may be missing.
+    Joined,
+    /// The same where they must be there, and only the first rows are shown.
+    TopJoined,
 }
 
 impl Panel {
-    pub const ALL: [Panel; 4] = [Panel::Group, Panel::Top, Panel::Sum, Panel::Groups];
+    pub const ALL: [Panel; 6] =
+        [Panel::Group, Panel::Top, Panel::Sum, Panel::Groups, Panel::Joined, Panel::TopJoined];
 
     pub fn sql(self) -> &'static str {
         match self {
@@ -64,6 +69,13 @@ impl Panel {
             Panel::Top => "select id, val from items where grp = $1 order by val desc limit 3",
             Panel::Sum => "select count(*) as n, sum(val) as total from items where grp = $1",
             Panel::Groups => "select grp, count(*) as n from items group by grp order by grp",
+            Panel::Joined => {
+                "select a.id, b.val from items a left join items b on b.id = a.val where a.grp = $1 order by a.id"
+            }
+            Panel::TopJoined => {
+                "select a.id, b.grp from items a join items b on b.id = a.val where a.grp = $1 \
+                 order by b.val desc, a.id limit 3"
+            }
         }
     }
 
@@ -80,7 +92,8 @@ impl Panel {
 
     fn columns(self) -> &'static [(&'static str, u32)] {
         match self {
-            Panel::Group | Panel::Top => &[("id", 20), ("val", 23)],
+            Panel::Group | Panel::Top | Panel::Joined => &[("id", 20), ("val", 23)],
+            Panel::TopJoined => &[("id", 20), ("grp", 23)],
             Panel::Sum => &[("n", 20), ("total", 20)],
             Panel::Groups => &[("grp", 23), ("n", 20)],
         }
@@ -112,7 +125,32 @@ impl Panel {
                 };
                 counts.iter().map(row).collect()
             }
+            Panel::Joined | Panel::TopJoined => {
+                self.joined(items, grp).map(|(a, b)| self.shown(a, b)).collect()
+            }
         }
+    }
+
+    /// Returns the rows of a join that it shows, in order.
+    fn joined(
+        self,
+        items: &BTreeMap<i64, Item>,
+        grp: i32,
+    ) -> impl Iterator<Item = (Item, Option<Item>)> {
+        let of_group = items.values().filter(|item| item.grp == grp);
+        let pair = |a: &Item| (*a, items.get(&i64::from(a.val)).copied());
+        let mut pairs: Vec<_> = of_group.map(pair).collect();
+        if self == Panel::TopJoined {
+            pairs.retain(|(_, b)| b.is_some());
+            pairs.sort_by_key(|(a, b)| (std::cmp::Reverse(b.map(|b| b.val)), a.id));
+            pairs.truncate(3);
+        }
+        pairs.into_iter()
+    }
+
+    fn shown(self, a: Item, b: Option<Item>) -> Vec<Option<String>> {
+        let of_b = b.map(|b| if self == Panel::Joined { b.val } else { b.grp });
+        vec![Some(a.id.to_string()), of_b.map(|value| value.to_string())]
     }
 
     /// Returns what an aggregate's plan reads where the stream tells old rows: the state of each group.
@@ -143,6 +181,14 @@ impl Panel {
                     row
                 };
                 self.answer(items, grp).into_iter().map(appended).collect()
+            }
+            Panel::Joined | Panel::TopJoined => {
+                let keyed = |(a, b): (Item, Option<Item>)| {
+                    let mut row = self.shown(a, b);
+                    row.extend([Some(a.id.to_string()), b.map(|b| b.id.to_string())]);
+                    row
+                };
+                self.joined(items, grp).map(keyed).collect()
             }
             Panel::Group | Panel::Sum => self.answer(items, grp),
         }
@@ -348,7 +394,7 @@ impl World {
             self.items.extend(after.map(|item| (item.id, item)));
             writes.push(Write { before, after });
         }
-        self.push(writes);
+        self.push_commit(writes);
     }
 
     /// Commits a transaction that brings rows, or other values of theirs.
@@ -356,10 +402,26 @@ impl World {
         let write =
             |item: Item| Write { before: self.items.insert(item.id, item), after: Some(item) };
         let writes = rows.into_iter().map(write).collect();
-        self.push(writes);
+        self.push_commit(writes);
     }
 
-    fn push(&mut self, writes: Vec<Write>) {
+    /// Commits a transaction that leaves this of a row, or takes it away.
+    pub fn commit_row(&mut self, id: i64, after: Option<Item>) {
+        let before = self.items.remove(&id);
+        self.items.extend(after.map(|item| (item.id, item)));
+        self.push_commit(vec![Write { before, after }]);
+    }
+
+    /// Lets the stream tell whole old rows from now on.
+    pub fn tell_old_rows(&mut self) {
+        let mut relation = (*self.relation).clone();
+        relation.replica_identity = ReplicaIdentity::Full;
+        relation.columns.iter_mut().for_each(|column| column.is_identity = true);
+        self.relation = Arc::new(relation);
+        Arc::make_mut(&mut self.table).identity = ReplicaIdentity::Full;
+    }
+
+    fn push_commit(&mut self, writes: Vec<Write>) {
         self.insert_lsn += 100;
         self.commits.push(Commit {
             xid: self.next_xid,
@@ -527,6 +589,8 @@ impl World {
             return panel.read_groups(&items, grp).into_iter().collect();
         }
         let panel = match sql {
+            sql if sql.contains("left join items") => Panel::Joined,
+            sql if sql.contains("join items") => Panel::TopJoined,
             sql if sql.contains("sum(val)") => Panel::Sum,
             sql if sql.contains("group by grp") => Panel::Groups,
             sql if sql.to_lowercase().contains("limit") => Panel::Top,

@@ -1,7 +1,7 @@
-//! Conditions in words, for `explain`.
+//! Conditions in words, for `explain`; and what is spared of rows that are not held.
 
-use crate::fields::FieldId;
-use crate::predicate::{CompareOp, Condition, Operand, SlotId};
+use crate::fields::{FieldId, FieldSet};
+use crate::predicate::{CompareOp, Condition, Operand, SlotId, Unheld};
 use std::fmt;
 
 impl fmt::Display for CompareOp {
@@ -28,6 +28,20 @@ impl Condition {
         slot_name: &dyn Fn(SlotId) -> String,
     ) -> String {
         Description { field_name, slot_name }.condition(self, Place::Top)
+    }
+}
+
+impl Unheld {
+    /// Returns in words which changes count only for rows that the result holds. `fields` are those that matter at all.
+    pub fn describe(&self, fields: &FieldSet, field_name: &dyn Fn(FieldId) -> String) -> String {
+        let may_be_spared = fields.iter().any(|field| !self.decided_by.contains(field));
+        let updates = may_be_spared.then(|| {
+            let columns: Vec<String> = self.decided_by.iter().map(field_name).collect();
+            format!("updates that leave {} alone", columns.join(", "))
+        });
+        let deletes = (!self.deletes_matter).then(|| "deletes".to_owned());
+        let what: Vec<String> = updates.into_iter().chain(deletes).collect();
+        format!("{} count only for rows that the result holds", what.join(" and "))
     }
 }
 
@@ -133,5 +147,18 @@ mod tests {
             ]),
             "orders.c0 ^@ … AND orders.c1 has $2",
         );
+    }
+
+    #[test]
+    fn what_is_spared_is_said() {
+        let check = |decided_by: &[u16], deletes_matter, expected: &str| {
+            let decided_by = decided_by.iter().copied().map(FieldId).collect();
+            let unheld = Unheld { decided_by, deletes_matter };
+            let text = unheld.describe(&FieldSet::all(3), &|field| format!("c{}", field.0));
+            assert_eq!(text, format!("{expected} count only for rows that the result holds"));
+        };
+        check(&[0, 2], false, "updates that leave c0, c2 alone and deletes");
+        check(&[0], true, "updates that leave c0 alone");
+        check(&[0, 1, 2, 4], false, "deletes");
     }
 }

@@ -104,6 +104,7 @@ impl Requirement<'_> {
             (Required::Equal(left, right), Required::Equal(other_left, other_right)) => {
                 (left, right) == (other_left, other_right)
             }
+            (Required::Unclear, Required::Unclear) => true,
             _ => false,
         }
     }

@@ -48,6 +48,16 @@ pub(crate) enum Required<'a> {
     Holds(&'a Expr, Range<usize>),
     /// That two columns, merged by `USING` or `NATURAL`, are equal.
     Equal(ColumnRef, ColumnRef),
+    /// The same of columns that can't be told.
+    Unclear,
+}
+
+/// Sources that are null together where an outer join finds no match.
+#[derive(Clone, Debug)]
+pub(crate) struct Nulled {
+    range: Range<usize>,
+    /// Whether a condition further out may see the difference between a match of theirs and none.
+    pub(crate) is_looked_at: bool,
 }
 
 /// A column that `USING` or `NATURAL` makes of two.
@@ -82,16 +92,23 @@ impl<'a> Requirement<'a> {
         }
     }
 
+    fn unclear() -> Self {
+        Requirement { what: Required::Unclear, mentions: None, rejects_nulls_of: 0 }
+    }
+
     /// Returns whether it is never true where the source's columns are null.
     pub(crate) fn rejects_nulls_of(&self, source: usize) -> bool {
         bit(source).is_some_and(|bit| self.rejects_nulls_of & bit != 0)
     }
 
     /// Returns whether none of these sources has a say in it.
-    pub(crate) fn is_free_of(&self, nulled: &[Range<usize>]) -> bool {
-        nulled.iter().all(|range| {
+    pub(crate) fn is_free_of(&self, nulled: &[Nulled]) -> bool {
+        nulled.iter().all(|nulled| {
             self.mentions.is_some_and(|mentions| {
-                range.clone().all(|source| bit(source).is_some_and(|bit| mentions & bit == 0))
+                nulled
+                    .range
+                    .clone()
+                    .all(|source| bit(source).is_some_and(|bit| mentions & bit == 0))
             })
         })
     }
@@ -100,6 +117,7 @@ impl<'a> Requirement<'a> {
     pub(crate) fn equality(&self, scope: &Scope<'_>) -> Option<(ColumnRef, ColumnRef)> {
         match &self.what {
             Required::Equal(left, right) => Some((*left, *right)),
+            Required::Unclear => None,
             Required::Holds(expr, visible) => match expr {
                 Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
                     Some((scope.column(left, visible)?, scope.column(right, visible)?))
@@ -152,28 +170,24 @@ impl<'a> Scope<'a> {
             }
             JoinConstraint::None => Vec::new(),
         };
-        match kind {
-            JoinKind::Inner => self.require(both, &required),
-            JoinKind::Left => {
-                self.require(right.clone(), &required);
-                self.close(right);
-            }
-            JoinKind::Right => {
-                self.require(left.clone(), &required);
-                self.close(left);
-            }
+        let (held_to_it, nulled) = match kind {
+            JoinKind::Inner => (Some(both.clone()), Vec::new()),
+            JoinKind::Left => (Some(right.clone()), vec![right]),
+            JoinKind::Right => (Some(left.clone()), vec![left]),
             // What its condition does not meet is shown all the same, on either side.
-            JoinKind::Full => {
-                self.close(left);
-                self.close(right);
-            }
+            JoinKind::Full => (None, vec![left, right]),
+        };
+        if let Some(sources) = held_to_it {
+            self.require(sources, &required);
         }
+        self.look_at(both, &required);
+        nulled.into_iter().for_each(|range| self.close(range));
     }
 
     /// Lets requirements count for sources: all combinations of their rows that go on must meet them.
     pub(super) fn require(&mut self, sources: Range<usize>, required: &[Requirement<'a>]) {
         for source in &mut self.sources[sources] {
-            source.nulled.retain(|range| {
+            source.nulled.retain(|Nulled { range, .. }| {
                 !range.clone().any(|nulled| {
                     required.iter().any(|requirement| requirement.rejects_nulls_of(nulled))
                 })
@@ -184,10 +198,18 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Notes what conditions look at, whether they leave out what does not meet them or not.
+    pub(super) fn look_at(&mut self, sources: Range<usize>, conditions: &[Requirement<'a>]) {
+        for nulled in self.sources[sources].iter_mut().flat_map(|source| &mut source.nulled) {
+            let of = std::slice::from_ref(&*nulled);
+            nulled.is_looked_at |= !conditions.iter().all(|condition| condition.is_free_of(of));
+        }
+    }
+
     /// Notes that the sources are null together where there is no match.
     fn close(&mut self, range: Range<usize>) {
         for source in &mut self.sources[range.clone()] {
-            source.nulled.push(range.clone());
+            source.nulled.push(Nulled { range: range.clone(), is_looked_at: false });
         }
     }
 
@@ -215,7 +237,10 @@ impl<'a> Scope<'a> {
                         _ => None,
                     }
                 }
-                _ => None,
+                _ => {
+                    required.push(Requirement::unclear());
+                    None
+                }
             };
             self.merged.push(MergedColumn { name, range: left.start..right.end, column });
         }

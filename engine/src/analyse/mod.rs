@@ -20,6 +20,7 @@ mod refusal;
 mod repeat;
 mod scope;
 mod type_name;
+mod unheld;
 mod walk;
 mod window;
 
@@ -112,7 +113,7 @@ fn template(
             };
             is_walked = walked.is_ok();
             let mut of_keys = Vec::new();
-            let refresh = refresh::refresh(statement, &walked, &clauses, facts, &mut of_keys)?;
+            let mut refresh = refresh::refresh(statement, &walked, &clauses, facts, &mut of_keys)?;
             let groups = match &outline {
                 Ok(outline) if groups::is_aggregate(outline, facts) => {
                     groups::groups(outline, &clauses, facts, constants, refresh.clone())
@@ -135,8 +136,14 @@ fn template(
                         "read again on each change that may touch it, because {}",
                         why.0
                     ));
-                    let read =
-                        predicates::predicates(&walked, statement, facts, constants, &mut notes);
+                    let read = predicates::predicates(
+                        &walked,
+                        &mut refresh,
+                        statement,
+                        facts,
+                        constants,
+                        &mut notes,
+                    );
                     notes.append(&mut of_keys);
                     (Plan::Refresh(refresh), read.predicates, read.slots, read.derived)
                 }

@@ -3,8 +3,8 @@
 
 use crate::analyse::scope::{NotUnderstood, not_understood};
 use sqlparser::ast::{
-    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr, SetOperator,
-    Statement, Value, WildcardAdditionalOptions, With,
+    Expr, GroupByExpr, LimitClause, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr,
+    SetOperator, Statement, Value, WildcardAdditionalOptions, With,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -97,6 +97,20 @@ impl<'a> Outline<'a> {
             }
             GroupByExpr::All(_) => true,
         })
+    }
+
+    /// Returns whether the outermost query shows only some of its rows, by their number in its order.
+    pub(crate) fn counts_rows(&self) -> bool {
+        self.query.limit_clause.is_some() || self.query.fetch.is_some()
+    }
+
+    /// Returns whether the outermost query leaves out the first of its rows.
+    pub(crate) fn has_offset(&self) -> bool {
+        match &self.query.limit_clause {
+            None => false,
+            Some(LimitClause::LimitOffset { offset, .. }) => offset.is_some(),
+            Some(LimitClause::OffsetCommaLimit { .. }) => true,
+        }
     }
 
     /// Returns the outermost ORDER BY's items.

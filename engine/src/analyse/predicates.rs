@@ -5,12 +5,13 @@ use crate::analyse::constants::Constants;
 use crate::analyse::equal_columns::EqualColumns;
 use crate::analyse::joins::Required;
 use crate::analyse::scope::NotUnderstood;
+use crate::analyse::unheld::{Holder, is_of_others};
 use crate::analyse::walk::Walked;
 use crate::derived::DerivedField;
 use crate::facts::{Publication, StatementFacts, TableFacts, TableKind};
 use crate::statement::Statement;
-use crate::template::SlotSpec;
-use convoy_query_index::{Condition, OldRows, Predicate};
+use crate::template::{RefreshPlan, SlotSpec};
+use convoy_query_index::{Condition, OldRows, Predicate, Unheld};
 use std::sync::Arc;
 
 /// What a refreshed statement reads.
@@ -21,14 +22,17 @@ pub(crate) struct Read {
     pub(crate) derived: Vec<DerivedField>,
 }
 
-/// Returns a statement's predicates, one or more for each table that the stream shows.
+/// Returns a statement's predicates, one or more for each table that the stream shows. Leaves of the plan's held tables
+/// those whose held rows the predicates ask for.
 pub(crate) fn predicates(
     walked: &Result<Walked<'_>, NotUnderstood>,
+    refresh: &mut RefreshPlan,
     statement: &Statement,
     facts: &StatementFacts,
     constants: &mut Constants,
     notes: &mut Vec<String>,
 ) -> Read {
+    let tables_of_keys = std::mem::take(&mut refresh.held);
     let streamed = || facts.tables.iter().filter(|table| is_streamed(table));
     let all_whole = |why: &str, notes: &mut Vec<String>| {
         let predicates = streamed().map(whole).collect::<Vec<_>>();
@@ -46,6 +50,7 @@ pub(crate) fn predicates(
     }
 
     let mut read = Read::default();
+    let holder = Holder::of(walked, &tables_of_keys, statement, facts);
     for table in streamed() {
         let name = &table.name;
         if walked.inner.contains(&table.id) {
@@ -72,7 +77,9 @@ pub(crate) fn predicates(
                         .with_derived(&mut read.derived);
                 let mut conditions = Vec::new();
                 let mut left_out = false;
+                let mut is_of_another = false;
                 for requirement in &equal.requirements {
+                    is_of_another |= is_of_others(&requirement.what);
                     let Required::Holds(expr, visible) = &requirement.what else { continue };
                     reader.visible = visible.clone();
                     match reader.read(expr) {
@@ -95,24 +102,46 @@ pub(crate) fn predicates(
                     ),
                     (false, false) => format!("{name}: rows by its conditions"),
                 });
-                let condition = Condition::And(conditions);
-                if !table.tells_old(&condition.fields()) && table.publication == Publication::Full {
-                    notes.push(format!(
-                        "{name}: any UPDATE or DELETE may touch it, because the stream does not tell what rows were before; \
-                         with ALTER TABLE {} REPLICA IDENTITY FULL it would",
-                        table.qualified_name()
-                    ));
+                let unheld = holder.as_ref().and_then(|holder| {
+                    holder.unheld(position, &conditions, left_out || is_of_another)
+                });
+                if unheld.is_some() {
+                    refresh.held.extend(tables_of_keys.get(position).cloned());
                 }
+                let condition = Condition::And(conditions);
+                notes.extend(note_of_old_rows(table, &condition, unheld.as_ref()));
                 read.predicates.push(Predicate {
                     relation: table.id,
                     condition,
                     fields,
                     old_rows: OldRows::Condition,
+                    unheld,
                 });
             }
         }
     }
     read
+}
+
+/// Says what the stream would have to tell for fewer changes to touch the statement.
+fn note_of_old_rows(
+    table: &TableFacts,
+    condition: &Condition,
+    unheld: Option<&Unheld>,
+) -> Option<String> {
+    let what = match unheld {
+        Some(unheld) if !unheld.deletes_matter => {
+            (!table.tells_old(&unheld.decided_by)).then_some("any UPDATE may touch it")
+        }
+        _ => (!table.tells_old(&condition.fields())).then_some("any UPDATE or DELETE may touch it"),
+    };
+    let what = what.filter(|_| table.publication == Publication::Full)?;
+    Some(format!(
+        "{}: {what}, because the stream does not tell what rows were before; with ALTER TABLE {} REPLICA IDENTITY FULL \
+         it would",
+        table.name,
+        table.qualified_name()
+    ))
 }
 
 /// Says why the tables of the tree can't be taken for all that is read.
@@ -164,5 +193,6 @@ fn whole(table: &Arc<TableFacts>) -> Predicate {
         condition: Condition::always(),
         fields: table.fields(),
         old_rows: OldRows::Condition,
+        unheld: None,
     }
 }

@@ -4,6 +4,9 @@
 //! The statement's text stays as it is, but for what is added in two places: behind the select list, the hidden columns
 //! that tell rows apart; behind ORDER BY, what breaks ties. Where it is not certain what may be added, the statement is
 //! wrapped as it is, its rows are ordered by all their values, and told apart by a hash.
+//!
+//! Where the hidden columns are the primary keys of its tables' rows, they also say which rows those are
+//! (`unheld.rs`).
 
 use crate::analyse::clauses::Clauses;
 use crate::analyse::lexer::lex;
@@ -13,7 +16,7 @@ use crate::analyse::walk::Walked;
 use crate::database::{ErrorCode, QueryError};
 use crate::facts::{OutputColumn, StatementFacts, quote_identifier};
 use crate::statement::Statement;
-use crate::template::{RefreshPlan, RowKeys};
+use crate::template::{HeldTable, RefreshPlan, RowKeys};
 use convoy_types::PgType;
 use sqlparser::ast::{Distinct, Expr, GroupByExpr};
 
@@ -28,6 +31,8 @@ struct Rows {
     keys: Vec<KeyColumn>,
     /// Expressions for the end of ORDER BY.
     order: Vec<String>,
+    /// The tables whose primary keys the keys are, all of them.
+    tables: Vec<HeldTable>,
 }
 
 /// One part of a row's key.
@@ -58,10 +63,11 @@ pub(crate) fn refresh(
     match rows {
         Ok(None) => {
             let sql = wrap(&facts.columns, &[], clauses.text, "");
-            Ok(RefreshPlan { sql: sql.into(), keys: RowKeys::OneRow })
+            Ok(RefreshPlan { sql: sql.into(), keys: RowKeys::OneRow, held: Vec::new() })
         }
-        Ok(Some(Rows { keys, order })) => {
-            let keys = if stated.is_some() { Vec::new() } else { keys };
+        Ok(Some(Rows { keys, order, tables })) => {
+            let (keys, held) =
+                if stated.is_some() { (Vec::new(), Vec::new()) } else { (keys, tables) };
             let mut hidden = String::new();
             let mut shown = Vec::new();
             for (position, key) in keys.iter().enumerate() {
@@ -81,7 +87,7 @@ pub(crate) fn refresh(
             let order = if ties { &[] } else { order.as_slice() };
             let sql = wrap(&facts.columns, &shown, &clauses.with(&hidden, order), "");
             let keys = stated.map_or(RowKeys::Appended(keys.len()), RowKeys::Output);
-            Ok(RefreshPlan { sql: sql.into(), keys })
+            Ok(RefreshPlan { sql: sql.into(), keys, held })
         }
         Err(why) => {
             if stated.is_none() {
@@ -91,7 +97,8 @@ pub(crate) fn refresh(
                 ));
             }
             let sql = by_values(clauses, &facts.columns, ties);
-            Ok(RefreshPlan { sql: sql.into(), keys: stated.map_or(RowKeys::Hash, RowKeys::Output) })
+            let keys = stated.map_or(RowKeys::Hash, RowKeys::Output);
+            Ok(RefreshPlan { sql: sql.into(), keys, held: Vec::new() })
         }
     }
 }
@@ -147,12 +154,18 @@ fn rows(
     if walk.scope.more {
         return not_understood("it does not read from tables alone");
     }
-    let mut columns = Vec::new();
+    let (mut columns, mut tables) = (Vec::new(), Vec::new());
     for source in &walk.scope.sources {
         if source.table.primary_key.is_empty() {
             return not_understood(format!("{} has no primary key", source.table.name));
         }
-        for &field in &source.table.primary_key {
+        let key = &source.table.primary_key;
+        tables.push(HeldTable {
+            relation: source.table.id,
+            first: columns.len(),
+            types: key.iter().map(|&field| source.table.column(field).ty.clone()).collect(),
+        });
+        for &field in key {
             columns.push(format!(
                 "{}.{}",
                 quote_identifier(&source.name),
@@ -163,6 +176,7 @@ fn rows(
     Ok(Some(Rows {
         keys: columns.iter().cloned().map(KeyColumn::Hidden).collect(),
         order: columns,
+        tables,
     }))
 }
 
@@ -215,7 +229,7 @@ fn groups(
     if texts.len() != exprs.len() {
         return not_understood("its GROUP BY is not understood");
     }
-    let mut rows = Rows { keys: Vec::new(), order: Vec::new() };
+    let mut rows = Rows { keys: Vec::new(), order: Vec::new(), tables: Vec::new() };
     for (expr, text) in exprs.iter().zip(texts) {
         let mut expr = expr;
         while let Expr::Nested(inner) = expr {

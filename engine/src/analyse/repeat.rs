@@ -21,13 +21,7 @@ pub(super) fn audit(
     statement: &Statement,
     facts: &StatementFacts,
 ) -> Audit {
-    let is_unseen =
-        |kind: TableKind, publication| kind != TableKind::View && publication != Publication::Full;
-    if statement.directives.refresh.is_some()
-        || clock(statement, facts).is_some()
-        || settings(facts).is_some()
-        || facts.tables.iter().any(|table| is_unseen(table.kind, table.publication))
-    {
+    if !changes_by_writes_alone(statement, facts) {
         return Audit::Never;
     }
     match plan {
@@ -37,6 +31,16 @@ pub(super) fn audit(
         }
         Plan::Refresh(_) => Audit::Lenient,
     }
+}
+
+/// Returns whether nothing changes a statement's result but writes that the stream shows.
+pub(super) fn changes_by_writes_alone(statement: &Statement, facts: &StatementFacts) -> bool {
+    let is_unseen =
+        |kind: TableKind, publication| kind != TableKind::View && publication != Publication::Full;
+    statement.directives.refresh.is_none()
+        && clock(statement, facts).is_none()
+        && settings(facts).is_none()
+        && !facts.tables.iter().any(|table| is_unseen(table.kind, table.publication))
 }
 
 fn repeats(keys: &RowKeys, statement: &Statement, facts: &StatementFacts) -> bool {

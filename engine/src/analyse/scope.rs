@@ -1,6 +1,6 @@
 //! Which tables a SELECT's FROM names, which conditions each of them must meet, and what a column's name means there.
 
-use crate::analyse::joins::{ColumnRef, JoinKind, MergedColumn, Requirement, conjuncts};
+use crate::analyse::joins::{ColumnRef, JoinKind, MergedColumn, Nulled, Requirement, conjuncts};
 use crate::facts::{ColumnFacts, StatementFacts, TableFacts, TableKind};
 use convoy_query_index::FieldId;
 use sqlparser::ast::{
@@ -55,7 +55,7 @@ pub(crate) struct Source<'a> {
     pub(crate) requirements: Vec<Requirement<'a>>,
     /// The sources that are null together with it where an outer join finds no match: what a condition further out
     /// says of those, a row of it may make untrue and still matter.
-    pub(crate) nulled: Vec<Range<usize>>,
+    pub(crate) nulled: Vec<Nulled>,
 }
 
 /// What a name means.
@@ -160,7 +160,8 @@ impl<'a> Scope<'a> {
                 .into_iter()
                 .map(|expr| Requirement::holds(&scope, expr, all.clone()))
                 .collect::<Vec<_>>();
-            scope.require(all, &requirements);
+            scope.require(all.clone(), &requirements);
+            scope.look_at(all, &requirements);
         }
         Ok(scope)
     }

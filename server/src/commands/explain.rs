@@ -115,6 +115,8 @@ struct PredicateView {
     /// How the index finds the live queries.
     access: String,
     columns: Vec<String>,
+    /// What counts only for rows that the result holds.
+    unheld: Option<String>,
 }
 
 fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
@@ -138,6 +140,7 @@ fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
             condition: template.describe_predicate(number),
             access: access.get(number).cloned().unwrap_or_default(),
             columns,
+            unheld: template.describe_unheld(number),
         }
     };
     template.predicates.iter().enumerate().map(view).collect()
@@ -197,6 +200,9 @@ fn as_text(template: &QueryTemplate) -> String {
                 predicate.columns.join(", ")
             ));
         }
+        if let Some(unheld) = predicate.unheld {
+            text.push_str(&format!("; {unheld}"));
+        }
         row(label, text);
     }
     row("read", batching(template));
@@ -214,7 +220,7 @@ fn as_text(template: &QueryTemplate) -> String {
 }
 
 fn as_json(template: &QueryTemplate) -> serde_json::Value {
-    let predicate = |predicate: PredicateView| json!({ "table": predicate.table, "condition": predicate.condition, "access": predicate.access, "columns": predicate.columns });
+    let predicate = |predicate: PredicateView| json!({ "table": predicate.table, "condition": predicate.condition, "access": predicate.access, "columns": predicate.columns, "unheld": predicate.unheld });
     json!({
         "plan": plan_word(template),
         "columns": template.columns.iter().map(|column| json!({ "name": column.name, "type": column.type_name })).collect::<Vec<_>>(),

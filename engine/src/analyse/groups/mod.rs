@@ -152,8 +152,13 @@ pub(crate) fn groups(
         refresh,
     };
     plan.sql = sql::sql(&plan, name, clauses.selection(), &filter_texts).into();
-    let predicate =
-        Predicate { relation: table.id, condition, fields, old_rows: OldRows::Condition };
+    let predicate = Predicate {
+        relation: table.id,
+        condition,
+        fields,
+        old_rows: OldRows::Condition,
+        unheld: None,
+    };
     Ok(Groups { plan, predicate, slots, derived })
 }
 

@@ -5,6 +5,7 @@ mod groups;
 mod predicates;
 mod refreshes;
 mod refusals;
+mod unheld;
 mod windows;
 
 use crate::analyse::fixture::{Case, show, show_predicates};

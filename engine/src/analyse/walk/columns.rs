@@ -14,11 +14,18 @@ const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tabl
 impl Walker<'_, '_> {
     fn add(&mut self, source: usize, field: FieldId) {
         self.fields[source].insert(field);
+        if self.decides {
+            self.deciding[source].insert(field);
+        }
         self.rows_uncertain |= self.in_inner_aggregate && self.aggregates_matter;
     }
 
     fn add_all(&mut self, source: usize) {
-        self.fields[source].union_with(&self.scope.sources[source].table.fields());
+        let all = self.scope.sources[source].table.fields();
+        self.fields[source].union_with(&all);
+        if self.decides {
+            self.deciding[source].union_with(&all);
+        }
         self.rows_uncertain |= self.in_inner_aggregate && self.aggregates_matter;
     }
 

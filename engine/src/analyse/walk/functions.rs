@@ -33,6 +33,7 @@ impl<'a> Walker<'a, '_> {
             let one_value = is_aggregate || ONE_VALUE.contains(&name.as_str());
             self.rows_uncertain |= self.multiplies_here && (is_foreign || !one_value);
         }
+        self.has_window |= self.nesting == 0 && over.is_some();
         let was_in_aggregate = self.in_inner_aggregate;
         self.in_inner_aggregate |= self.nesting > 0 && is_aggregate && over.is_none();
         match args {

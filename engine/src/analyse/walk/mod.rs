@@ -27,6 +27,10 @@ pub(crate) struct WalkedSelect<'a> {
     pub(crate) scope: Scope<'a>,
     /// The columns mentioned, for each of the scope's sources.
     pub(crate) fields: Vec<FieldSet>,
+    /// Those of them that decide which rows the result has, and not only what it shows of them.
+    pub(crate) deciding: Vec<FieldSet>,
+    /// Whether window functions are called outside of subqueries.
+    pub(crate) has_window: bool,
     /// Whether aggregates are called outside of subqueries.
     pub(crate) has_aggregate: bool,
     /// Whether its rows may be more than those of its FROM, or its aggregates belong elsewhere than it looks.
@@ -64,11 +68,19 @@ pub(crate) fn walk<'a>(
         let mut walker = Walker::new(facts, &scope, &mut with_names, &mut inner);
         walker.select_body(select)?;
         if outline.selects.len() == 1 {
-            walker.tail(outline.query)?;
+            walker.outermost_tail(outline, select)?;
         }
-        let Walker { fields, has_aggregate, rows_uncertain, .. } = walker;
+        let Walker { fields, deciding, has_aggregate, has_window, rows_uncertain, .. } = walker;
         let has_aggregate = has_aggregate || select.having.is_some();
-        selects.push(WalkedSelect { select, scope, fields, has_aggregate, rows_uncertain });
+        selects.push(WalkedSelect {
+            select,
+            scope,
+            fields,
+            deciding,
+            has_window,
+            has_aggregate,
+            rows_uncertain,
+        });
     }
     if outline.selects.len() > 1 {
         let nowhere = Scope::default();
@@ -94,6 +106,10 @@ struct Walker<'a, 'w> {
     aggregates_matter: bool,
     /// The tables in the FROM of the subquery that is walked, by whose columns unqualified names go first.
     inner_tables: Vec<&'a TableFacts>,
+    /// What is mentioned here decides which rows there are.
+    decides: bool,
+    deciding: Vec<FieldSet>,
+    has_window: bool,
     /// In the select list, GROUP BY or ORDER BY, where a function may multiply rows.
     multiplies_here: bool,
     has_aggregate: bool,
@@ -118,6 +134,9 @@ impl<'a, 'w> Walker<'a, 'w> {
             in_inner_aggregate: false,
             aggregates_matter: false,
             inner_tables: Vec::new(),
+            decides: true,
+            deciding: vec![FieldSet::default(); scope.sources.len()],
+            has_window: false,
             multiplies_here: false,
             has_aggregate: false,
             rows_uncertain: false,

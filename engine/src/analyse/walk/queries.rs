@@ -1,10 +1,10 @@
 //! Queries: WITH, SELECT, set operations, ORDER BY and LIMIT, at the outside and in subqueries.
 
 use super::Walker;
-use crate::analyse::outline::{check_query, check_select, is_plain_wildcard};
+use crate::analyse::outline::{Outline, check_query, check_select, is_plain_wildcard, ordinal};
 use crate::analyse::scope::{NotUnderstood, folded, not_understood};
 use sqlparser::ast::{
-    Distinct, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query, Select,
+    Distinct, Expr, GroupByExpr, LimitClause, NamedWindowExpr, OrderBy, OrderByKind, Query, Select,
     SelectItem, SelectItemQualifiedWildcardKind, SetExpr, With,
 };
 
@@ -71,6 +71,76 @@ impl<'a> Walker<'a, '_> {
         })
     }
 
+    /// Walks an item of a select list.
+    fn shown(&mut self, item: &'a SelectItem) -> Result<(), NotUnderstood> {
+        match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                self.expr(expr)?;
+            }
+            SelectItem::Wildcard(options) if is_plain_wildcard(options) => {
+                if self.nesting == 0 {
+                    self.add_everything();
+                }
+            }
+            SelectItem::QualifiedWildcard(kind, options) if is_plain_wildcard(options) => {
+                match kind {
+                    SelectItemQualifiedWildcardKind::ObjectName(name) => self.row(name)?,
+                    SelectItemQualifiedWildcardKind::Expr(expr) => self.expr(expr)?,
+                }
+            }
+            _ => return not_understood("a select list is not analysed"),
+        }
+        Ok(())
+    }
+
+    /// Walks what comes behind the outermost SELECT: where rows are counted off, their order decides which there are.
+    pub(super) fn outermost_tail(
+        &mut self,
+        outline: &'a Outline<'a>,
+        select: &'a Select,
+    ) -> Result<(), NotUnderstood> {
+        self.decides = outline.counts_rows();
+        self.tail(outline.query)?;
+        let items = if self.decides { outline.order_items()? } else { &[] };
+        for item in items {
+            if let Some(position) = self.ordered_output(&item.expr) {
+                self.output(select, position)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the column of the result that an item of ORDER BY is, by its position, if it is one: a bare name is first
+    /// of all one of those (PostgreSQL manual, SELECT, "ORDER BY").
+    fn ordered_output(&self, expr: &Expr) -> Option<usize> {
+        match expr {
+            Expr::Nested(inner) => self.ordered_output(inner),
+            Expr::Identifier(ident) => {
+                let name = folded(ident)?;
+                self.facts.columns.iter().position(|column| column.name == name)
+            }
+            expr => ordinal(expr),
+        }
+    }
+
+    /// Walks what a column of the result shows, which decides something; everything does, where a `*` before it hides which
+    /// item that is.
+    fn output(&mut self, select: &'a Select, position: usize) -> Result<(), NotUnderstood> {
+        let is_wild = |item: &SelectItem| {
+            matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+        };
+        let mut before = select.projection.iter().take(position + 1);
+        match select.projection.get(position) {
+            Some(item) if !before.any(is_wild) => self.shown(item),
+            _ => {
+                for (deciding, fields) in self.deciding.iter_mut().zip(&self.fields) {
+                    deciding.union_with(fields);
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Walks ORDER BY, LIMIT, OFFSET, FETCH.
     pub(super) fn tail(&mut self, query: &'a Query) -> Result<(), NotUnderstood> {
         match &query.order_by {
@@ -121,25 +191,11 @@ impl<'a> Walker<'a, '_> {
             None | Some(Distinct::All | Distinct::Distinct) => {}
             Some(Distinct::On(exprs)) => self.exprs(exprs)?,
         }
-        for item in &select.projection {
-            match item {
-                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                    self.expr(expr)?;
-                }
-                SelectItem::Wildcard(options) if is_plain_wildcard(options) => {
-                    if self.nesting == 0 {
-                        self.add_everything();
-                    }
-                }
-                SelectItem::QualifiedWildcard(kind, options) if is_plain_wildcard(options) => {
-                    match kind {
-                        SelectItemQualifiedWildcardKind::ObjectName(name) => self.row(name)?,
-                        SelectItemQualifiedWildcardKind::Expr(expr) => self.expr(expr)?,
-                    }
-                }
-                _ => return not_understood("a select list is not analysed"),
-            }
-        }
+        let decides = self.decides;
+        self.decides &= self.nesting > 0;
+        let shown = select.projection.iter().try_for_each(|item| self.shown(item));
+        self.decides = decides;
+        shown?;
         match &select.group_by {
             GroupByExpr::Expressions(groups, modifiers) if modifiers.is_empty() => {
                 self.exprs(groups)?;

@@ -168,7 +168,7 @@ pub(crate) fn window(
             }
         }
     };
-    let predicate = Predicate { relation: table.id, condition, fields, old_rows };
+    let predicate = Predicate { relation: table.id, condition, fields, old_rows, unheld: None };
     Ok(Window { plan, predicate, slots, derived })
 }
 
