@@ -12,7 +12,7 @@ const QUERIES: usize = 100;
 const CHANGES: usize = 15;
 
 /// Columns of like types carry like names in different tables, so that `USING` and `NATURAL` have something to merge.
-const SCHEMA: &str = "\
+pub(super) const SCHEMA: &str = "\
 create table a (id int4 primary key, x int4, y int8, t text);
 create table b (id int4 primary key, x int4, y int4, t varchar(9), flag bool);
 create table c (id int8 primary key, x int8, t text collate \"C\", d char(3));
@@ -20,7 +20,7 @@ alter table a replica identity full;
 alter table b replica identity full;
 alter table c replica identity full;";
 
-const TABLES: [(&str, &[(&str, Kind)]); 3] = [
+pub(super) const TABLES: [(&str, &[(&str, Kind)]); 3] = [
     ("a", &[("id", Kind::Int), ("x", Kind::Int), ("y", Kind::Int), ("t", Kind::Text)]),
     (
         "b",
@@ -36,17 +36,21 @@ const TABLES: [(&str, &[(&str, Kind)]); 3] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Int,
     Text,
     Bool,
 }
 
 /// A table in a FROM, by position in [`TABLES`], and its alias.
-type Source = (usize, &'static str);
+pub(super) type Source = (usize, &'static str);
 
 impl Dice {
-    fn column(&mut self, sources: &[Source], kind: Option<Kind>) -> Option<(String, Kind)> {
+    pub(super) fn column(
+        &mut self,
+        sources: &[Source],
+        kind: Option<Kind>,
+    ) -> Option<(String, Kind)> {
         let columns: Vec<_> = sources
             .iter()
             .flat_map(|&(table, alias)| TABLES[table].1.iter().map(move |column| (alias, column)))
@@ -62,7 +66,7 @@ impl Dice {
         Some((name, column.1))
     }
 
-    fn constant(&mut self, kind: Kind) -> String {
+    pub(super) fn constant(&mut self, kind: Kind) -> String {
         match kind {
             Kind::Int if self.percent(25) => "$1::int4".to_owned(),
             Kind::Int => self.below(3).to_string(),
@@ -100,18 +104,18 @@ impl Dice {
         }
     }
 
-    fn condition_in_brackets(&mut self, sources: &[Source], depth: usize) -> String {
+    pub(super) fn condition_in_brackets(&mut self, sources: &[Source], depth: usize) -> String {
         format!("({})", self.condition(sources, depth + 1))
     }
 
-    fn conditions(&mut self, sources: &[Source], least: usize) -> String {
+    pub(super) fn conditions(&mut self, sources: &[Source], least: usize) -> String {
         let count = least + self.below(3);
         let parts: Vec<_> = (0..count).map(|_| self.condition_in_brackets(sources, 0)).collect();
         parts.join(" and ")
     }
 
     /// Returns a FROM item over the sources.
-    fn item(&mut self, sources: &[Source]) -> String {
+    pub(super) fn item(&mut self, sources: &[Source]) -> String {
         if let [(table, alias)] = sources {
             return format!("{} {alias}", TABLES[*table].0);
         }
@@ -170,7 +174,7 @@ impl Dice {
         format!("select {} from {from}{filter}", columns.join(", "))
     }
 
-    fn value(&mut self, kind: Kind) -> String {
+    pub(super) fn value(&mut self, kind: Kind) -> String {
         match kind {
             _ if self.percent(15) => "null".to_owned(),
             Kind::Int => self.below(3).to_string(),
@@ -215,7 +219,7 @@ struct Tally {
     matched: usize,
 }
 
-fn changed_fields(old: &[Datum], new: &[Datum]) -> FieldSet {
+pub(super) fn changed_fields(old: &[Datum], new: &[Datum]) -> FieldSet {
     let pairs = old.iter().zip(new).enumerate();
     pairs
         .filter(|(_, (old, new))| old != new)
@@ -223,7 +227,7 @@ fn changed_fields(old: &[Datum], new: &[Datum]) -> FieldSet {
         .collect()
 }
 
-fn key(table: &TableFacts, row: &[Option<String>]) -> Key {
+pub(super) fn key(table: &TableFacts, row: &[Option<String>]) -> Key {
     let text = row[0].as_deref().expect("a primary key");
     Key::of(&table.columns[0].ty, text.as_bytes()).expect("a number")
 }

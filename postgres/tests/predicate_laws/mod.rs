@@ -5,6 +5,7 @@
 
 mod conditions;
 mod joins;
+mod unheld;
 
 use crate::database::harness::{Harness, statement};
 use crate::dice::Dice;

@@ -91,6 +91,9 @@ pub fn queries(tables: &[Table], dice: &mut Dice) -> Vec<Query> {
         queries.push(outer_joined(pair[0], pair[1]));
         queries.push(with(pair[0], pair[1]));
     }
+    for table in live.iter().filter(|table| table.key_len > 0) {
+        queries.extend(held(table, live[0], dice));
+    }
     for (_, sql) in TRANSFERS {
         let expected = sql.replace("balance DESC", "balance DESC, id");
         queries.push(Query::new("transfers", sql.to_owned(), expected, Order::Stated));
@@ -447,6 +450,35 @@ fn outer_joined(left: &Table, right: &Table) -> Query {
         right.sql()
     );
     Query::new("outer join", sql.clone(), sql, Order::Any)
+}
+
+/// Returns joins of which most rows of the inner table, `items`, are in no result: numbers are few, and its keys many.
+fn held(left: &Table, items: &Table, dice: &mut Dice) -> [Query; 2] {
+    let from = |kind: &str| {
+        let condition = "ON r.id = l.n AND l.txt IS NOT NULL";
+        format!(
+            "SELECT l.n, r.txt, r.n AS other FROM {} l {kind} JOIN {} r {condition}",
+            left.sql(),
+            items.sql()
+        )
+    };
+    let keys = [keys(left, "l"), keys(items, "r")].concat().join(", ");
+    let all = from(dice.pick::<&str>(&["INNER", "LEFT"]));
+    let first = from(dice.pick::<&str>(&["INNER", "INNER", "LEFT", "RIGHT"]));
+    let order = dice.pick(&["r.txt DESC NULLS LAST", "l.n", "other NULLS FIRST", "2 DESC"]);
+    let mut limit = format!(" LIMIT {}", dice.between(2, 9));
+    if dice.percent(25) {
+        limit.push_str(" OFFSET 2");
+    }
+    [
+        Query::new("held", all.clone(), format!("{all} ORDER BY {keys}"), Order::Stated),
+        Query::new(
+            "held limit",
+            format!("{first} ORDER BY {order}{limit}"),
+            format!("{first} ORDER BY {order}, {keys}{limit}"),
+            Order::Stated,
+        ),
+    ]
 }
 
 fn exists(left: &Table, right: &Table, dice: &mut Dice) -> Query {
