@@ -306,4 +306,28 @@ mod tests {
         assert_eq!(other_key.changed_fields(), None, "anything may have changed");
         assert_ne!(other_key.old_key(), other_key.new_key());
     }
+
+    #[test]
+    fn long_values_that_were_not_sent_were_left_alone() {
+        let update = |identity: &[u16]| TableChange {
+            table: Arc::new(tables().swap_remove(0)),
+            old: None,
+            new: Some(Box::new([text("7"), text("Ada"), Datum::UnchangedToast, Datum::Missing])),
+            is_update: true,
+            identity: Some(Identity::new(
+                &tables().swap_remove(0),
+                identity.iter().copied().map(FieldId).collect(),
+            )),
+        };
+        let may_have_changed = |change: &TableChange| {
+            let changed = change.changed_fields().expect("some may have changed");
+            [0, 1, 2, 3].map(|field| changed.contains(FieldId(field)))
+        };
+        // A generated column may be missing, and have changed.
+        assert_eq!(may_have_changed(&update(&[0])), [false, true, false, true]);
+        assert!(update(&[0]).old_key().is_some());
+        // The key is not the identity: it may be another.
+        assert_eq!(may_have_changed(&update(&[1])), [true, false, false, true]);
+        assert_eq!(update(&[1]).old_key(), None);
+    }
 }

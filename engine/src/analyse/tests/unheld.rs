@@ -4,7 +4,8 @@ use super::analysed;
 use crate::analyse::fixture::Case;
 use crate::facts::TableFacts;
 use crate::template::{Plan, QueryTemplate};
-use convoy_types::{PgType, ReplicaIdentity};
+use convoy_query_index::{FieldSet, FieldValue, RowImages};
+use convoy_types::{Key, PgType, ReplicaIdentity};
 
 /// Writes down, for each place of a table of which it is known, which columns decide what is held, and whether deletes
 /// matter.
@@ -201,4 +202,32 @@ fn directives_and_tables_may_forbid_it() {
     check_case(&with(|table| table.row_security = true), &[]);
     check_case(&with(|table| table.leaves.push(convoy_types::RelationId(77))), &[]);
     check_case(&with(|table| table.columns[0].ty = PgType::Other), &[]);
+}
+
+#[test]
+fn why_names_the_place_where_a_row_matters() {
+    let from = "orders b join orders a on b.id = a.customer_id where a.label > 'a'";
+    let template = analysed(&case(&format!("select a.id, b.label from {from}")));
+    assert_eq!(shown(&template), ["orders: id", "orders: id customer_id label"]);
+    let table = &template.tables[0];
+    let label = table.field("label").expect("it has one");
+    let row = |text: &str| {
+        let mut row = vec![FieldValue::Unknown; table.columns.len()];
+        let key = Key::of(&PgType::Text, text.as_bytes()).expect("a text");
+        row[usize::from(label.0)] = FieldValue::Key(key);
+        row
+    };
+    let key = Key::of(&PgType::Int8, b"7").expect("a number");
+    let (old, changed): (_, FieldSet) = (row("b"), [label].into_iter().collect());
+    let images = RowImages {
+        relation: table.id,
+        old: Some(&old),
+        new: Some(&row("c")),
+        old_key: Some(&key),
+        new_key: Some(&key),
+        changed: Some(&changed),
+    };
+    // As the inner row it matters where it is held alone.
+    assert_eq!(template.predicate_met(&[], &images, || true), 0);
+    assert_eq!(template.predicate_met(&[], &images, || false), 1);
 }
