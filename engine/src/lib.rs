@@ -37,6 +37,7 @@ mod answers;
 mod audit;
 mod early;
 mod engine;
+mod holdings;
 mod lifecycle;
 mod limits;
 mod line;

@@ -16,6 +16,9 @@ use std::sync::Arc;
 const QUERIES: usize = 120;
 const CHANGES: usize = 20;
 
+/// How many rows a table has at most.
+const IDS: usize = 6;
+
 /// The only live query of an index that knows what it holds, and of one that does not.
 const QUERY: QueryId = QueryId(0);
 
@@ -83,10 +86,24 @@ impl Dice {
         format!(" order by {}", items.join(", "))
     }
 
-    fn statement(&mut self) -> String {
+    /// Returns a statement, and what is in its FROM.
+    fn statement(&mut self) -> (Vec<Source>, String) {
         let (sources, from) = self.sources();
         let (mut items, names) = self.shown(&sources);
         let mut conditions = self.conditions(&sources, 0);
+        if self.percent(30) {
+            // Of use with outer joins: true of nulls.
+            let (_, alias) = sources[self.below(sources.len())];
+            let looks = self.pick(&[
+                "?.x is null",
+                "?.id is null",
+                "coalesce(?.x, 1) = 1",
+                "(?.t is null or ?.t <> 'k')",
+                "?.x is distinct from 1",
+            ]);
+            let and = if conditions.is_empty() { "" } else { " and " };
+            conditions = format!("{}{and}{conditions}", looks.replace('?', alias));
+        }
         if self.percent(8) {
             let (table, alias) = sources[self.below(sources.len())];
             let inner = TABLES[self.below(3)].0;
@@ -128,18 +145,21 @@ impl Dice {
                 tail.push_str(&format!(" offset {}", self.below(3)));
             }
         }
-        format!("select {distinct}{} from {from}{filter}{tail}", items.join(", "))
+        let sql = format!("select {distinct}{} from {from}{filter}{tail}", items.join(", "));
+        (sources, sql)
     }
 
-    /// Returns a change of a table's row: which table, the row's id before and after it, and the statement.
-    fn row_change(&mut self) -> (&'static str, usize, usize, String) {
-        let (name, columns) = TABLES[self.below(3)];
-        let id = self.below(5);
+    /// Returns a change of a table's row, mostly of those that are read: which table, the row's id before and after it, and
+    /// the statement.
+    fn row_change(&mut self, sources: &[Source]) -> (&'static str, usize, usize, String) {
+        let read = sources[self.below(sources.len())].0;
+        let (name, columns) = TABLES[if self.percent(10) { self.below(3) } else { read }];
+        let id = self.below(IDS);
         let rest: Vec<_> =
             columns[1..].iter().map(|column| (column.0, self.value(column.1))).collect();
         let sql = match self.below(10) {
-            0..=2 => format!("delete from {name} where id = {id}"),
-            3 | 4 => {
+            0 | 1 => format!("delete from {name} where id = {id}"),
+            2..=4 => {
                 let values: Vec<_> = rest.iter().map(|(_, value)| value.as_str()).collect();
                 format!(
                     "insert into {name} values ({id}, {}) on conflict do nothing",
@@ -147,7 +167,7 @@ impl Dice {
                 )
             }
             5 => {
-                let to = self.below(5);
+                let to = self.below(IDS);
                 let sql = format!("update {name} set id = {to} where id = {id}");
                 return (name, id, to, sql);
             }
@@ -265,7 +285,7 @@ async fn what_changes_a_result_is_matched_or_held() {
             let sql = format!("alter table {name} replica identity {identity}");
             harness.admin.batch_execute(&sql).await.expect("a table of ours");
         }
-        let sql = dice.statement();
+        let (sources, sql) = dice.statement();
         let Some(template) = template(&mut harness, &sql).await else { continue };
         let args = [dice.below(3).to_string(), dice.pick(&["k", "l"]).to_owned()];
         let texts: Vec<Option<Arc<str>>> =
@@ -289,7 +309,7 @@ async fn what_changes_a_result_is_matched_or_held() {
             usize::from(template.predicates.iter().any(|predicate| predicate.unheld.is_some()));
         live.hold(held(&template, &before));
         for _ in 0..CHANGES {
-            let (name, from, to, change) = dice.row_change();
+            let (name, from, to, change) = dice.row_change(&sources);
             let row = |id| format!("select * from {name} where id = {id}");
             let old = rows(&harness.admin, &row(from)).await.expect("a row or none");
             if harness.admin.batch_execute(&change).await.is_err() {
