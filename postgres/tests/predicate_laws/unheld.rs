@@ -37,6 +37,27 @@ impl Dice {
         (sources, from)
     }
 
+    /// Returns the FROM of an outer join, what is in it, and a condition that is true of the nulls that it makes and
+    /// leaves out rows of the table that they stand for: one that goes may bring a row of the other's.
+    fn missing(&mut self) -> (Vec<Source>, String, String) {
+        let sources: Vec<Source> = ["p", "q", "r"].map(|alias| (self.below(3), alias)).into();
+        let [p, q, r] = [0, 1, 2].map(|position| TABLES[sources[position].0].0);
+        let join = format!("{p} p left join {q} q on p.x = q.{}", self.pick(&["id", "x"]));
+        let looks = self.pick(&["?.id is null", "?.x is null", "coalesce(?.x, 1) = 1"]);
+        match self.below(4) {
+            // Another join looks at it.
+            0 => {
+                let from = format!("{join} left join {r} r on r.x = q.x");
+                (sources, from, looks.replace('?', "r"))
+            }
+            1 => {
+                let from = format!("{r} r join ({join}) on r.id = p.id or r.x = q.x");
+                (sources, from, looks.replace('?', "q"))
+            }
+            _ => (sources[..2].to_vec(), join, looks.replace('?', "q")),
+        }
+    }
+
     /// Returns a select list and the names of its columns.
     fn shown(&mut self, sources: &[Source]) -> (Vec<String>, Vec<String>) {
         let (mut items, mut names): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
@@ -88,22 +109,15 @@ impl Dice {
 
     /// Returns a statement, and what is in its FROM.
     fn statement(&mut self) -> (Vec<Source>, String) {
-        let (sources, from) = self.sources();
+        let (sources, from, mut conditions) = match self.percent(30) {
+            true => self.missing(),
+            false => {
+                let (sources, from) = self.sources();
+                let conditions = self.conditions(&sources, 0);
+                (sources, from, conditions)
+            }
+        };
         let (mut items, names) = self.shown(&sources);
-        let mut conditions = self.conditions(&sources, 0);
-        if self.percent(30) {
-            // Of use with outer joins: true of nulls.
-            let (_, alias) = sources[self.below(sources.len())];
-            let looks = self.pick(&[
-                "?.x is null",
-                "?.id is null",
-                "coalesce(?.x, 1) = 1",
-                "(?.t is null or ?.t <> 'k')",
-                "?.x is distinct from 1",
-            ]);
-            let and = if conditions.is_empty() { "" } else { " and " };
-            conditions = format!("{}{and}{conditions}", looks.replace('?', alias));
-        }
         if self.percent(8) {
             let (table, alias) = sources[self.below(sources.len())];
             let inner = TABLES[self.below(3)].0;
