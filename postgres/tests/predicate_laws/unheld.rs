@@ -38,8 +38,9 @@ impl Dice {
     }
 
     /// Returns the FROM of an outer join, what is in it, and a condition that is true of the nulls that it makes and
-    /// leaves out rows of the table that they stand for: one that goes may bring a row of the other's.
-    fn missing(&mut self) -> (Vec<Source>, String, String) {
+    /// leaves out rows of the table that they stand for: one that goes may bring a row of the other's. Or an order in
+    /// which that row is one of the first.
+    fn missing(&mut self) -> (Vec<Source>, String, String, String) {
         let sources: Vec<Source> = ["p", "q", "r"].map(|alias| (self.below(3), alias)).into();
         let [p, q, r] = [0, 1, 2].map(|position| TABLES[sources[position].0].0);
         let join = format!("{p} p left join {q} q on p.x = q.{}", self.pick(&["id", "x"]));
@@ -48,13 +49,18 @@ impl Dice {
             // Another join looks at it.
             0 => {
                 let from = format!("{join} left join {r} r on r.x = q.x");
-                (sources, from, looks.replace('?', "r"))
+                (sources, from, looks.replace('?', "r"), String::new())
             }
             1 => {
                 let from = format!("{r} r join ({join}) on r.id = p.id or r.x = q.x");
-                (sources, from, looks.replace('?', "q"))
+                (sources, from, looks.replace('?', "q"), String::new())
             }
-            _ => (sources[..2].to_vec(), join, looks.replace('?', "q")),
+            2 => (sources[..2].to_vec(), join, looks.replace('?', "q"), String::new()),
+            _ => {
+                let by = self.pick(&["q.id nulls first", "q.t desc", "q.x is null desc, p.t"]);
+                let tail = format!(" order by {by} limit {}", 1 + self.below(3));
+                (sources[..2].to_vec(), join, String::new(), tail)
+            }
         }
     }
 
@@ -109,12 +115,12 @@ impl Dice {
 
     /// Returns a statement, and what is in its FROM.
     fn statement(&mut self) -> (Vec<Source>, String) {
-        let (sources, from, mut conditions) = match self.percent(30) {
+        let (sources, from, mut conditions, mut tail) = match self.percent(30) {
             true => self.missing(),
             false => {
                 let (sources, from) = self.sources();
                 let conditions = self.conditions(&sources, 0);
-                (sources, from, conditions)
+                (sources, from, conditions, String::new())
             }
         };
         let (mut items, names) = self.shown(&sources);
@@ -130,8 +136,9 @@ impl Dice {
         }
         let filter =
             if conditions.is_empty() { String::new() } else { format!(" where {conditions}") };
-        let (mut distinct, mut tail) = ("", String::new());
+        let mut distinct = "";
         match self.below(25) {
+            _ if !tail.is_empty() => {}
             0 => distinct = "distinct ",
             1 => {
                 let of = self.column(&sources, None).expect("a column").0;
