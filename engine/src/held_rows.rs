@@ -146,9 +146,8 @@ mod tests {
         ]
     }
 
-    fn rows(rows: &[[&'static str; 5]]) -> ReadRows {
-        let text = |text: &&str| (*text != "-").then(|| (*text).into());
-        rows.iter().map(|row| row.iter().map(text).collect()).collect()
+    fn rows(rows: &[[&str; 5]]) -> ReadRows {
+        rows.iter().map(|row| row.map(|text| (text != "-").then_some(text))).collect()
     }
 
     fn held(texts: &[[&str; 5]]) -> HeldRows {

@@ -55,7 +55,11 @@ impl TableChange {
             Some(old) => primary_key(&self.table, old),
             None => {
                 let identity = self.identity.as_ref()?;
-                if key.all(|field| identity.fields.contains(*field)) { self.new_key() } else { None }
+                if key.all(|field| identity.fields.contains(*field)) {
+                    self.new_key()
+                } else {
+                    None
+                }
             }
         }
     }

@@ -412,15 +412,6 @@ impl World {
         self.push_commit(vec![Write { before, after }]);
     }
 
-    /// Lets the stream tell whole old rows from now on.
-    pub fn tell_old_rows(&mut self) {
-        let mut relation = (*self.relation).clone();
-        relation.replica_identity = ReplicaIdentity::Full;
-        relation.columns.iter_mut().for_each(|column| column.is_identity = true);
-        self.relation = Arc::new(relation);
-        Arc::make_mut(&mut self.table).identity = ReplicaIdentity::Full;
-    }
-
     fn push_commit(&mut self, writes: Vec<Write>) {
         self.insert_lsn += 100;
         self.commits.push(Commit {

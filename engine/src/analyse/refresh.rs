@@ -212,6 +212,7 @@ fn distinct(facts: &StatementFacts) -> Result<Rows, NotUnderstood> {
     Ok(Rows {
         keys: positions.clone().map(KeyColumn::Output).collect(),
         order: positions.map(|position| (position + 1).to_string()).collect(),
+        tables: Vec::new(),
     })
 }
 

@@ -14,7 +14,6 @@ use convoy_types::{Datum, ReplicaIdentity};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// A row of the test's table: `tenant`, `customer_id` and `total` of `orders`; all else is null.
 #[derive(Clone, Debug, PartialEq)]
