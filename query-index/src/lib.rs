@@ -26,6 +26,7 @@ mod eval;
 mod truth;
 
 mod access;
+mod access_path;
 mod normal_form;
 
 mod group;
@@ -45,7 +46,7 @@ mod naive;
 #[cfg(test)]
 mod testing;
 
-pub use access::AccessPath;
+pub use access_path::AccessPath;
 pub use error::IndexError;
 pub use fields::{FieldId, FieldSet, FieldValue};
 pub use images::{MatchStats, RowImages};

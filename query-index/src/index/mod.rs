@@ -7,7 +7,8 @@ mod matching;
 mod relation;
 mod template;
 
-use crate::access::{Access, AccessPath};
+use crate::access::Access;
+use crate::access_path::AccessPath;
 use crate::error::IndexError;
 use crate::fields::FieldSet;
 use crate::group::{Group, GroupKey};
