@@ -372,7 +372,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::normal_form::conjunctions;
+    use crate::normal_form::{Width, conjunctions};
     use crate::predicate::{CompareOp, Condition};
     use crate::testing::{compare, key, slot};
 
@@ -387,7 +387,7 @@ mod tests {
         let list = Condition::In { field: FieldId(0), operands: vec![slot(0)] };
         let range = compare(1, CompareOp::Lt, slot(1));
         for condition in [list.clone(), Condition::And(vec![list, range])] {
-            let access = Access::choose(&conjunctions(&condition)[0]);
+            let access = Access::choose(&conjunctions(&condition, Width::Narrow)[0]);
             let key_of_group = GroupKey::new(&access, &FieldSet::all(2), OldRows::Condition);
             let mut group = Group::new(key_of_group);
             let slots = |query| {

@@ -28,6 +28,7 @@ mod truth;
 mod access;
 mod access_path;
 mod normal_form;
+mod statistics;
 
 mod group;
 mod interval;

@@ -233,6 +233,52 @@ fn a_slot_moves() {
 }
 
 #[test]
+fn what_comes_and_goes_while_others_are_on_their_way_is_found() {
+    // Lists that become so long that a range is better.
+    let condition = and([
+        any_of(1, vec![slot(0)]),
+        compare(0, CompareOp::Ge, slot(1)),
+        compare(0, CompareOp::Le, slot(1)),
+    ]);
+    let slots = |at: u32| [many(0..if at < 32 { 8 } else { 300 }), one(at.into())];
+    let row = |at: u32| [value(at.into()), value(7)];
+    for query in 0..70 {
+        let mut index = index_of(predicate(condition.clone()));
+        let suggested = index.access_path(TemplateId(1), 0);
+        (0..64).for_each(|query| insert(&mut index, query, slots(query)));
+        assert!(index.is_moving());
+        index.remove(QueryId(query));
+        assert!(index.is_moving());
+        check(&index, &inserted(&row(query)), &[]);
+        insert(&mut index, query, slots(query + 100));
+        check(&index, &inserted(&row(query)), &[]);
+        check(&index, &inserted(&row(query + 100)), &[query]);
+        index.set_slot(QueryId(query), SlotId(1), one(1_000)).expect("it is a bound");
+        index.tidy(100);
+        assert!(!index.is_moving() && index.access_path(TemplateId(1), 0) != suggested);
+        for other in (0..64).filter(|&other| other != query) {
+            check(&index, &inserted(&row(other)), &[other]);
+        }
+        check(&index, &inserted(&row(query + 100)), &[]);
+        check(&index, &inserted(&row(1_000)), &[query]);
+    }
+}
+
+#[test]
+fn a_template_may_go_while_its_queries_are_on_their_way() {
+    let condition = and([equal(0, slot(0)), any_of(1, vec![slot(1)])]);
+    let mut index = index_of(predicate(condition.clone()));
+    (0..32).for_each(|query| insert(&mut index, query, [one(1), many([query.into()])]));
+    assert!(index.is_moving());
+    index.remove_template(TemplateId(1));
+    assert!(!index.is_moving() && index.is_empty());
+    check(&index, &inserted(&[value(1), value(1)]), &[]);
+    index.add_template(TemplateId(1), vec![predicate(condition)]).expect("it was taken away");
+    insert(&mut index, 1, [one(1), many([1])]);
+    check(&index, &inserted(&[value(1), value(1)]), &[1]);
+}
+
+#[test]
 fn truncate_concerns_all_that_read_the_table() {
     let mut index = index_of(predicate(equal(0, slot(0))));
     let items = Predicate { relation: ITEMS, ..predicate(Condition::always()) };

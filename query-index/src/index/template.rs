@@ -1,13 +1,13 @@
-//! Templates as the index keeps them: a statement's predicates with the way to each, and the slots that they name.
+//! Templates as the index keeps them: a statement's predicates, the slots that they name, and how live queries are found.
 
-use crate::access::Access;
+use super::choice::{Choice, Moving};
+use super::plan::Plan;
 use crate::error::IndexError;
 use crate::eval::field_value;
 use crate::fields::{FieldSet, FieldValue};
-use crate::predicate::{Condition, Operand, Predicate, SlotId, SlotValue};
-use convoy_types::RelationId;
+use crate::predicate::{Condition, Operand, Predicate, QueryId, SlotId, SlotValue};
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
 pub(super) struct Template {
@@ -16,6 +16,10 @@ pub(super) struct Template {
     slots: BTreeMap<SlotId, SlotUse>,
     /// Its live queries.
     pub(super) queries: RoaringBitmap,
+    pub(super) plan: Plan,
+    /// Where they go over to, while they do; changed by the [choice](super::choice) alone.
+    pub(super) moving: Option<Moving>,
+    pub(super) choice: Choice,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,40 +34,25 @@ enum SlotUse {
 pub(super) struct PlannedPredicate {
     pub(super) predicate: Predicate,
     pub(super) condition_fields: FieldSet,
-    /// One for each conjunction of the condition, with the number of its group in the table's.
-    pub(super) accesses: Vec<(Access, u32)>,
 }
 
 impl Template {
-    pub(super) fn new(predicates: Vec<PlannedPredicate>) -> Self {
+    pub(super) fn new(predicates: Vec<PlannedPredicate>, plan: Plan) -> Self {
         let mut slots = BTreeMap::new();
         for planned in &predicates {
             collect_slots(&planned.predicate.condition, &mut slots);
         }
-        Template { predicates, slots, queries: RoaringBitmap::new() }
+        let choice = Choice::new(predicates.iter().map(|planned| &planned.predicate));
+        let queries = RoaringBitmap::new();
+        Template { predicates, slots, queries, plan, moving: None, choice }
     }
 
-    /// Returns the groups in which a live query moves when it puts something else in a slot, with their tables.
-    pub(super) fn groups_of(&self, slot: SlotId) -> BTreeSet<(RelationId, u32)> {
-        let accesses = self.predicates.iter().flat_map(|planned| {
-            planned.accesses.iter().map(|place| (planned.predicate.relation, place))
-        });
-        accesses
-            .filter(|(_, (access, _))| access.uses(slot))
-            .map(|(relation, (_, group))| (relation, *group))
-            .collect()
-    }
-
-    /// Returns the accesses that lead to a group of a table.
-    pub(super) fn accesses_to(
-        &self,
-        relation: RelationId,
-        group: u32,
-    ) -> impl Iterator<Item = &Access> {
-        let predicates =
-            self.predicates.iter().filter(move |planned| planned.predicate.relation == relation);
-        let accesses = predicates.flat_map(|planned| &planned.accesses);
-        accesses.filter(move |(_, number)| *number == group).map(|(access, _)| access)
+    /// Returns the plan by which a live query stands where it does.
+    pub(super) fn plan_of(&self, query: QueryId) -> &Plan {
+        match &self.moving {
+            Some(moving) if query.0 < moving.next => &moving.plan,
+            Some(_) | None => &self.plan,
+        }
     }
 
     /// Refuses slots that are not those of the template.
