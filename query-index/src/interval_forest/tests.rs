@@ -39,7 +39,7 @@ impl IntervalForest {
             assert!(height == 0 || height == below.0, "all leaves are equally deep");
             (height, inners) = (below.0, inners + below.1);
             assert_eq!(child.first_leaf, leaves[first]);
-            assert_eq!(inner.starts[place], self.leaf(leaves[first]).start().digits);
+            assert_eq!(inner.starts()[place], self.leaf(leaves[first]).start().digits);
             let greatest = self.leaf(child.end_leaf).end();
             assert_eq!(inner.ends[place], greatest.digits);
             assert!(leaves[first..].iter().all(|&leaf| self.leaf(leaf).end() <= greatest));
