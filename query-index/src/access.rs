@@ -20,7 +20,7 @@ use crate::normal_form::{Conjunction, Literal, NullTest};
 use crate::predicate::{CompareOp, Operand, SlotId, SlotValue};
 use convoy_types::Key;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 /// What a look-up takes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,18 +97,19 @@ pub(crate) struct Access {
 pub(crate) struct Fingerprint(pub(crate) [u32; 2]);
 
 impl Fingerprint {
-    /// Returns the fingerprint of values; each is hashed with its length, so that they can't run together.
-    pub(crate) fn of<'a>(hasher: &RandomState, values: impl Iterator<Item = &'a Key>) -> Self {
-        let mut values = values.peekable();
-        if values.peek().is_none() {
+    /// Returns the fingerprint of values; each but the last is hashed with its length, so that they can't run together.
+    pub(crate) fn of<'a>(hasher: &RandomState, mut values: impl Iterator<Item = &'a Key>) -> Self {
+        let Some(mut last) = values.next() else {
             // Intervals under no key: each change asks for them, and there is nothing to hide.
             return Fingerprint([0; 2]);
-        }
+        };
         let mut state = hasher.build_hasher();
         for value in values {
-            value.as_bytes().hash(&mut state);
+            last.as_bytes().hash(&mut state);
+            last = value;
         }
-        let hash = std::hash::Hasher::finish(&state);
+        state.write(last.as_bytes());
+        let hash = state.finish();
         Fingerprint([hash as u32, (hash >> 32) as u32])
     }
 }

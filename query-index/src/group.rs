@@ -9,6 +9,7 @@ use crate::access::{Access, FieldUse, Fingerprint, Held, Standing};
 use crate::eval::field_value;
 use crate::fields::{FieldId, FieldSet, FieldValue};
 use crate::images::MatchStats;
+use crate::interval_chunk::Bound;
 use crate::interval_forest::{IntervalForest, NIL};
 use crate::postings::{Postings, PostingsPool};
 use crate::predicate::{OldRows, QueryId, SlotValue};
@@ -283,14 +284,13 @@ impl Group {
                 self.look_under(fingerprint, row, is_certain, hits);
             }
         }
-        self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
+        self.take_unkeyed(hits);
     }
 
-    /// Takes what stands under the only key of a row that tells all that the look-up takes.
-    fn take_single(&self, found: Found, row: &[FieldValue], hits: &mut impl Hits) {
-        hits.stats().probes += 1;
-        self.take_found(found, row, self.key.is_exact, hits);
-        self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
+    fn take_unkeyed(&self, hits: &mut impl Hits) {
+        if !self.unkeyed.is_empty() {
+            self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
+        }
     }
 
     fn fingerprint(
@@ -342,7 +342,7 @@ impl Group {
             (Found::Tree(root), Buckets::Intervals { forest, .. }) => {
                 let take = &mut |found| self.take(found, is_certain, hits);
                 if let Some(point) = self.point(row) {
-                    let seen = forest.stab(root, point.as_bytes(), take);
+                    let seen = forest.stab(root, Bound::new(point.as_bytes()), take);
                     hits.stats().probes += seen;
                 } else {
                     forest.for_each(root, take);

@@ -261,10 +261,10 @@ impl Chunk {
         self.entries.iter().map(|entry| entry.postings)
     }
 
-    /// Reads some of the intervals, and returns a number of them.
-    pub(crate) fn touch(&self) -> usize {
-        let entries = self.entries.iter().step_by(8);
-        entries.map(|entry| entry.from as usize).fold(0, usize::wrapping_add)
+    /// Reads what most stabs read, and returns a number of it.
+    pub(crate) fn touch(&self, point: Bound<'_>) -> usize {
+        let last = self.count_begun(point.digits).saturating_sub(1);
+        self.entries.get(last).map_or(0, |entry| entry.to as usize)
     }
 
     /// Returns how many intervals do not begin behind these digits: as [`count_less`] does.
@@ -275,12 +275,6 @@ impl Chunk {
         };
         let full: usize = eights.iter().map(|eight| usize::from(eight[7].from <= digits)).sum();
         full * 8 + eights.get(full).map_or_else(|| count(rest), |eight| count(eight))
-    }
-
-    /// Returns what has the last interval that does not begin behind these digits.
-    pub(crate) fn last_begun(&self, digits: u64) -> Option<Postings> {
-        let begun = self.count_begun(digits);
-        begun.checked_sub(1).map(|last| self.entries[last].postings)
     }
 
     /// Calls `visit` for each interval that holds the point.

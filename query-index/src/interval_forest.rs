@@ -121,11 +121,11 @@ struct Summary {
     child: Child,
 }
 
-/// What a stab comes to from a node, if nothing but the last that begins before the point holds it.
+/// What a stab comes to from a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    Nothing,
     Node(u32),
+    /// What has an interval that holds the point.
     Postings(Postings),
 }
 
@@ -202,31 +202,60 @@ impl IntervalForest {
     }
 
     /// Calls `visit` for each interval of the tree that holds the point; returns how many nodes it looked at.
-    pub(crate) fn stab(&self, root: u32, point: &[u8], visit: &mut impl FnMut(Postings)) -> usize {
-        if root == NIL { 0 } else { self.stab_below(root, Bound::new(point), visit) }
-    }
-
-    /// Reads what a stab reads first of a node, and returns a number of it.
-    pub(crate) fn touch(&self, node: u32) -> usize {
-        if node & INNER == 0 {
-            self.leaf(node).touch()
-        } else {
-            self.inner(node).starts[0][0] as usize
+    pub(crate) fn stab(
+        &self,
+        root: u32,
+        point: Bound<'_>,
+        visit: &mut impl FnMut(Postings),
+    ) -> usize {
+        if root == NIL {
+            return 0;
         }
+        let (mut node, mut seen) = (root, 1);
+        while node & INNER != 0 {
+            let inner = self.inner(node);
+            let Some(last) = self.count_begun_by(inner, point).checked_sub(1) else { return seen };
+            // Most go on with the last child that has begun, and need no call.
+            for place in last.saturating_sub(inner.reach)..last {
+                if self.may_hold(inner, place, point) {
+                    seen += self.stab(inner.children[place].node, point, visit);
+                }
+            }
+            if !self.may_hold(inner, last, point) {
+                return seen;
+            }
+            node = inner.children[last].node;
+            seen += 1;
+        }
+        self.leaf(node).stab(point, visit);
+        seen
     }
 
-    /// Returns what most stabs read after a node.
-    pub(crate) fn step(&self, node: u32, point: &[u8]) -> Step {
-        let digits = Bound::new(point).digits;
+    /// Reads what most stabs read of a node, and returns a number of it.
+    ///
+    /// It decides nothing: a processor that guesses wrong would forget what it reads of other trees meanwhile.
+    pub(crate) fn touch(&self, node: u32, point: Bound<'_>) -> usize {
         if node & INNER == 0 {
-            return self.leaf(node).last_begun(digits).map_or(Step::Nothing, Step::Postings);
+            return self.leaf(node).touch(point);
         }
         let inner = self.inner(node);
-        let begun = match digits.checked_add(1) {
-            Some(behind) => count_less(&inner.starts, behind),
-            None => inner.len,
-        };
-        if begun == 0 { Step::Nothing } else { Step::Node(inner.children[begun - 1].node) }
+        let last = count_less(&inner.starts, point.digits).saturating_sub(1) % CHILDREN_MAX;
+        (inner.ends[last] as usize).wrapping_add(inner.children[last].node as usize)
+    }
+
+    /// Calls `visit` with what follows a node on the way to a point.
+    pub(crate) fn step(&self, node: u32, point: Bound<'_>, visit: &mut impl FnMut(Step)) {
+        if node & INNER == 0 {
+            self.leaf(node).stab(point, &mut |found| visit(Step::Postings(found)));
+        } else {
+            let inner = self.inner(node);
+            let begun = self.count_begun_by(inner, point);
+            for place in begun.saturating_sub(1 + inner.reach)..begun {
+                if self.may_hold(inner, place, point) {
+                    visit(Step::Node(inner.children[place].node));
+                }
+            }
+        }
     }
 
     /// Calls `visit` for each interval of the tree.
@@ -242,27 +271,9 @@ impl IntervalForest {
         }
     }
 
-    fn stab_below(&self, node: u32, point: Bound<'_>, visit: &mut impl FnMut(Postings)) -> usize {
-        let (mut node, mut seen) = (node, 1);
-        // What has one child to go on with, as most have, needs no call.
-        while node & INNER != 0 {
-            let inner = self.inner(node);
-            // A child that begins behind the point, and all that follow it, do not hold it.
-            let begun = self.count_begun(inner, point.digits, |leaf| leaf.start() <= point);
-            let Some(last) = begun.checked_sub(1) else { return seen };
-            for place in last.saturating_sub(inner.reach)..last {
-                if self.may_hold(inner, place, point) {
-                    seen += self.stab_below(inner.children[place].node, point, visit);
-                }
-            }
-            if !self.may_hold(inner, last, point) {
-                return seen;
-            }
-            node = inner.children[last].node;
-            seen += 1;
-        }
-        self.leaf(node).stab(point, visit);
-        seen
+    /// Returns how many children do not begin behind a point: those that follow them do not hold it.
+    fn count_begun_by(&self, inner: &Inner, point: Bound<'_>) -> usize {
+        self.count_begun(inner, point.digits, |leaf| leaf.start() <= point)
     }
 
     /// Returns whether some interval below a child ends behind the point.
@@ -275,11 +286,10 @@ impl IntervalForest {
     /// Returns how many children begin before these digits, or with them and in a leaf that is `begun`.
     fn count_begun(&self, inner: &Inner, digits: u64, begun: impl Fn(&Chunk) -> bool) -> usize {
         let count = count_less(&inner.starts, digits);
-        let following = inner.starts().get(count..).unwrap_or_default();
-        let same = following.iter().take_while(|&&start| start == digits).count();
-        if same == 0 {
+        if inner.starts().get(count) != Some(&digits) {
             return count;
         }
+        let same = inner.starts()[count..].iter().take_while(|&&start| start == digits).count();
         let children = &inner.children[count..count + same];
         count + children.partition_point(|child| begun(self.leaf(child.first_leaf)))
     }
