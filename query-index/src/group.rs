@@ -54,6 +54,10 @@ pub(crate) struct Group {
     pub(crate) key: GroupKey,
     /// How many conjunctions of templates use the group.
     pub(crate) users: usize,
+    /// What of the key is asked with each look-up.
+    has_key: bool,
+    element_field: Option<FieldId>,
+    range_field: Option<FieldId>,
     /// All queries of the group; the only structure where nothing is looked up.
     queries: RoaringBitmap,
     /// Those of them that stand under no key.
@@ -126,6 +130,9 @@ impl Group {
             Buckets::Whole
         };
         Group {
+            has_key: key.has_key(),
+            element_field: key.field(FieldUse::Element),
+            range_field: key.field(FieldUse::Range),
             key,
             users: 0,
             queries: RoaringBitmap::new(),
@@ -270,7 +277,7 @@ impl Group {
         is_certain: bool,
         hits: &mut impl Hits,
     ) {
-        let elements = self.key.field(FieldUse::Element).map(|field| field_value(row, field));
+        let elements = self.element_field.map(|field| field_value(row, field));
         match (&self.buckets, elements) {
             (Buckets::Whole, _) => return self.take_all(is_certain, hits),
             (_, Some(FieldValue::Elements(elements))) => {
@@ -299,8 +306,8 @@ impl Group {
         element: Option<&Key>,
         hasher: &RandomState,
     ) -> Fingerprint {
-        let fields = self.key.look_up.iter();
-        let values = fields.filter_map(|&(field, field_use)| match field_use {
+        let look_up = if self.has_key { &self.key.look_up[..] } else { &[] };
+        let values = look_up.iter().filter_map(|&(field, field_use)| match field_use {
             FieldUse::Element => element,
             FieldUse::Key => match field_value(row, field) {
                 FieldValue::Key(key) => Some(key),
@@ -354,7 +361,7 @@ impl Group {
 
     /// Returns what the row holds in the field of the intervals, if it tells.
     fn point<'a>(&self, row: &'a [FieldValue]) -> Option<&'a Key> {
-        match self.key.field(FieldUse::Range).map(|field| field_value(row, field)) {
+        match self.range_field.map(|field| field_value(row, field)) {
             Some(FieldValue::Key(point)) => Some(point),
             _ => None,
         }

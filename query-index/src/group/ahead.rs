@@ -5,7 +5,7 @@
 //! next is read for all of them, and only then used.
 
 use super::{Buckets, Found, Group, Hits};
-use crate::access::{FieldUse, Fingerprint, Held};
+use crate::access::{Fingerprint, Held};
 use crate::fields::FieldValue;
 use crate::interval_chunk::Bound;
 use crate::interval_forest::{IntervalForest, Step};
@@ -80,7 +80,7 @@ impl Group {
     /// Returns the one key that is looked up for a row which tells all that the look-up takes.
     fn single_key(&self, row: &[FieldValue], hasher: &RandomState) -> Option<Fingerprint> {
         let is_whole = matches!(self.buckets, Buckets::Whole);
-        let has_one = !is_whole && self.key.field(FieldUse::Element).is_none();
+        let has_one = !is_whole && self.element_field.is_none();
         (has_one && matches!(self.held(row), Held::Known))
             .then(|| self.fingerprint(row, None, hasher))
     }
