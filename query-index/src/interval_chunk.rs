@@ -267,14 +267,16 @@ impl Chunk {
         self.entries.get(last).map_or(0, |entry| entry.to as usize)
     }
 
-    /// Returns how many intervals do not begin behind these digits: as [`count_less`] does.
+    /// Returns how many intervals do not begin behind these digits.
+    ///
+    /// As [`count_less`] does, but each third is asked: three take just more than a line of the cache, so that all lines are
+    /// read at once, and not the others after what the first ones say.
     fn count_begun(&self, digits: u64) -> usize {
-        let (eights, rest) = self.entries.as_chunks::<8>();
-        let count = |entries: &[Entry]| {
-            entries.iter().map(|entry| usize::from(entry.from <= digits)).sum::<usize>()
-        };
-        let full: usize = eights.iter().map(|eight| usize::from(eight[7].from <= digits)).sum();
-        full * 8 + eights.get(full).map_or_else(|| count(rest), |eight| count(eight))
+        let (threes, rest) = self.entries.as_chunks::<3>();
+        let has_begun = |entry: &Entry| usize::from(entry.from <= digits);
+        let full: usize = threes.iter().map(|[_, _, last]| has_begun(last)).sum();
+        let following = threes.get(full).map_or(rest, |three| &three[..2]);
+        full * 3 + following.iter().map(has_begun).sum::<usize>()
     }
 
     /// Calls `visit` for each interval that holds the point.
