@@ -10,14 +10,13 @@
 use crate::access::{Access, Entries, Fingerprint, Standing};
 use crate::interval::Interval;
 use crate::predicate::SlotValue;
-use std::collections::HashMap;
 use std::hash::RandomState;
 
 /// The most live queries that are looked at: as many as tell whether a change finds a hundred of a million.
 pub(crate) const SAMPLE_LEN_MAX: usize = 256;
 
 /// The most entries that are made of them for one look-up; where lists are long, fewer queries are looked at.
-const SAMPLE_ENTRIES_MAX: usize = 16_384;
+const SAMPLE_ENTRIES_MAX: usize = 4_096;
 
 /// So many entries are worth the test of a candidate with each change.
 const ENTRIES_PER_TEST: f64 = 8.0;
@@ -66,13 +65,13 @@ impl Estimate {
     }
 }
 
-/// The intervals of a sample under one key.
+/// The intervals of a sample, each with the key that it is under; without intervals, each key has that of everything.
 #[derive(Default)]
-struct Bucket<'a> {
-    /// Where they begin, ascending once all are in.
-    starts: Vec<&'a [u8]>,
-    /// Where they end that do.
-    ends: Vec<&'a [u8]>,
+struct Ends<'a> {
+    /// Where they begin, ascending.
+    starts: Vec<(Fingerprint, &'a [u8])>,
+    /// Where they end that do, ascending.
+    ends: Vec<(Fingerprint, &'a [u8])>,
 }
 
 impl<'a> Sample<'a> {
@@ -119,25 +118,11 @@ impl<'a> Sample<'a> {
                 Standing::Under(entries) => keyed.push(entries),
             }
         }
-        let mut buckets: HashMap<Fingerprint, Bucket<'_>> = HashMap::new();
-        for entries in &keyed {
-            for fingerprint in &entries.fingerprints {
-                let bucket = buckets.entry(*fingerprint).or_default();
-                let interval = entries.interval.as_ref();
-                bucket.starts.push(interval.map_or(&[][..], Interval::from));
-                bucket.ends.extend(interval.and_then(Interval::to));
-            }
-        }
-        for bucket in buckets.values_mut() {
-            bucket.starts.sort_unstable();
-            bucket.ends.sort_unstable();
-        }
+        let ends = Ends::of(&keyed);
         let found_under = |entries: &Entries| {
-            let of_key = |fingerprint| {
-                buckets.get(fingerprint).map_or(1.0, |bucket| bucket.found(&entries.interval))
-            };
+            let interval = entries.interval.as_ref();
             // Not the query itself.
-            let found = |fingerprint| of_key(fingerprint) - 1.0;
+            let found = |&fingerprint| ends.found(fingerprint, interval) - 1.0;
             let found: f64 = entries.fingerprints.iter().map(found).sum();
             found / entries.fingerprints.len() as f64
         };
@@ -148,26 +133,49 @@ impl<'a> Sample<'a> {
     }
 }
 
-impl Bucket<'_> {
-    /// Returns how many intervals hold the ends of one of them, in the mean.
-    fn found(&self, interval: &Option<Interval>) -> f64 {
-        let from = interval.as_ref().map(Interval::from).filter(|from| !from.is_empty());
-        let first = from.map(|from| {
-            let begun = self.starts.partition_point(|start| *start <= from);
-            begun - self.ends.partition_point(|end| *end <= from)
-        });
-        let to = interval.as_ref().and_then(Interval::to);
-        let last = to.map(|to| {
-            let begun = self.starts.partition_point(|start| *start < to);
-            begun - self.ends.partition_point(|end| *end < to)
-        });
+impl<'a> Ends<'a> {
+    fn of(all: &'a [Entries]) -> Self {
+        let mut ends = Ends::default();
+        for Entries { fingerprints, interval } in all {
+            let from = interval.as_ref().map_or(&[][..], Interval::from);
+            let to = interval.as_ref().and_then(Interval::to);
+            for &fingerprint in fingerprints {
+                ends.starts.push((fingerprint, from));
+                ends.ends.extend(to.map(|to| (fingerprint, to)));
+            }
+        }
+        ends.starts.sort_unstable();
+        ends.ends.sort_unstable();
+        ends
+    }
+
+    /// Returns how many intervals under a key hold the ends of one of them, in the mean.
+    fn found(&self, key: Fingerprint, interval: Option<&Interval>) -> f64 {
+        let from = interval.map(Interval::from).filter(|from| !from.is_empty());
+        let first = from.map(|from| self.count(key, |end| end <= from));
+        let to = interval.and_then(Interval::to);
+        let last = to.map(|to| self.count(key, |end| end < to));
         match (first, last) {
             (Some(first), Some(last)) => (first + last) as f64 / 2.0,
             (Some(found), None) | (None, Some(found)) => found as f64,
             // It may be anywhere.
-            (None, None) => self.starts.len() as f64,
+            (None, None) => count_under(&self.starts, key, |_| true) as f64,
         }
     }
+
+    /// Returns how many intervals under a key have begun and not ended, by what is not behind a point.
+    fn count(&self, key: Fingerprint, is_before: impl Fn(&[u8]) -> bool) -> usize {
+        count_under(&self.starts, key, &is_before) - count_under(&self.ends, key, &is_before)
+    }
+}
+
+fn count_under(
+    ends: &[(Fingerprint, &[u8])],
+    key: Fingerprint,
+    is_before: impl Fn(&[u8]) -> bool,
+) -> usize {
+    let before = ends.partition_point(|&(of, _)| of < key);
+    ends.partition_point(|&(of, end)| of < key || (of == key && is_before(end))) - before
 }
 
 fn is_empty(interval: &Interval) -> bool {
