@@ -78,6 +78,35 @@ fn all_groups_of_a_table_are_asked() {
 }
 
 #[test]
+fn however_many_intervals_of_several_groups_are_found() {
+    // More nodes and more sets than are read ahead at a time: all intervals overlap, or as many as are in some leaves.
+    const QUERIES: u32 = 3_000;
+    for width in [1, 40, 900, 5_000] {
+        let mut index = convoy_query_index::QueryIndex::new();
+        for field in 0..3_u32 {
+            let compare = |op, number| compare(field as u16, op, slot(number));
+            let between = and([compare(CompareOp::Ge, 0), compare(CompareOp::Lt, 1)]);
+            index.add_template(TemplateId(field), vec![predicate(between)]).expect("it is new");
+            for query in 0..QUERIES {
+                // Not in the order of their beginnings.
+                let from = i64::from(query * 7_919 % QUERIES);
+                let slots = [one(from), one(from + width)].into();
+                let inserted = index.insert(QueryId(3 * query + field), TemplateId(field), slots);
+                inserted.expect("the slots are the template's");
+            }
+        }
+        for point in [-1, 0, 1, 999, 1_500, 2_999, 3_000, 3_899, 7_999] {
+            let row = [value(point), value(point), value(point)];
+            let expected = (0..3 * QUERIES).filter(|query| {
+                let from = i64::from(query / 3 * 7_919 % QUERIES);
+                (from..from + width).contains(&point)
+            });
+            check(&index, &inserted(&row), &expected.collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn what_is_said_of_unknown_values_holds_for_any() {
     for_seeds(20_000, |random| {
         let condition = generate::condition(random, 3);

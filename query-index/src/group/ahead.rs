@@ -122,7 +122,11 @@ impl<'a> Batch<'a> {
 
     fn ask(mut self, hits: &mut impl Hits) {
         for number in 0..self.len {
-            let Some(Asked { group, fingerprint, .. }) = self.asked[number] else { continue };
+            let Some(Asked { group, fingerprint, point }) = self.asked[number] else { continue };
+            debug_assert!(
+                point.is_some() || group.range_field.is_none(),
+                "the row tells all of it"
+            );
             hits.stats().probes += 1;
             group.take_unkeyed(hits);
             // Each has one root or one set at first, so there is room.

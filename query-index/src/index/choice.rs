@@ -1,12 +1,12 @@
 //! The choice of a template's plan, made by its statement first, and by the live queries that there are then.
 //!
 //! A template is considered when it has some queries, and again whenever a quarter as many came, went or moved as there are:
-//! so what it costs to look at a sample of them is paid by those. If another plan is clearly better, the queries go over to it a few
-//! at a time, in the order of their ids, so that nothing need be kept of any of them to know where it stands: those up to
-//! the one that moved last stand where the new plan says. No change waits for a million to move, and each is answered
+//! so what it costs to look at a sample of them is paid by those. If another plan is clearly better, the queries go over to
+//! it a few at a time, in the order of their ids, so that nothing need be kept of any of them to know where it stands: those
+//! up to the one that moved last stand where the new plan says. No change waits for a million to move, and each is answered
 //! exactly meanwhile, for a query is always in the groups of one plan.
 //!
-//! It can't go to and fro: a plan is left for one that costs half at most, with what may be chance counted against the other
+//! Of one population it does not go to and fro: a plan is left for one that costs half at most, with what may be chance counted against the other
 //! one, and not before a good part of the population has changed.
 
 use super::QueryIndex;
