@@ -76,6 +76,9 @@ pub struct Engine<D> {
     pub(crate) now: Instant,
 }
 
+/// Live queries that go over to where the index finds them sooner, after one turn: about half a millisecond.
+const MOVES_PER_FLUSH_MAX: usize = 256;
+
 /// Positions that a session may await at a time.
 const AWAITS_MAX: usize = 1024;
 
@@ -240,7 +243,7 @@ impl<D: Database> Engine<D> {
     }
 
     /// Does what is better done once for many events: takes matched changes into the windows, moves sessions, opens the
-    /// next read. Call it when no event is at hand.
+    /// next read, lets some live queries go over to where the index finds them sooner. Call it when no event is at hand.
     pub fn flush(&mut self, now: Instant) {
         self.now = now;
         self.flush_batch();
@@ -248,6 +251,7 @@ impl<D: Database> Engine<D> {
         self.forget_told();
         self.open_next_read();
         self.probe_if_wanted();
+        self.index.tidy(MOVES_PER_FLUSH_MAX);
     }
 
     /// Returns the position that replication may confirm: everything before it has been applied.

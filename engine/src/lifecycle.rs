@@ -11,6 +11,9 @@ use tracing::{info, warn};
 /// How often the newest snapshot is looked at, at least: it widens transaction ids, and shows what has become visible.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Between two turns in which nothing but live queries in the index moves: half of the time is for others.
+const MOVES_PAUSE: Duration = Duration::from_millis(1);
+
 impl<D: Database> Engine<D> {
     /// Begins a line. All that was known is from before the slot: it is read again, and what differs is sent.
     pub(crate) fn replication_started(&mut self) {
@@ -138,7 +141,10 @@ impl<D: Database> Engine<D> {
         let may_probe = self.streaming && self.probe.in_flight.is_none();
         let probe = may_probe.then_some(self.probe.due);
         let audit = self.audit_deadline();
-        let scheduled = [self.retries.next(), self.due.next(), self.reads_deadline(), probe, audit];
+        // What is on its way in the index goes on a little after each turn.
+        let moves = self.index.is_moving().then_some(self.now + MOVES_PAUSE);
+        let scheduled =
+            [self.retries.next(), self.due.next(), self.reads_deadline(), probe, audit, moves];
         scheduled.into_iter().flatten().chain([self.sessions_deadline()]).min()
     }
 }

@@ -203,7 +203,8 @@ impl QueryTemplate {
         Some(predicate.unheld.as_ref()?.describe(&predicate.fields, &field_name))
     }
 
-    /// Returns how the index finds the live queries of each predicate.
+    /// Returns how the index finds the live queries of each predicate to begin with: by what the statement says. Many live
+    /// queries may speak for another way.
     pub fn describe_access(&self) -> Vec<String> {
         let mut index = QueryIndex::new();
         // An empty index takes any template.

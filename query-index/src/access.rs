@@ -9,74 +9,18 @@
 //! memory nor a look-up time, and it can only make the queries under a key fewer. Whatever subset of them tells the live
 //! queries of a template apart, the whole set does. The real choices are between lists, between ranges, and whether one is
 //! worth having at all, for a list's every element is an entry, and a range needs a tree. [`Access::choose`] chooses by
-//! what the statement says.
+//! what the statement says, which is where a template begins; [`Access::alternatives`] are what its live queries then speak
+//! for (`statistics.rs`).
 
+use crate::access_path::AccessPath;
 use crate::eval::Comparand;
 use crate::fields::{FieldId, FieldValue};
 use crate::interval::Interval;
-use crate::normal_form::{CONJUNCTIONS_MAX, Conjunction, Literal, NullTest};
+use crate::normal_form::{Conjunction, Literal, NullTest};
 use crate::predicate::{CompareOp, Operand, SlotId, SlotValue};
 use convoy_types::Key;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, Hash, RandomState};
-
-/// How the index finds the live queries of a predicate, for `explain`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessPath {
-    /// One look-up by these fields' values together.
-    Equality(Vec<FieldId>),
-    /// One look-up by the field's value, among the elements of each query's list.
-    In(FieldId),
-    /// A look-up for each of the elements that a row's array has in the field.
-    Element(FieldId),
-    /// The intervals that hold the field's value.
-    Range(FieldId),
-    /// The same, where the intervals are of texts that begin alike.
-    Prefix(FieldId),
-    /// Only rows that hold null in the field.
-    IsNull(FieldId),
-    /// Only rows that hold a value in the field.
-    IsNotNull(FieldId),
-    /// Several of the above at once.
-    All(Vec<AccessPath>),
-    /// Each of these in turn, for a condition with `OR`.
-    Any(Vec<AccessPath>),
-    /// None: every change of the table concerns every query, or is tested for every query.
-    Table,
-    /// The same, and the reason is an `OR` of more alternatives than are looked up.
-    WideOr,
-    /// Not at all: no row can meet the condition.
-    Never,
-}
-
-impl AccessPath {
-    /// Returns the path in words.
-    pub fn describe(&self, field_name: &dyn Fn(FieldId) -> String) -> String {
-        let list = |paths: &[AccessPath], separator: &str| {
-            let paths: Vec<String> = paths.iter().map(|path| path.describe(field_name)).collect();
-            paths.join(separator)
-        };
-        match self {
-            AccessPath::Equality(fields) => {
-                let names: Vec<String> = fields.iter().map(|&field| field_name(field)).collect();
-                format!("equality ({})", names.join(", "))
-            }
-            AccessPath::In(field) => format!("in ({})", field_name(*field)),
-            AccessPath::Element(field) => format!("element ({})", field_name(*field)),
-            AccessPath::Range(field) => format!("range ({})", field_name(*field)),
-            AccessPath::Prefix(field) => format!("prefix ({})", field_name(*field)),
-            AccessPath::IsNull(field) => format!("null ({})", field_name(*field)),
-            AccessPath::IsNotNull(field) => format!("not null ({})", field_name(*field)),
-            AccessPath::All(paths) => list(paths, " with "),
-            AccessPath::Any(paths) => list(paths, " or "),
-            AccessPath::Table => "table".to_owned(),
-            AccessPath::WideOr => {
-                format!("table, for an OR has more than {CONJUNCTIONS_MAX} alternatives")
-            }
-            AccessPath::Never => "never".to_owned(),
-        }
-    }
-}
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 /// What a look-up takes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +43,23 @@ struct List {
     field_use: FieldUse,
     operands: Vec<Operand>,
 }
+
+impl List {
+    fn has_slot(&self) -> bool {
+        self.operands.iter().any(Operand::is_slot)
+    }
+}
+
+/// Bounds of one field.
+type Range = (FieldId, Vec<Bound>);
+
+fn has_slot((_, bounds): &Range) -> bool {
+    bounds.iter().any(|bound| bound.operand().is_slot())
+}
+
+/// The most ways to look a conjunction up that are compared, and the most lists and ranges that they are put together of.
+const ALTERNATIVES_MAX: usize = 16;
+const PARTS_MAX: usize = 8;
 
 /// An end of an interval, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +84,7 @@ pub(crate) struct Access {
     list: Option<List>,
     nulls: BTreeSet<(FieldId, NullTest)>,
     // Invariant: of a field that is neither in `equal` nor the list's.
-    range: Option<(FieldId, Vec<Bound>)>,
+    range: Option<Range>,
     /// Whether whatever is found can meet the condition, without a test.
     pub(crate) is_exact: bool,
     /// Whether an `OR` with too many alternatives was left out.
@@ -136,18 +97,19 @@ pub(crate) struct Access {
 pub(crate) struct Fingerprint(pub(crate) [u32; 2]);
 
 impl Fingerprint {
-    /// Returns the fingerprint of values; each is hashed with its length, so that they can't run together.
-    pub(crate) fn of<'a>(hasher: &RandomState, values: impl Iterator<Item = &'a Key>) -> Self {
-        let mut values = values.peekable();
-        if values.peek().is_none() {
+    /// Returns the fingerprint of values; each but the last is hashed with its length, so that they can't run together.
+    pub(crate) fn of<'a>(hasher: &RandomState, mut values: impl Iterator<Item = &'a Key>) -> Self {
+        let Some(mut last) = values.next() else {
             // Intervals under no key: each change asks for them, and there is nothing to hide.
             return Fingerprint([0; 2]);
-        }
+        };
         let mut state = hasher.build_hasher();
         for value in values {
-            value.as_bytes().hash(&mut state);
+            last.as_bytes().hash(&mut state);
+            last = value;
         }
-        let hash = std::hash::Hasher::finish(&state);
+        state.write(last.as_bytes());
+        let hash = state.finish();
         Fingerprint([hash as u32, (hash >> 32) as u32])
     }
 }
@@ -177,26 +139,51 @@ impl Access {
     /// A second distinction below one that a slot makes is left out unless it is a range of slots (`symbol = $1 AND
     /// price < $2`: very many may share the symbol).
     pub(crate) fn choose(conjunction: &Conjunction) -> Access {
-        let has_slot = |operands: &[Operand]| operands.iter().any(Operand::is_slot);
         let equal = Access::new(conjunction, None, None);
         let mut keys_have_slot = equal.equal.values().any(Operand::is_slot);
         let lists = equal.lists(conjunction).filter(|_| !keys_have_slot);
-        let list = lists.max_by_key(|list| has_slot(&list.operands));
-        keys_have_slot |= list.as_ref().is_some_and(|list| has_slot(&list.operands));
+        let list = lists.max_by_key(List::has_slot);
+        keys_have_slot |= list.as_ref().is_some_and(List::has_slot);
         let ranges = equal.ranges(conjunction, list.as_ref().map(|list| list.field));
-        let has_slot = |bounds: &[Bound]| bounds.iter().any(|bound| bound.operand().is_slot());
         let range = ranges
             .into_iter()
-            .filter(|(_, bounds)| has_slot(bounds) || !keys_have_slot)
-            .max_by_key(|(_, bounds)| (has_slot(bounds), is_closed(bounds)));
+            .filter(|range| has_slot(range) || !keys_have_slot)
+            .max_by_key(|range| (has_slot(range), is_closed(&range.1)));
         Access::new(conjunction, list, range)
     }
 
-    fn new(
-        conjunction: &Conjunction,
-        list: Option<List>,
-        range: Option<(FieldId, Vec<Bound>)>,
-    ) -> Access {
+    /// Returns the ways to look a conjunction up that may be the best, [`Access::choose`]'s first.
+    ///
+    /// They differ in which list and which range of slots they take in, if any: one of constants is the same for all live
+    /// queries of a template and can't make those few that are found. Past the limit, what takes in less comes first.
+    pub(crate) fn alternatives(conjunction: &Conjunction) -> Vec<Access> {
+        let equal = Access::new(conjunction, None, None);
+        let keys_have_slot = equal.equal.values().any(Operand::is_slot);
+        let lists = equal.lists(conjunction).filter(List::has_slot).take(PARTS_MAX);
+        let mut parts = Vec::new();
+        for list in std::iter::once(None).chain(lists.map(Some)) {
+            let ranges = equal.ranges(conjunction, list.as_ref().map(|list| list.field));
+            let ranges = ranges.into_iter().filter(has_slot).take(PARTS_MAX);
+            for range in std::iter::once(None).chain(ranges.map(Some)) {
+                if keys_have_slot || list.is_some() || range.is_some() {
+                    parts.push((list.clone(), range));
+                }
+            }
+        }
+        parts.sort_by_key(|(list, range)| {
+            usize::from(list.is_some()) + usize::from(range.is_some())
+        });
+        let mut alternatives = vec![Access::choose(conjunction)];
+        for (list, range) in parts {
+            let access = Access::new(conjunction, list, range);
+            if alternatives.len() < ALTERNATIVES_MAX && !alternatives.contains(&access) {
+                alternatives.push(access);
+            }
+        }
+        alternatives
+    }
+
+    fn new(conjunction: &Conjunction, list: Option<List>, range: Option<Range>) -> Access {
         let mut access = Access {
             equal: BTreeMap::new(),
             nulls: BTreeSet::new(),
@@ -304,6 +291,21 @@ impl Access {
         let bounds = self.range.iter().flat_map(|(_, bounds)| bounds).map(Bound::operand);
         let mut operands = self.equal.values().chain(list).chain(bounds);
         operands.any(|operand| *operand == Operand::Slot(slot))
+    }
+
+    /// Returns under how many keys a live query with these slots would stand, at most.
+    pub(crate) fn count_entries(&self, slots: &[SlotValue]) -> usize {
+        self.list.as_ref().map_or(1, |list| {
+            list.operands.iter().map(|operand| operand.elements(slots).count()).sum()
+        })
+    }
+
+    /// Returns what a change costs that is looked up here, but for what it finds, in tests of a candidate.
+    pub(crate) fn look_up_cost(&self) -> f64 {
+        let is_element = self.list.as_ref().is_some_and(|list| list.field_use == FieldUse::Element);
+        // A row has several elements, and a descent is several nodes.
+        let probes = if is_element { 4.0 } else { 1.0 };
+        probes * if self.range.is_some() { 3.0 } else { 1.0 }
     }
 
     /// Returns where a live query with these slots stands.
@@ -448,12 +450,12 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::normal_form::conjunctions;
+    use crate::normal_form::{Width, conjunctions};
     use crate::predicate::Condition;
     use crate::testing::{compare, constant, slot};
 
     fn check(parts: Vec<Condition>, expected: &str, is_exact: bool) {
-        let conjunctions = conjunctions(&Condition::And(parts));
+        let conjunctions = conjunctions(&Condition::And(parts), Width::Narrow);
         let [conjunction] = &conjunctions[..] else { panic!("one alternative: {conjunctions:?}") };
         let access = Access::choose(conjunction);
         assert_eq!(access.path().describe(&|field| format!("c{}", field.0)), expected);
@@ -513,7 +515,7 @@ mod tests {
     #[test]
     fn queries_that_compare_with_null_stand_nowhere() {
         let hasher = RandomState::new();
-        let access = |condition| Access::choose(&conjunctions(&condition)[0]);
+        let access = |condition| Access::choose(&conjunctions(&condition, Width::Narrow)[0]);
         let equal = access(compare(0, CompareOp::Eq, slot(0)));
         let stands = |access: &Access, slot| match access.standing(&hasher, &[slot]) {
             Standing::Nowhere => "nowhere",

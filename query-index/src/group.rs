@@ -9,6 +9,7 @@ use crate::access::{Access, FieldUse, Fingerprint, Held, Standing};
 use crate::eval::field_value;
 use crate::fields::{FieldId, FieldSet, FieldValue};
 use crate::images::{MatchStats, RowImages};
+use crate::interval_chunk::Bound;
 use crate::interval_forest::{IntervalForest, NIL};
 use crate::postings::{Postings, PostingsPool};
 use crate::predicate::{OldRows, QueryId, SlotValue, Unheld};
@@ -68,6 +69,10 @@ pub(crate) struct Group {
     pub(crate) key: GroupKey,
     /// How many conjunctions of templates use the group.
     pub(crate) users: usize,
+    /// What of the key is asked with each look-up.
+    has_key: bool,
+    element_field: Option<FieldId>,
+    range_field: Option<FieldId>,
     /// All queries of the group; the only structure where nothing is looked up.
     queries: RoaringBitmap,
     /// Those of them that stand under no key.
@@ -140,6 +145,9 @@ impl Group {
             Buckets::Whole
         };
         Group {
+            has_key: key.has_key(),
+            element_field: key.field(FieldUse::Element),
+            range_field: key.field(FieldUse::Range),
             key,
             users: 0,
             queries: RoaringBitmap::new(),
@@ -284,7 +292,7 @@ impl Group {
         is_certain: bool,
         hits: &mut impl Hits,
     ) {
-        let elements = self.key.field(FieldUse::Element).map(|field| field_value(row, field));
+        let elements = self.element_field.map(|field| field_value(row, field));
         match (&self.buckets, elements) {
             (Buckets::Whole, _) => return self.take_all(is_certain, hits),
             (_, Some(FieldValue::Elements(elements))) => {
@@ -298,14 +306,13 @@ impl Group {
                 self.look_under(fingerprint, row, is_certain, hits);
             }
         }
-        self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
+        self.take_unkeyed(hits);
     }
 
-    /// Takes what stands under the only key of a row that tells all that the look-up takes.
-    fn take_single(&self, found: Found, row: &[FieldValue], hits: &mut impl Hits) {
-        hits.stats().probes += 1;
-        self.take_found(found, row, self.key.is_exact, hits);
-        self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
+    fn take_unkeyed(&self, hits: &mut impl Hits) {
+        if !self.unkeyed.is_empty() {
+            self.unkeyed.iter().for_each(|query| hits.candidate(QueryId(query)));
+        }
     }
 
     fn fingerprint(
@@ -314,8 +321,8 @@ impl Group {
         element: Option<&Key>,
         hasher: &RandomState,
     ) -> Fingerprint {
-        let fields = self.key.look_up.iter();
-        let values = fields.filter_map(|&(field, field_use)| match field_use {
+        let look_up = if self.has_key { &self.key.look_up[..] } else { &[] };
+        let values = look_up.iter().filter_map(|&(field, field_use)| match field_use {
             FieldUse::Element => element,
             FieldUse::Key => match field_value(row, field) {
                 FieldValue::Key(key) => Some(key),
@@ -357,7 +364,7 @@ impl Group {
             (Found::Tree(root), Buckets::Intervals { forest, .. }) => {
                 let take = &mut |found| self.take(found, is_certain, hits);
                 if let Some(point) = self.point(row) {
-                    let seen = forest.stab(root, point.as_bytes(), take);
+                    let seen = forest.stab(root, Bound::new(point.as_bytes()), take);
                     hits.stats().probes += seen;
                 } else {
                     forest.for_each(root, take);
@@ -369,7 +376,7 @@ impl Group {
 
     /// Returns what the row holds in the field of the intervals, if it tells.
     fn point<'a>(&self, row: &'a [FieldValue]) -> Option<&'a Key> {
-        match self.key.field(FieldUse::Range).map(|field| field_value(row, field)) {
+        match self.range_field.map(|field| field_value(row, field)) {
             Some(FieldValue::Key(point)) => Some(point),
             _ => None,
         }
@@ -387,7 +394,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::normal_form::conjunctions;
+    use crate::normal_form::{Width, conjunctions};
     use crate::predicate::{CompareOp, Condition};
     use crate::testing::{compare, key, slot};
 
@@ -402,7 +409,7 @@ mod tests {
         let list = Condition::In { field: FieldId(0), operands: vec![slot(0)] };
         let range = compare(1, CompareOp::Lt, slot(1));
         for condition in [list.clone(), Condition::And(vec![list, range])] {
-            let access = Access::choose(&conjunctions(&condition)[0]);
+            let access = Access::choose(&conjunctions(&condition, Width::Narrow)[0]);
             let key_of_group = GroupKey::new(&access, &FieldSet::all(2), OldRows::Condition);
             let mut group = Group::new(key_of_group);
             let slots = |query| {

@@ -39,12 +39,13 @@ impl<'a> Bound<'a> {
     /// Returns the bound that these bytes are.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let digits = match bytes.split_first() {
-            Some((&FIRST, digits)) => {
-                let mut first = [0; 8];
-                let len = digits.len().min(8);
-                first[..len].copy_from_slice(&digits[..len]);
-                u64::from_be_bytes(first)
-            }
+            Some((&FIRST, digits)) => match digits.first_chunk::<8>() {
+                Some(first) => u64::from_be_bytes(*first),
+                None => digits
+                    .iter()
+                    .rev()
+                    .fold(0, |number, &digit| number >> 8 | u64::from(digit) << 56),
+            },
             Some((first, _)) if *first > FIRST => u64::MAX,
             Some(_) | None => 0,
         };
@@ -97,6 +98,39 @@ impl PartialEq for Bound<'_> {
 
 impl Eq for Bound<'_> {}
 
+/// Returns how many are less than a number, of numbers that ascend.
+///
+/// The last of each eight is asked, and then those of the eight where it changes, which are side by side: few loads wait for
+/// others, and few instructions are needed.
+pub(crate) fn count_less(eights: &[[u64; 8]; 4], number: u64) -> usize {
+    let is_less = |other: u64| usize::from(other < number);
+    let full = is_less(eights[0][7]) + is_less(eights[1][7]) + is_less(eights[2][7]);
+    let eight = &eights[full];
+    let mut count = 4 * is_less(eight[3]);
+    count += 2 * is_less(eight[count + 1]);
+    count += is_less(eight[count]);
+    8 * full + count + is_less(eight[7])
+}
+
+/// Returns how far before the last interval that begins before a point another one may be that holds it: 0 where none
+/// begins before the one before it has ended.
+///
+/// Takes the digits of at most [`Chunk::LEN_MAX`] beginnings, ascending, with those of their ends.
+pub(crate) fn reach(intervals: impl Iterator<Item = (u64, u64)>) -> usize {
+    let mut greatest_ends = [0; Chunk::LEN_MAX];
+    let (mut first, mut reach, mut greatest) = (0, 0, 0);
+    for (place, (from, to)) in intervals.enumerate() {
+        // The first that may not have ended where this one begins.
+        while first < place && greatest_ends[first] < from {
+            first += 1;
+        }
+        reach = reach.max(place - first);
+        greatest = to.max(greatest);
+        greatest_ends[place] = greatest;
+    }
+    reach
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     from: u64,
@@ -114,7 +148,9 @@ pub(crate) struct Chunk {
     /// Bounds that are kept whole.
     long: Box<[Box<[u8]>]>,
     /// The entry with the greatest end.
-    end_entry: u32,
+    end_entry: u16,
+    /// See [`reach`].
+    reach: u16,
 }
 
 impl Chunk {
@@ -188,8 +224,12 @@ impl Chunk {
 
     /// Takes the intervals from a position on away, and returns them.
     pub(crate) fn split_off(&mut self, place: usize) -> Chunk {
-        let mut upper =
-            Chunk { entries: self.entries.split_off(place), long: self.long.clone(), end_entry: 0 };
+        let mut upper = Chunk {
+            entries: self.entries.split_off(place),
+            long: self.long.clone(),
+            end_entry: 0,
+            reach: 0,
+        };
         self.entries.shrink_to_fit();
         for chunk in [&mut *self, &mut upper] {
             chunk.forget_long();
@@ -221,29 +261,35 @@ impl Chunk {
         self.entries.iter().map(|entry| entry.postings)
     }
 
-    /// Reads some of the intervals, and returns a number of them.
-    pub(crate) fn touch(&self) -> usize {
-        let entries = self.entries.iter().step_by(8);
-        entries.map(|entry| entry.from as usize).fold(0, usize::wrapping_add)
+    /// Reads what most stabs read, and returns a number of it.
+    pub(crate) fn touch(&self, point: Bound<'_>) -> usize {
+        let last = self.count_begun(point.digits).saturating_sub(1);
+        self.entries.get(last).map_or(0, |entry| entry.to as usize)
     }
 
-    /// Returns what has the last interval that does not begin behind these digits.
-    pub(crate) fn last_begun(&self, digits: u64) -> Option<Postings> {
-        let begun = self.entries.iter().filter(|entry| entry.from <= digits).count();
-        begun.checked_sub(1).map(|last| self.entries[last].postings)
+    /// Returns how many intervals do not begin behind these digits.
+    ///
+    /// As [`count_less`] does, but each third is asked: three take just more than a line of the cache, so that all lines are
+    /// read at once, and not the others after what the first ones say.
+    fn count_begun(&self, digits: u64) -> usize {
+        let (threes, rest) = self.entries.as_chunks::<3>();
+        let has_begun = |entry: &Entry| usize::from(entry.from <= digits);
+        let full: usize = threes.iter().map(|[_, _, last]| has_begun(last)).sum();
+        let following = threes.get(full).map_or(rest, |three| &three[..2]);
+        full * 3 + following.iter().map(has_begun).sum::<usize>()
     }
 
     /// Calls `visit` for each interval that holds the point.
     pub(crate) fn stab(&self, point: Bound<'_>, visit: &mut impl FnMut(Postings)) {
-        // Counted, not searched for: the loads don't wait for each other.
-        let mut begun = self.entries.iter().filter(|entry| entry.from <= point.digits).count();
+        let mut begun = self.count_begun(point.digits);
         while begun > 0
             && self.entries[begun - 1].from == point.digits
             && self.from(&self.entries[begun - 1]) > point
         {
             begun -= 1;
         }
-        for entry in &self.entries[..begun] {
+        let first = begun.saturating_sub(1 + usize::from(self.reach));
+        for entry in self.entries.get(first..begun).unwrap_or_default() {
             if entry.to > point.digits || (entry.to == point.digits && self.to(entry) > point) {
                 visit(entry.postings);
             }
@@ -280,7 +326,9 @@ impl Chunk {
                 end = place;
             }
         }
-        self.end_entry = end as u32;
+        self.end_entry = end as u16;
+        let digits = self.entries.iter().map(|entry| (entry.from, entry.to));
+        self.reach = reach(digits) as u16;
     }
 
     /// Drops long bounds that no entry has any more.

@@ -10,7 +10,7 @@
 //! themselves are compared, which are in the leaves.
 
 use crate::interval::Interval;
-use crate::interval_chunk::{Bound, Chunk};
+use crate::interval_chunk::{Bound, Chunk, count_less, reach};
 use crate::postings::{Postings, PostingsPool};
 use crate::predicate::QueryId;
 
@@ -42,8 +42,11 @@ struct Child {
 #[derive(Clone, Debug)]
 struct Inner {
     len: usize,
-    /// The digits of the children's first beginnings.
-    starts: [u64; CHILDREN_MAX],
+    /// See [`reach`].
+    reach: usize,
+    /// The digits of the children's first beginnings, and the greatest number behind the last: in eights, for
+    /// [`count_less`].
+    starts: [[u64; 8]; CHILDREN_MAX / 8],
     /// The digits of the children's greatest ends.
     ends: [u64; CHILDREN_MAX],
     children: [Child; CHILDREN_MAX],
@@ -54,20 +57,31 @@ impl Inner {
         let nothing = Child { node: NIL, first_leaf: NIL, end_leaf: NIL };
         Inner {
             len: 0,
-            starts: [0; CHILDREN_MAX],
+            reach: 0,
+            starts: [[u64::MAX; 8]; CHILDREN_MAX / 8],
             ends: [0; CHILDREN_MAX],
             children: [nothing; CHILDREN_MAX],
         }
     }
 
+    fn starts(&self) -> &[u64] {
+        &self.starts.as_flattened()[..self.len]
+    }
+
     fn set(&mut self, place: usize, summary: Summary) {
-        self.starts[place] = summary.start;
+        self.starts.as_flattened_mut()[place] = summary.start;
         self.ends[place] = summary.end;
         self.children[place] = summary.child;
+        self.find_reach();
+    }
+
+    fn find_reach(&mut self) {
+        let starts = self.starts().iter().copied();
+        self.reach = reach(starts.zip(self.ends.iter().copied()));
     }
 
     fn insert(&mut self, place: usize, summary: Summary) {
-        self.starts.copy_within(place..self.len, place + 1);
+        self.starts.as_flattened_mut().copy_within(place..self.len, place + 1);
         self.ends.copy_within(place..self.len, place + 1);
         self.children.copy_within(place..self.len, place + 1);
         self.len += 1;
@@ -75,20 +89,27 @@ impl Inner {
     }
 
     fn remove(&mut self, place: usize) {
-        self.starts.copy_within(place + 1..self.len, place);
+        self.starts.as_flattened_mut().copy_within(place + 1..self.len, place);
         self.ends.copy_within(place + 1..self.len, place);
         self.children.copy_within(place + 1..self.len, place);
-        self.len -= 1;
+        self.truncate(self.len - 1);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = len;
+        self.starts.as_flattened_mut()[len..].fill(u64::MAX);
+        self.find_reach();
     }
 
     /// Appends another's children from one on.
     fn append(&mut self, other: &Inner, from: usize) {
         for place in from..other.len {
-            self.starts[self.len] = other.starts[place];
+            self.starts.as_flattened_mut()[self.len] = other.starts()[place];
             self.ends[self.len] = other.ends[place];
             self.children[self.len] = other.children[place];
             self.len += 1;
         }
+        self.find_reach();
     }
 }
 
@@ -100,11 +121,11 @@ struct Summary {
     child: Child,
 }
 
-/// What a stab comes to from a node, if nothing but the last that begins before the point holds it.
+/// What a stab comes to from a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    Nothing,
     Node(u32),
+    /// What has an interval that holds the point.
     Postings(Postings),
 }
 
@@ -181,28 +202,60 @@ impl IntervalForest {
     }
 
     /// Calls `visit` for each interval of the tree that holds the point; returns how many nodes it looked at.
-    pub(crate) fn stab(&self, root: u32, point: &[u8], visit: &mut impl FnMut(Postings)) -> usize {
-        if root == NIL { 0 } else { self.stab_below(root, Bound::new(point), visit) }
-    }
-
-    /// Reads what a stab reads first of a node, and returns a number of it.
-    pub(crate) fn touch(&self, node: u32) -> usize {
-        if node & INNER == 0 {
-            self.leaf(node).touch()
-        } else {
-            self.inner(node).starts[0] as usize
+    pub(crate) fn stab(
+        &self,
+        root: u32,
+        point: Bound<'_>,
+        visit: &mut impl FnMut(Postings),
+    ) -> usize {
+        if root == NIL {
+            return 0;
         }
+        let (mut node, mut seen) = (root, 1);
+        while node & INNER != 0 {
+            let inner = self.inner(node);
+            let Some(last) = self.count_begun_by(inner, point).checked_sub(1) else { return seen };
+            // Most go on with the last child that has begun, and need no call.
+            for place in last.saturating_sub(inner.reach)..last {
+                if self.may_hold(inner, place, point) {
+                    seen += self.stab(inner.children[place].node, point, visit);
+                }
+            }
+            if !self.may_hold(inner, last, point) {
+                return seen;
+            }
+            node = inner.children[last].node;
+            seen += 1;
+        }
+        self.leaf(node).stab(point, visit);
+        seen
     }
 
-    /// Returns what most stabs read after a node.
-    pub(crate) fn step(&self, node: u32, point: &[u8]) -> Step {
-        let digits = Bound::new(point).digits;
+    /// Reads what most stabs read of a node, and returns a number of it.
+    ///
+    /// It decides nothing: a processor that guesses wrong would forget what it reads of other trees meanwhile.
+    pub(crate) fn touch(&self, node: u32, point: Bound<'_>) -> usize {
         if node & INNER == 0 {
-            return self.leaf(node).last_begun(digits).map_or(Step::Nothing, Step::Postings);
+            return self.leaf(node).touch(point);
         }
         let inner = self.inner(node);
-        let begun = inner.starts[..inner.len].iter().filter(|&&start| start <= digits).count();
-        if begun == 0 { Step::Nothing } else { Step::Node(inner.children[begun - 1].node) }
+        let last = count_less(&inner.starts, point.digits).saturating_sub(1) % CHILDREN_MAX;
+        (inner.ends[last] as usize).wrapping_add(inner.children[last].node as usize)
+    }
+
+    /// Calls `visit` with what follows a node on the way to a point.
+    pub(crate) fn step(&self, node: u32, point: Bound<'_>, visit: &mut impl FnMut(Step)) {
+        if node & INNER == 0 {
+            self.leaf(node).stab(point, &mut |found| visit(Step::Postings(found)));
+        } else {
+            let inner = self.inner(node);
+            let begun = self.count_begun_by(inner, point);
+            for place in begun.saturating_sub(1 + inner.reach)..begun {
+                if self.may_hold(inner, place, point) {
+                    visit(Step::Node(inner.children[place].node));
+                }
+            }
+        }
     }
 
     /// Calls `visit` for each interval of the tree.
@@ -218,32 +271,25 @@ impl IntervalForest {
         }
     }
 
-    fn stab_below(&self, node: u32, point: Bound<'_>, visit: &mut impl FnMut(Postings)) -> usize {
-        if node & INNER == 0 {
-            self.leaf(node).stab(point, visit);
-            return 1;
-        }
-        let inner = self.inner(node);
-        let mut seen = 1;
-        // A child that begins behind the point, and all that follow it, do not hold it.
-        let begun = self.count_begun(inner, point.digits, |leaf| leaf.start() <= point);
-        for (place, &end) in inner.ends[..begun].iter().enumerate() {
-            let child = inner.children[place];
-            if end > point.digits
-                || (end == point.digits && self.leaf(child.end_leaf).end() > point)
-            {
-                seen += self.stab_below(child.node, point, visit);
-            }
-        }
-        seen
+    /// Returns how many children do not begin behind a point: those that follow them do not hold it.
+    fn count_begun_by(&self, inner: &Inner, point: Bound<'_>) -> usize {
+        self.count_begun(inner, point.digits, |leaf| leaf.start() <= point)
+    }
+
+    /// Returns whether some interval below a child ends behind the point.
+    fn may_hold(&self, inner: &Inner, place: usize, point: Bound<'_>) -> bool {
+        let end = inner.ends[place];
+        end > point.digits
+            || (end == point.digits && self.leaf(inner.children[place].end_leaf).end() > point)
     }
 
     /// Returns how many children begin before these digits, or with them and in a leaf that is `begun`.
     fn count_begun(&self, inner: &Inner, digits: u64, begun: impl Fn(&Chunk) -> bool) -> usize {
-        // Counted, not searched for: the loads don't wait for each other.
-        let starts = &inner.starts[..inner.len];
-        let count = starts.iter().filter(|&&start| start < digits).count();
-        let same = starts.iter().filter(|&&start| start == digits).count();
+        let count = count_less(&inner.starts, digits);
+        if inner.starts().get(count) != Some(&digits) {
+            return count;
+        }
+        let same = inner.starts()[count..].iter().take_while(|&&start| start == digits).count();
         let children = &inner.children[count..count + same];
         count + children.partition_point(|child| begun(self.leaf(child.first_leaf)))
     }
@@ -283,7 +329,7 @@ impl IntervalForest {
         // Where intervals come in ascending order, full nodes stay behind.
         let kept = if place == CHILDREN_MAX { CHILDREN_MAX } else { CHILDREN_MAX / 2 };
         upper.append(inner, kept);
-        inner.len = kept;
+        inner.truncate(kept);
         if place <= kept && kept < CHILDREN_MAX {
             inner.insert(place, summary);
         } else {
@@ -389,7 +435,7 @@ impl IntervalForest {
         let first_leaf = inner.children[0].first_leaf;
         let end_leaf = inner.children[greatest].end_leaf;
         let child = Child { node, first_leaf, end_leaf };
-        Summary { start: inner.starts[0], end: inner.ends[greatest], child }
+        Summary { start: inner.starts()[0], end: inner.ends[greatest], child }
     }
 
     fn leaf(&self, node: u32) -> &Chunk {

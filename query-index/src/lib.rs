@@ -28,7 +28,9 @@ mod eval;
 mod truth;
 
 mod access;
+mod access_path;
 mod normal_form;
+mod statistics;
 
 mod group;
 mod interval;
@@ -47,7 +49,7 @@ mod naive;
 #[cfg(test)]
 mod testing;
 
-pub use access::AccessPath;
+pub use access_path::AccessPath;
 pub use error::IndexError;
 pub use fields::{FieldId, FieldSet, FieldValue};
 pub use images::{MatchStats, RowImages};

@@ -45,6 +45,15 @@ enum Listed {
     Elements(FieldId),
 }
 
+/// What becomes of an `OR` below an equality that a slot makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// It is a residual: what the statement suggests, for the equality tells live queries apart.
+    Narrow,
+    /// It is looked up: for live queries that share the value.
+    Wide,
+}
+
 /// Literals that must all hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Conjunction {
@@ -110,8 +119,8 @@ impl Conjunction {
 }
 
 /// Returns conjunctions of which one can be true wherever the condition can be; none where it never can.
-pub(crate) fn conjunctions(condition: &Condition) -> Vec<Conjunction> {
-    expand(&push_negation(condition, false))
+pub(crate) fn conjunctions(condition: &Condition, width: Width) -> Vec<Conjunction> {
+    expand(&push_negation(condition, false), width)
 }
 
 /// A condition without `NOT`.
@@ -166,25 +175,27 @@ fn push_negation(condition: &Condition, negated: bool) -> Normal {
     }
 }
 
-fn expand(normal: &Normal) -> Vec<Conjunction> {
+fn expand(normal: &Normal, width: Width) -> Vec<Conjunction> {
     match normal {
         Normal::Literal(literal) => {
             vec![Conjunction { literals: vec![literal.clone()], ..Conjunction::default() }]
         }
         Normal::Residual => vec![Conjunction::residual()],
-        Normal::And(parts) => expand_and(parts),
-        Normal::Or(parts) => expand_or(parts),
+        Normal::And(parts) => expand_and(parts, width),
+        Normal::Or(parts) => expand_or(parts, width),
     }
 }
 
-fn expand_and(parts: &[Normal]) -> Vec<Conjunction> {
-    let mut alternatives: Vec<Vec<Conjunction>> = parts.iter().map(expand).collect();
+fn expand_and(parts: &[Normal], width: Width) -> Vec<Conjunction> {
+    let mut alternatives: Vec<Vec<Conjunction>> =
+        parts.iter().map(|part| expand(part, width)).collect();
     // What has one alternative costs nothing and comes first; it may make the others superfluous.
     alternatives.sort_by_key(Vec::len);
     let mut product = vec![Conjunction::default()];
     for conjunctions in alternatives {
-        let is_superfluous =
-            conjunctions.len() > 1 && product.iter().all(Conjunction::is_selective);
+        let is_superfluous = width == Width::Narrow
+            && conjunctions.len() > 1
+            && product.iter().all(Conjunction::is_selective);
         let is_too_wide = product.len() * conjunctions.len() > CONJUNCTIONS_MAX;
         if is_superfluous || is_too_wide {
             for conjunction in &mut product {
@@ -201,9 +212,9 @@ fn expand_and(parts: &[Normal]) -> Vec<Conjunction> {
     product
 }
 
-fn expand_or(parts: &[Normal]) -> Vec<Conjunction> {
+fn expand_or(parts: &[Normal], width: Width) -> Vec<Conjunction> {
     let mut expanded: Vec<Conjunction> = Vec::new();
-    for conjunction in parts.iter().flat_map(expand) {
+    for conjunction in parts.iter().flat_map(|part| expand(part, width)) {
         let listed = conjunction.listed();
         let known = expanded.iter_mut().find(|known| listed.is_some() && known.listed() == listed);
         match (known, listed) {
@@ -232,7 +243,7 @@ mod tests {
                 is_cut: false,
             })
             .collect();
-        assert_eq!(conjunctions(&condition), expected);
+        assert_eq!(conjunctions(&condition, Width::Narrow), expected);
     }
 
     fn equal(field: u16, operand: Operand) -> Condition {
@@ -317,7 +328,11 @@ mod tests {
             Condition::Or(vec![equal(1, constant(1)), equal(2, constant(2))]),
             equal(0, slot(0)),
         ]);
+        let wide = conjunctions(&condition, Width::Wide);
         check(condition, &[(&[Literal::Equal(FieldId(0), slot(0))], true)]);
+        assert_eq!(wide.len(), 2);
+        assert!(wide.iter().all(|conjunction| conjunction.literals.len() == 2));
+        assert!(wide.iter().all(|conjunction| !conjunction.has_residual));
     }
 
     #[test]
@@ -330,11 +345,14 @@ mod tests {
         };
         let condition =
             Condition::And((0..10).map(|field| either(2 * field, 2 * field + 1)).collect());
-        let found = conjunctions(&condition);
+        let found = conjunctions(&condition, Width::Narrow);
         assert_eq!(found.len(), CONJUNCTIONS_MAX);
         assert!(found.iter().all(|conjunction| conjunction.has_residual && conjunction.is_cut));
         let wide = Condition::Or((0..40).map(|field| equal(field, slot(0))).collect());
-        assert_eq!(conjunctions(&wide), [Conjunction { is_cut: true, ..Conjunction::residual() }]);
+        assert_eq!(
+            conjunctions(&wide, Width::Narrow),
+            [Conjunction { is_cut: true, ..Conjunction::residual() }]
+        );
     }
 
     #[test]

@@ -213,3 +213,142 @@ fn what_matters_to_holders_alone_is_found_by_key() {
     assert_eq!((hits, stats.probes, stats.tested), (vec![50, 70], 2, 1));
     assert_eq!(found(&index, &inserted(&row)).0.len(), MANY as usize);
 }
+
+/// Adds live queries, and returns what an insert costs then that hits one of them, and how they are found.
+fn chosen(
+    condition: Condition,
+    len: u32,
+    slots: impl Fn(i64) -> Vec<SlotValue>,
+    row: &[FieldValue],
+) -> (convoy_query_index::MatchStats, String) {
+    let mut index = index_of(predicate(condition));
+    for query in 0..len {
+        index
+            .insert(QueryId(query), TemplateId(1), slots(i64::from(query)).into())
+            .expect("the slots are the template's");
+    }
+    index.tidy(MANY as usize);
+    assert!(!index.is_moving());
+    let (hits, stats) = found(&index, &inserted(row));
+    assert_eq!(hits, [50]);
+    let path = index.access_path(TemplateId(1), 0);
+    (stats, path.describe(&|field| format!("c{}", field.0)))
+}
+
+/// Checks how live queries are found whose statement suggests another way, and that few are tested for it.
+fn check_choice(
+    condition: Condition,
+    slots: impl Fn(i64) -> Vec<SlotValue>,
+    expected: &str,
+    most: [usize; 2],
+) {
+    let row = [value(50), value(1), value(2), value(50)];
+    for len in [500, MANY] {
+        let (stats, path) = chosen(condition.clone(), len, &slots, &row);
+        assert_eq!(path, expected);
+        assert!(stats.probes <= most[0] && stats.tested <= most[1], "{expected}, {len}: {stats:?}");
+    }
+    // Of few, what the statement suggests is as good as anything.
+    let index = index_of(predicate(condition));
+    let suggested = index.access_path(TemplateId(1), 0).describe(&|field| format!("c{}", field.0));
+    assert_ne!(suggested, expected);
+}
+
+#[test]
+fn what_live_queries_share_is_not_looked_up() {
+    let between = |field, from, to| {
+        and([compare(field, CompareOp::Ge, slot(from)), compare(field, CompareOp::Lt, slot(to))])
+    };
+    check_choice(
+        and([any_of(0, vec![slot(0)]), any_of(1, vec![slot(1)])]),
+        |at| vec![many([at, -at - 1]), many([1, 2])],
+        "in (c0)",
+        [1, 1],
+    );
+    check_choice(
+        and([between(0, 0, 1), between(1, 2, 3)]),
+        |at| vec![one(at), one(at + 1), one(0), one(9)],
+        "range (c0)",
+        [100, 1],
+    );
+    check_choice(
+        and([equal(1, slot(0)), any_of(0, vec![slot(1)])]),
+        |at| vec![one(1), many([at, -at - 1])],
+        "equality (c1) with in (c0)",
+        [1, 0],
+    );
+    check_choice(
+        and([equal(1, slot(0)), or([equal(0, slot(1)), equal(2, slot(2))])]),
+        |at| vec![one(1), one(at), one(at + 1_000_000)],
+        "equality (c0, c1) or equality (c1, c2)",
+        [2, 0],
+    );
+}
+
+#[test]
+fn long_lists_give_way_to_a_range() {
+    check_choice(
+        and([
+            any_of(1, vec![slot(0)]),
+            compare(0, CompareOp::Ge, slot(1)),
+            compare(0, CompareOp::Le, slot(2)),
+        ]),
+        |at| vec![many((0..100).map(|element| 100 * at + element).chain([1])), one(at), one(at)],
+        "range (c0)",
+        [100, 1],
+    );
+}
+
+#[test]
+fn what_the_statement_suggests_stays_where_it_is_good() {
+    let listed = and([any_of(0, vec![slot(0)]), compare(1, CompareOp::Ge, slot(1))]);
+    let row = [value(50), value(1)];
+    let (stats, path) = chosen(listed, MANY, |at| vec![many([at, -at - 1]), one(1)], &row);
+    assert_eq!(path, "in (c0) with range (c1)");
+    assert!(stats.probes <= 2 && stats.tested == 0, "{stats:?}");
+}
+
+#[test]
+fn a_choice_is_carried_out_little_by_little_and_does_not_flap() {
+    let mut index = index_of(predicate(and([equal(0, slot(0)), any_of(1, vec![slot(1)])])));
+    let apart = |at: u32| [one(at.into()), many([1])];
+    let alike = |at: u32| [one(1), many([at.into()])];
+    for query in 0..MANY {
+        insert(&mut index, query, apart(query));
+    }
+    let suggested = index.access_path(TemplateId(1), 0);
+    // They come to share what alone is looked up, one here and one there.
+    let mut places = (0..MANY).map(|number| number * 7_919 % MANY);
+    while !index.is_moving() {
+        let query = places.next().expect("it is chosen before all share it");
+        index.remove(QueryId(query));
+        insert(&mut index, query, alike(query));
+    }
+    assert_eq!(index.access_path(TemplateId(1), 0), suggested);
+    let (mut steps, mut seen) = (0, Vec::new());
+    while index.is_moving() {
+        if steps % 100 == 0 {
+            let (hits, stats) = found(&index, &inserted(&[value(1), value(7_919)]));
+            assert_eq!(hits, [7_919]);
+            seen.push(stats.tested);
+        }
+        index.set_slot(QueryId(7_919), SlotId(1), many([7_919])).expect("it is a list");
+        steps += 1;
+    }
+    assert_ne!(index.access_path(TemplateId(1), 0), suggested);
+    // Each moves a few, and what has moved is not tested any more.
+    assert!(steps >= MANY as usize / 20, "{steps} steps");
+    assert!(seen[0] > 500 && seen.is_sorted_by(|one, next| one > next), "{seen:?}");
+    // Half of the queries share one thing, half the other: whatever is chosen stays.
+    let mut paths = vec![index.access_path(TemplateId(1), 0)];
+    for step in 0..10 * MANY {
+        let query = step % MANY;
+        index.remove(QueryId(query));
+        insert(&mut index, query, if (step / 2) % 2 == 0 { apart(query) } else { alike(query) });
+        let path = index.access_path(TemplateId(1), 0);
+        if paths.last() != Some(&path) {
+            paths.push(path);
+        }
+    }
+    assert!(paths.len() <= 2, "{paths:?}");
+}

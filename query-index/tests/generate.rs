@@ -201,6 +201,58 @@ pub fn condition(random: &mut StdRng, depth: u32) -> Condition {
     }
 }
 
+/// Returns a conjunction that can be looked up in several ways, mostly: by lists and ranges of slots, below equalities or
+/// not, and with an `OR` of them.
+pub fn condition_with_alternatives(random: &mut StdRng) -> Condition {
+    let parts = (0..random.random_range(2..5)).map(|_| part(random, true)).collect();
+    let and = Condition::And(parts);
+    match random.random_range(0..6) {
+        0 => Condition::Or(vec![and, part(random, false)]),
+        1 => Condition::And(vec![and, condition(random, 1)]),
+        _ => and,
+    }
+}
+
+fn part(random: &mut StdRng, may_be_or: bool) -> Condition {
+    let field = FieldId(random.random_range(0..USUAL_FIELDS));
+    let kind = Kind::of(field);
+    let one = kind.slot(random.random_range(0..SLOTS_OF_KIND - 1));
+    let compare = |op, operand| Condition::Compare { field, op, operand };
+    match random.random_range(0..10) {
+        0..=1 if may_be_or => Condition::Or(vec![part(random, false), part(random, false)]),
+        _ if kind == Kind::Array => Condition::HasElement { field, operand: kind.array() },
+        0..=2 => compare(CompareOp::Eq, one),
+        3..=5 => Condition::In { field, operands: vec![kind.array()] },
+        6 => compare(CompareOp::Gt, one),
+        7 if kind == Kind::Text => Condition::Prefix { field, operand: one },
+        _ => Condition::And(vec![
+            compare(CompareOp::Ge, kind.slot(0)),
+            compare(CompareOp::Le, kind.slot(1)),
+        ]),
+    }
+}
+
+/// What most live queries put in some of the slots, while it lasts.
+pub struct Fashion(Vec<Option<SlotValue>>);
+
+impl Fashion {
+    pub fn random(random: &mut StdRng) -> Fashion {
+        let shared = |slot| random.random_bool(0.5).then(|| slot_value(random, slot));
+        Fashion((0..SLOTS).map(shared).collect())
+    }
+
+    pub fn slots(&self, random: &mut StdRng) -> Vec<SlotValue> {
+        (0..SLOTS).map(|slot| self.slot_value(random, slot)).collect()
+    }
+
+    pub fn slot_value(&self, random: &mut StdRng, slot: u16) -> SlotValue {
+        match &self.0[usize::from(slot)] {
+            Some(shared) if random.random_bool(0.97) => shared.clone(),
+            Some(_) | None => slot_value(random, slot),
+        }
+    }
+}
+
 /// Returns a value for one of the slots.
 pub fn slot_value(random: &mut StdRng, slot: u16) -> SlotValue {
     let kind = Kind::SCALARS[usize::from(slot / SLOTS_OF_KIND)];
@@ -226,6 +278,10 @@ pub fn relation(random: &mut StdRng) -> RelationId {
 
 pub fn predicate(random: &mut StdRng) -> Predicate {
     let condition = condition(random, 3);
+    predicate_of(random, condition)
+}
+
+pub fn predicate_of(random: &mut StdRng, condition: Condition) -> Predicate {
     // What the condition tests matters, and now and then something else.
     let mut read = condition.fields();
     if random.random_bool(0.3) {

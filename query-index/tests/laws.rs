@@ -78,6 +78,35 @@ fn all_groups_of_a_table_are_asked() {
 }
 
 #[test]
+fn however_many_intervals_of_several_groups_are_found() {
+    // More nodes and more sets than are read ahead at a time: all intervals overlap, or as many as are in some leaves.
+    const QUERIES: u32 = 3_000;
+    for width in [1, 40, 900, 5_000] {
+        let mut index = convoy_query_index::QueryIndex::new();
+        for field in 0..3_u32 {
+            let compare = |op, number| compare(field as u16, op, slot(number));
+            let between = and([compare(CompareOp::Ge, 0), compare(CompareOp::Lt, 1)]);
+            index.add_template(TemplateId(field), vec![predicate(between)]).expect("it is new");
+            for query in 0..QUERIES {
+                // Not in the order of their beginnings.
+                let from = i64::from(query * 7_919 % QUERIES);
+                let slots = [one(from), one(from + width)].into();
+                let inserted = index.insert(QueryId(3 * query + field), TemplateId(field), slots);
+                inserted.expect("the slots are the template's");
+            }
+        }
+        for point in [-1, 0, 1, 999, 1_500, 2_999, 3_000, 3_899, 7_999] {
+            let row = [value(point), value(point), value(point)];
+            let expected = (0..3 * QUERIES).filter(|query| {
+                let from = i64::from(query / 3 * 7_919 % QUERIES);
+                (from..from + width).contains(&point)
+            });
+            check(&index, &inserted(&row), &expected.collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn what_is_said_of_unknown_values_holds_for_any() {
     for_seeds(20_000, |random| {
         let condition = generate::condition(random, 3);
@@ -230,6 +259,52 @@ fn a_slot_moves() {
     ];
     assert!(refused.iter().all(|(refused, error)| refused.as_ref() == Err(error)));
     check(&index, &inserted(&[value(1), value(9)]), &[1]);
+}
+
+#[test]
+fn what_comes_and_goes_while_others_are_on_their_way_is_found() {
+    // Lists that become so long that a range is better.
+    let condition = and([
+        any_of(1, vec![slot(0)]),
+        compare(0, CompareOp::Ge, slot(1)),
+        compare(0, CompareOp::Le, slot(1)),
+    ]);
+    let slots = |at: u32| [many(0..if at < 32 { 8 } else { 300 }), one(at.into())];
+    let row = |at: u32| [value(at.into()), value(7)];
+    for query in 0..70 {
+        let mut index = index_of(predicate(condition.clone()));
+        let suggested = index.access_path(TemplateId(1), 0);
+        (0..64).for_each(|query| insert(&mut index, query, slots(query)));
+        assert!(index.is_moving());
+        index.remove(QueryId(query));
+        assert!(index.is_moving());
+        check(&index, &inserted(&row(query)), &[]);
+        insert(&mut index, query, slots(query + 100));
+        check(&index, &inserted(&row(query)), &[]);
+        check(&index, &inserted(&row(query + 100)), &[query]);
+        index.set_slot(QueryId(query), SlotId(1), one(1_000)).expect("it is a bound");
+        index.tidy(100);
+        assert!(!index.is_moving() && index.access_path(TemplateId(1), 0) != suggested);
+        for other in (0..64).filter(|&other| other != query) {
+            check(&index, &inserted(&row(other)), &[other]);
+        }
+        check(&index, &inserted(&row(query + 100)), &[]);
+        check(&index, &inserted(&row(1_000)), &[query]);
+    }
+}
+
+#[test]
+fn a_template_may_go_while_its_queries_are_on_their_way() {
+    let condition = and([equal(0, slot(0)), any_of(1, vec![slot(1)])]);
+    let mut index = index_of(predicate(condition.clone()));
+    (0..32).for_each(|query| insert(&mut index, query, [one(1), many([query.into()])]));
+    assert!(index.is_moving());
+    index.remove_template(TemplateId(1));
+    assert!(!index.is_moving() && index.is_empty());
+    check(&index, &inserted(&[value(1), value(1)]), &[]);
+    index.add_template(TemplateId(1), vec![predicate(condition)]).expect("it was taken away");
+    insert(&mut index, 1, [one(1), many([1])]);
+    check(&index, &inserted(&[value(1), value(1)]), &[1]);
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! The index finds what brute force finds: exactly, whatever came and went before.
 
-use crate::generate::{Change, SLOTS, predicate, relation, slot_value, slots, small_key};
+use crate::generate::{
+    Change, Fashion, SLOTS, condition_with_alternatives, predicate, predicate_of, relation,
+    slot_value, slots, small_key,
+};
 use crate::support::{ITEMS, ORDERS, for_seeds};
-use convoy_query_index::{Holdings, NaiveIndex, QueryId, QueryIndex, SlotId, TemplateId};
+use convoy_query_index::{
+    AccessPath, Holdings, NaiveIndex, QueryId, QueryIndex, SlotId, SlotValue, TemplateId,
+};
 use convoy_types::{Key, RelationId};
 use rand::Rng;
 use rand::rngs::StdRng;
 use roaring::RoaringBitmap;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,7 +55,10 @@ impl Twins {
     }
 
     fn remove_template(&mut self, random: &mut StdRng) {
-        let template = TemplateId(random.random_range(0..20));
+        self.remove_template_of(TemplateId(random.random_range(0..20)));
+    }
+
+    fn remove_template_of(&mut self, template: TemplateId) {
         let gone: Vec<QueryId> =
             self.queries.extract_if(.., |_, of| *of == template).map(|(query, _)| query).collect();
         for query in gone {
@@ -68,7 +77,10 @@ impl Twins {
         let template = self.templates.keys().nth(random.random_range(0..places));
         let template = *template.expect("it is among them");
         let query = QueryId(random.random_range(0..60));
-        let slots: Arc<[_]> = slots(random).into();
+        self.insert_with(query, template, slots(random).into());
+    }
+
+    fn insert_with(&mut self, query: QueryId, template: TemplateId, slots: Arc<[SlotValue]>) {
         let inserted = self.index.insert(query, template, Arc::clone(&slots));
         assert_eq!(inserted.is_ok(), !self.queries.contains_key(&query));
         if inserted.is_ok() {
@@ -78,7 +90,10 @@ impl Twins {
     }
 
     fn remove(&mut self, random: &mut StdRng) {
-        let query = QueryId(random.random_range(0..60));
+        self.remove_one(QueryId(random.random_range(0..60)));
+    }
+
+    fn remove_one(&mut self, query: QueryId) {
         self.release_all(query);
         self.index.remove(query);
         self.naive.remove(query);
@@ -108,7 +123,10 @@ impl Twins {
     fn set_slot(&mut self, random: &mut StdRng) {
         let query = QueryId(random.random_range(0..60));
         let slot = random.random_range(0..SLOTS);
-        let value = slot_value(random, slot);
+        self.set_slot_of(query, slot, slot_value(random, slot));
+    }
+
+    fn set_slot_of(&mut self, query: QueryId, slot: u16, value: SlotValue) {
         let set = self.index.set_slot(query, SlotId(slot), value.clone());
         assert_eq!(set.is_ok(), self.queries.contains_key(&query));
         self.naive.set_slot(query, SlotId(slot), value);
@@ -210,6 +228,106 @@ fn recall_is_complete() {
         // Neither everything is hit nor nothing.
         assert!((pairs / 100..pairs * 3 / 4).contains(&hits), "{hits} hits of {pairs} pairs");
     });
+}
+
+/// Few templates of many live queries, of which most put the same in some slots, now in these and then in others: so that
+/// another way to find them is chosen, again and again, while they come, go and move.
+struct Crowd {
+    twins: Twins,
+    fashion: Fashion,
+    /// How each predicate's live queries are found.
+    paths: BTreeMap<(TemplateId, usize), AccessPath>,
+}
+
+impl Crowd {
+    const TEMPLATES: u32 = 3;
+    const QUERIES: u32 = 400;
+
+    fn new(random: &mut StdRng) -> Crowd {
+        let mut twins = Twins::default();
+        for template in 0..Crowd::TEMPLATES {
+            Crowd::add_template(&mut twins, TemplateId(template), random);
+        }
+        Crowd { twins, fashion: Fashion::random(random), paths: BTreeMap::new() }
+    }
+
+    fn add_template(twins: &mut Twins, template: TemplateId, random: &mut StdRng) {
+        // Predicates of one template on one table share entries now and then.
+        let predicates: Vec<_> = (0..random.random_range(1..3))
+            .map(|_| {
+                let condition = condition_with_alternatives(random);
+                predicate_of(random, condition)
+            })
+            .collect();
+        let relations = predicates.iter().map(|predicate| predicate.relation).collect();
+        twins.index.add_template(template, predicates.clone()).expect("it is new");
+        twins.naive.add_template(template, predicates);
+        twins.templates.insert(template, relations);
+    }
+
+    fn step(&mut self, random: &mut StdRng) {
+        let query = QueryId(random.random_range(0..Crowd::QUERIES));
+        match random.random_range(0..1_000) {
+            0..=1 => self.fashion = Fashion::random(random),
+            2 => {
+                let template = TemplateId(random.random_range(0..Crowd::TEMPLATES));
+                self.twins.remove_template_of(template);
+                Crowd::add_template(&mut self.twins, template, random);
+            }
+            3..=699 if !self.twins.queries.contains_key(&query) => {
+                let template = TemplateId(random.random_range(0..Crowd::TEMPLATES));
+                self.twins.insert_with(query, template, self.fashion.slots(random).into());
+            }
+            3..=599 => self.twins.remove_one(query),
+            600..=699 => {
+                let slot = random.random_range(0..SLOTS);
+                self.twins.set_slot_of(query, slot, self.fashion.slot_value(random, slot));
+            }
+            700..=799 => self.twins.hold(random),
+            800..=829 => self.twins.release(random),
+            830..=834 => self.twins.index.tidy(random.random_range(0..100)),
+            _ => self.twins.compare(&Change::random(random)),
+        }
+    }
+
+    /// Returns how many predicates' live queries are found in another way than they were.
+    fn count_choices(&mut self) -> usize {
+        let mut choices = 0;
+        for (&template, relations) in &self.twins.templates {
+            for number in 0..relations.len() {
+                let path = self.twins.index.access_path(template, number);
+                let before = self.paths.insert((template, number), path.clone());
+                choices += usize::from(before.is_some_and(|before| before != path));
+            }
+        }
+        choices
+    }
+}
+
+#[test]
+fn the_index_equals_brute_force_whatever_is_chosen() {
+    let (choices, moving) = (Cell::new(0), Cell::new(0));
+    for_seeds(40, |random| {
+        let mut crowd = Crowd::new(random);
+        for _ in 0..6_000 {
+            crowd.step(random);
+            choices.set(choices.get() + crowd.count_choices());
+            moving.set(moving.get() + usize::from(crowd.twins.index.is_moving()));
+        }
+        crowd.twins.check_tables();
+        for query in crowd.twins.queries.keys().copied().collect::<Vec<_>>() {
+            crowd.twins.remove_one(query);
+        }
+        assert!(crowd.twins.index.is_empty());
+        for _ in 0..50 {
+            crowd.twins.compare(&Change::random(random));
+        }
+    });
+    if std::env::var_os("CONVOY_SEED").is_none() {
+        let (choices, moving) = (choices.get(), moving.get());
+        println!("{choices} times another way was chosen; some moved in {moving} steps");
+        assert!(choices > 40 && moving > 400, "{choices} choices, {moving} steps");
+    }
 }
 
 #[test]

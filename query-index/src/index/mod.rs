@@ -1,28 +1,29 @@
 //! The index itself: templates, the live queries under them, and the question which of them a change can touch.
 //!
-//! Here is who comes and goes; the question is in `matching`. What `matches` has to find is said by
+//! Here is who comes and goes; the question is in `matching`, and how a template's queries are found in `choice`. What `matches` has to find is said by
 //! [`crate::NaiveIndex`].
 
+mod choice;
 mod matching;
+mod plan;
 mod relation;
 mod template;
 
-use crate::access::{Access, AccessPath};
+use crate::access_path::AccessPath;
 use crate::error::IndexError;
 use crate::fields::FieldSet;
-use crate::group::{Group, GroupKey};
 use crate::membership::Membership;
-use crate::normal_form::conjunctions;
 use crate::predicate::{Holdings, Predicate, QueryId, SlotId, SlotValue, TemplateId};
 use crate::queries::{LiveQueries, LiveQuery};
 use crate::slab::Slab;
 use convoy_types::{Key, RelationId};
+use plan::{Plan, Way, group_at};
 use relation::{ByRelation, RelationIndex};
 use roaring::RoaringBitmap;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::sync::Arc;
-use template::{PlannedPredicate, Route, Template};
+use template::{PlannedPredicate, Template};
 
 /// Which live queries can this row change touch?
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub struct QueryIndex {
     relations: ByRelation<RelationIndex>,
     queries: LiveQueries,
     membership: HashMap<RelationId, Membership>,
+    /// The templates whose live queries go over to another plan.
+    moving: BTreeSet<u32>,
 }
 
 impl QueryIndex {
@@ -54,27 +57,18 @@ impl QueryIndex {
         if self.numbers.contains_key(&template) {
             return Err(IndexError::DuplicateTemplate(template));
         }
+        let ways = predicates.iter().map(|predicate| (predicate, Way::by_statement(predicate)));
+        let plan = Plan::new(ways, &mut self.relations);
         let mut planned = Vec::with_capacity(predicates.len());
         let mut relations = Vec::with_capacity(predicates.len());
         for predicate in predicates {
             let relation = self.relations.entry(predicate.relation).or_default();
             let condition_fields = predicate.condition.fields();
             relation.fields_of_interest.union_with(&condition_fields);
-            let routes = conjunctions(&predicate.condition)
-                .iter()
-                .map(|conjunction| {
-                    let access = Access::choose(conjunction);
-                    let key = GroupKey::new(&access, &predicate.fields, predicate.old_rows);
-                    let of_known = predicate.unheld.as_ref();
-                    let of_known = of_known.map(|unheld| key.clone().with_unheld(unheld));
-                    let group_of_known = of_known.map(|key| relation.use_group(key));
-                    Route { access, group: relation.use_group(key), group_of_known }
-                })
-                .collect();
             relations.push(predicate.relation);
-            planned.push(PlannedPredicate { predicate, condition_fields, routes });
+            planned.push(PlannedPredicate { predicate, condition_fields });
         }
-        let number = self.templates.insert(Template::new(planned));
+        let number = self.templates.insert(Template::new(planned, plan));
         self.numbers.insert(template, number);
         for relation in relations {
             let templates = &mut self.relations.entry(relation).or_default().templates;
@@ -90,17 +84,18 @@ impl QueryIndex {
         let Some(&number) = self.numbers.get(&template) else { return };
         let queries = self.templates.get(number).map(|template| template.queries.clone());
         for query in queries.into_iter().flatten() {
-            self.remove(QueryId(query));
+            self.take_away(QueryId(query));
         }
         self.numbers.remove(&template);
+        self.moving.remove(&number);
         let Some(removed) = self.templates.remove(number) else { return };
+        removed.plan.give_up(&mut self.relations);
+        if let Some(moving) = &removed.moving {
+            moving.plan.give_up(&mut self.relations);
+        }
         for planned in &removed.predicates {
             let id = planned.predicate.relation;
             let Some(relation) = self.relations.get_mut(&id) else { continue };
-            for route in &planned.routes {
-                relation.leave_group(route.group);
-                route.group_of_known.iter().for_each(|&group| relation.leave_group(group));
-            }
             relation.templates.retain(|&other| other != number);
             if relation.templates.is_empty() {
                 self.relations.remove(&id);
@@ -141,10 +136,15 @@ impl QueryIndex {
         let template = self.templates.get_mut(number).ok_or_else(unknown)?;
         template.check(&slots)?;
         template.queries.insert(query.0);
-        each_group(&mut self.relations, template, Holdings::Unknown, |group, access| {
-            group.insert(access, query, &slots, &self.hasher);
-        });
+        template.plan_of(query).each_group(
+            Holdings::Unknown,
+            &mut self.relations,
+            |group, access| {
+                group.insert(access, query, &slots, &self.hasher);
+            },
+        );
         self.queries.insert(query, LiveQuery { slots, template: number });
+        self.note_change(number);
         Ok(())
     }
 
@@ -153,14 +153,22 @@ impl QueryIndex {
     /// The rows that its result holds are to be [released](QueryIndex::release) before. Those that are not keep their
     /// place, and name whichever query has the id then.
     pub fn remove(&mut self, query: QueryId) {
-        let Some(LiveQuery { slots, template }) = self.queries.remove(query) else { return };
-        let Some(template) = self.templates.get_mut(template) else { return };
+        if let Some(template) = self.take_away(query) {
+            self.note_change(template);
+        }
+    }
+
+    /// Takes a live query away and returns the number of its template.
+    fn take_away(&mut self, query: QueryId) -> Option<u32> {
+        let LiveQuery { slots, template: number } = self.queries.remove(query)?;
+        let template = self.templates.get_mut(number)?;
         template.queries.remove(query.0);
         let holdings = template.holdings(query);
         template.set_holdings(query, Holdings::Unknown);
-        each_group(&mut self.relations, template, holdings, |group, access| {
+        template.plan_of(query).each_group(holdings, &mut self.relations, |group, access| {
             group.remove(access, query, &slots, &self.hasher);
         });
+        Some(number)
     }
 
     /// Puts another value in a slot of a live query: it moves, as the boundary of a `LIMIT` does.
@@ -177,8 +185,8 @@ impl QueryIndex {
         value: SlotValue,
     ) -> Result<(), IndexError> {
         let unknown = || IndexError::UnknownQuery(query);
-        let (before, template) = self.queries.get(query).ok_or_else(unknown)?;
-        let template = self.templates.get(template).ok_or_else(unknown)?;
+        let (before, number) = self.queries.get(query).ok_or_else(unknown)?;
+        let template = self.templates.get(number).ok_or_else(unknown)?;
         let before = Arc::clone(before);
         let mut slots = before.to_vec();
         let place = slots
@@ -188,17 +196,18 @@ impl QueryIndex {
         template.check(&slots)?;
         let slots: Arc<[SlotValue]> = slots.into();
         self.queries.set_slots(query, Arc::clone(&slots));
-        let holdings = template.holdings(query);
-        for place in template.groups_of(slot, holdings) {
+        let (plan, holdings) = (template.plan_of(query), template.holdings(query));
+        for place in plan.groups_of(slot, holdings) {
             let Some(group) = group_at(&mut self.relations, place) else { continue };
             // Conjunctions may share an entry of the group: all are taken away before any is added.
-            for access in template.accesses_to(place, holdings) {
+            for access in plan.accesses_to(place, holdings) {
                 group.remove(access, query, &before, &self.hasher);
             }
-            for access in template.accesses_to(place, holdings) {
+            for access in plan.accesses_to(place, holdings) {
                 group.insert(access, query, &slots, &self.hasher);
             }
         }
+        self.note_change(number);
         Ok(())
     }
 
@@ -212,13 +221,14 @@ impl QueryIndex {
         if !template.set_holdings(query, holdings) {
             return;
         }
-        for place in template.groups_of_holdings() {
+        let plan = template.plan_of(query);
+        for place in plan.groups_of_holdings() {
             let Some(group) = group_at(&mut self.relations, place) else { continue };
             // As above, and a predicate may stay in a group that another one leaves.
-            for access in template.accesses_to(place, before) {
+            for access in plan.accesses_to(place, before) {
                 group.remove(access, query, slots, &self.hasher);
             }
-            for access in template.accesses_to(place, holdings) {
+            for access in plan.accesses_to(place, holdings) {
                 group.insert(access, query, slots, &self.hasher);
             }
         }
@@ -257,11 +267,14 @@ impl QueryIndex {
 
     /// Returns how the live queries of a template's predicate are found; [`AccessPath::Never`] where there is no such
     /// predicate.
+    ///
+    /// It is what the statement suggests, until the live queries speak for something else. What they
+    /// [go over to](QueryIndex::is_moving) is told when all have.
     pub fn access_path(&self, template: TemplateId, predicate_no: usize) -> AccessPath {
         let number = self.numbers.get(&template);
         let template = number.and_then(|&number| self.templates.get(number));
-        let planned = template.and_then(|template| template.predicates.get(predicate_no));
-        let routes = planned.into_iter().flat_map(|planned| &planned.routes);
+        let way = template.and_then(|template| template.plan.ways.get(predicate_no));
+        let routes = way.into_iter().flat_map(|way| &way.routes);
         let mut paths: Vec<AccessPath> = routes.map(|route| route.access.path()).collect();
         match paths.len() {
             0 => AccessPath::Never,
@@ -281,28 +294,4 @@ impl QueryIndex {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// Calls on each group in which a live query of a template is, with the access that leads there.
-fn each_group(
-    relations: &mut ByRelation<RelationIndex>,
-    template: &Template,
-    holdings: Holdings,
-    mut act: impl FnMut(&mut Group, &Access),
-) {
-    for planned in &template.predicates {
-        for route in &planned.routes {
-            let place = (planned.predicate.relation, route.group(holdings));
-            if let Some(group) = group_at(relations, place) {
-                act(group, &route.access);
-            }
-        }
-    }
-}
-
-fn group_at(
-    relations: &mut ByRelation<RelationIndex>,
-    (relation, group): (RelationId, u32),
-) -> Option<&mut Group> {
-    relations.get_mut(&relation)?.groups.get_mut(group)
 }

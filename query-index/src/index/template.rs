@@ -1,16 +1,13 @@
-//! Templates as the index keeps them: a statement's predicates with the way to each, and the slots that they name.
-//!
-//! A predicate with an [`Unheld`](crate::Unheld) has its live queries in either of two groups: those of which the held
-//! rows are known stand apart, where changes that can't matter to them pass by.
+//! Templates as the index keeps them: a statement's predicates, the slots that they name, and how live queries are found.
 
-use crate::access::Access;
+use super::choice::{Choice, Moving};
+use super::plan::Plan;
 use crate::error::IndexError;
 use crate::eval::field_value;
 use crate::fields::{FieldSet, FieldValue};
 use crate::predicate::{Condition, Holdings, Operand, Predicate, QueryId, SlotId, SlotValue};
-use convoy_types::RelationId;
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
 pub(super) struct Template {
@@ -21,6 +18,10 @@ pub(super) struct Template {
     pub(super) queries: RoaringBitmap,
     /// Those of which the held rows are known.
     known: RoaringBitmap,
+    pub(super) plan: Plan,
+    /// Where they go over to, while they do; changed by the [choice](super::choice) alone.
+    pub(super) moving: Option<Moving>,
+    pub(super) choice: Choice,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,37 +36,17 @@ enum SlotUse {
 pub(super) struct PlannedPredicate {
     pub(super) predicate: Predicate,
     pub(super) condition_fields: FieldSet,
-    /// One for each conjunction of the condition.
-    pub(super) routes: Vec<Route>,
-}
-
-/// The way to the live queries of one conjunction.
-#[derive(Clone, Debug)]
-pub(super) struct Route {
-    pub(super) access: Access,
-    /// The number of its group in the table's.
-    pub(super) group: u32,
-    /// That of the queries of which the held rows are known, where they stand apart.
-    pub(super) group_of_known: Option<u32>,
-}
-
-impl Route {
-    /// Returns the number of the group in which a live query is.
-    pub(super) fn group(&self, holdings: Holdings) -> u32 {
-        match holdings {
-            Holdings::Known => self.group_of_known.unwrap_or(self.group),
-            Holdings::Unknown => self.group,
-        }
-    }
 }
 
 impl Template {
-    pub(super) fn new(predicates: Vec<PlannedPredicate>) -> Self {
+    pub(super) fn new(predicates: Vec<PlannedPredicate>, plan: Plan) -> Self {
         let mut slots = BTreeMap::new();
         for planned in &predicates {
             collect_slots(&planned.predicate.condition, &mut slots);
         }
-        Template { predicates, slots, queries: RoaringBitmap::new(), known: RoaringBitmap::new() }
+        let choice = Choice::new(predicates.iter().map(|planned| &planned.predicate));
+        let (queries, known) = (RoaringBitmap::new(), RoaringBitmap::new());
+        Template { predicates, slots, queries, known, plan, moving: None, choice }
     }
 
     /// Returns whether the rows are known that a live query's result holds.
@@ -81,41 +62,12 @@ impl Template {
         }
     }
 
-    fn routes(&self) -> impl Iterator<Item = (RelationId, &Route)> {
-        self.predicates.iter().flat_map(|planned| {
-            planned.routes.iter().map(|route| (planned.predicate.relation, route))
-        })
-    }
-
-    /// Returns the groups in which a live query moves when it puts something else in a slot, with their tables.
-    pub(super) fn groups_of(
-        &self,
-        slot: SlotId,
-        holdings: Holdings,
-    ) -> BTreeSet<(RelationId, u32)> {
-        let routes = self.routes().filter(|(_, route)| route.access.uses(slot));
-        routes.map(|(relation, route)| (relation, route.group(holdings))).collect()
-    }
-
-    /// Returns the groups that a live query enters or leaves when the rows come to be known that it holds, with their
-    /// tables.
-    pub(super) fn groups_of_holdings(&self) -> BTreeSet<(RelationId, u32)> {
-        let places = self.routes().filter_map(|(relation, route)| {
-            let known = route.group_of_known?;
-            Some([(relation, route.group), (relation, known)])
-        });
-        places.flatten().collect()
-    }
-
-    /// Returns the accesses that lead a live query to a group of a table.
-    pub(super) fn accesses_to(
-        &self,
-        (relation, group): (RelationId, u32),
-        holdings: Holdings,
-    ) -> impl Iterator<Item = &Access> {
-        let routes = self.routes().filter(move |(of, _)| *of == relation);
-        let routes = routes.filter(move |(_, route)| route.group(holdings) == group);
-        routes.map(|(_, route)| &route.access)
+    /// Returns the plan by which a live query stands where it does.
+    pub(super) fn plan_of(&self, query: QueryId) -> &Plan {
+        match &self.moving {
+            Some(moving) if query.0 < moving.next => &moving.plan,
+            Some(_) | None => &self.plan,
+        }
     }
 
     /// Refuses slots that are not those of the template.

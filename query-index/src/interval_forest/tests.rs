@@ -39,7 +39,7 @@ impl IntervalForest {
             assert!(height == 0 || height == below.0, "all leaves are equally deep");
             (height, inners) = (below.0, inners + below.1);
             assert_eq!(child.first_leaf, leaves[first]);
-            assert_eq!(inner.starts[place], self.leaf(leaves[first]).start().digits);
+            assert_eq!(inner.starts()[place], self.leaf(leaves[first]).start().digits);
             let greatest = self.leaf(child.end_leaf).end();
             assert_eq!(inner.ends[place], greatest.digits);
             assert!(leaves[first..].iter().all(|&leaf| self.leaf(leaf).end() <= greatest));
@@ -50,7 +50,7 @@ impl IntervalForest {
 
 fn stabbed(forest: &IntervalForest, root: u32, pool: &PostingsPool, point: &[u8]) -> Vec<u32> {
     let mut found = Vec::new();
-    forest.stab(root, point, &mut |postings| {
+    forest.stab(root, Bound::new(point), &mut |postings| {
         pool.for_each(postings, |query| found.push(query.0));
     });
     found.sort_unstable();
@@ -131,7 +131,7 @@ fn work_is_logarithmic() {
             let point = random.random_range(0..len * 10).to_be_bytes();
             let point = [&[u8::from(sorted)][..], &point].concat();
             let mut found = 0;
-            let seen = forest.stab(root, &point, &mut |_| found += 1);
+            let seen = forest.stab(root, Bound::new(&point), &mut |_| found += 1);
             assert!(seen <= 5 * (found + 2), "{seen} nodes for {found} found");
         }
     }
