@@ -182,6 +182,8 @@ mod tests {
         ];
         assert_eq!(held.iter().collect::<Vec<_>>(), expected);
         assert!(expected.iter().all(|(relation, key)| held.contains(*relation, key)));
+        // Three of 9 bytes and two of 12, where each ends, and their places in the index.
+        assert_eq!(held.memory_bytes(), 3 * 9 + 2 * 12 + 5 * (4 + INDEX_BYTES));
         for (relation, key) in [(first, one(0)), (first, one(11)), (RelationId(3), one(9))] {
             assert!(!held.contains(relation, &key));
         }

@@ -77,8 +77,8 @@ impl QueryIndex {
             let touched = self.predicates(query, images).any(|(planned, slots, is_spared)| {
                 let condition = &planned.predicate.condition;
                 if is_spared {
-                    let rows = images.new.into_iter().chain([old]);
-                    return rows.into_iter().any(|row| condition.eval(row, slots).can_be_true());
+                    let mut rows = images.new.into_iter().chain([old]);
+                    return rows.any(|row| condition.eval(row, slots).can_be_true());
                 }
                 planned.predicate.old_rows == OldRows::Membership
                     && condition.eval(old, slots) == Truth::Unknown
