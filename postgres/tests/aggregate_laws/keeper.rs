@@ -1,8 +1,8 @@
 //! An engine over a real database, and a client that puts results together from what it is told.
 
 use convoy_engine::{
-    Argument, Engine, Event, Limits, LiveQueryInfo, Outbox, OutboxState, QueryReference, ResultRow,
-    SessionId, Statement, Transition, UpdateKind, apply_diff,
+    Argument, Digest, Engine, Event, Limits, LiveQueryInfo, Outbox, OutboxState, QueryReference,
+    ResultRow, SessionId, Statement, Transition, UpdateKind, apply_diff,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase};
 use convoy_types::{DatabaseUrl, Lsn, Transaction};
@@ -24,7 +24,7 @@ const SESSION: SessionId = SessionId(1);
 /// What a client has of a result.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shown {
-    Rows { rows: Vec<ResultRow>, digest: Arc<str> },
+    Rows { rows: Vec<ResultRow>, digest: Digest },
     Error(String),
 }
 
@@ -137,10 +137,9 @@ impl Keeper {
         for update in transitions.into_iter().flat_map(|transition| transition.updates) {
             let number: usize = update.sub.parse().expect("a number");
             let shown = match update.kind {
-                UpdateKind::Snapshot(snapshot) => Shown::Rows {
-                    rows: snapshot.value.rows.clone(),
-                    digest: snapshot.value.digest.clone(),
-                },
+                UpdateKind::Snapshot(snapshot) => {
+                    Shown::Rows { rows: snapshot.value.rows.clone(), digest: snapshot.value.digest }
+                }
                 UpdateKind::Diffs(diffs) => {
                     self.diffs += diffs.len();
                     let Some(Shown::Rows { mut rows, .. }) = self.shown.remove(&number) else {
@@ -149,7 +148,7 @@ impl Keeper {
                     for diff in &diffs {
                         apply_diff(&mut rows, &diff.value.ops).expect("a diff that fits");
                     }
-                    let digest = diffs.last().expect("a diff").value.digest.clone();
+                    let digest = diffs.last().expect("a diff").value.digest;
                     Shown::Rows { rows, digest }
                 }
                 UpdateKind::Error { error, .. } => Shown::Error(error.message),
