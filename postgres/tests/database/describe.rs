@@ -236,7 +236,7 @@ async fn p9_columns_keys_and_collations() {
 }
 
 #[tokio::test]
-async fn p9_a_columns_scale_is_that_of_its_type() {
+async fn a_columns_scale_is_that_of_its_type() {
     let script = "create domain price as numeric(10,2); \
                   create table t (a numeric, b numeric(10,2), c numeric(5), d numeric(3,-2), e numeric(2,4), f price, \
                     g varchar(6))";
