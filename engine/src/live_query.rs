@@ -311,3 +311,14 @@ pub(crate) fn snapshot_of(
         digest: rows.digest(columns),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be a million of them. Past this size the allocator would give each 64 bytes more.
+    #[test]
+    fn a_live_query_is_small() {
+        assert!(size_of::<LiveQuery>() <= 448, "{} bytes", size_of::<LiveQuery>());
+    }
+}

@@ -41,19 +41,31 @@ impl Versions {
 /// The changes that ask for a result to be read again: where on the line the first and the last of them are that no read
 /// has answered yet.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AskedFor(Option<(Position, Position)>);
+pub(crate) struct AskedFor {
+    first: Position,
+    /// The beginning of the line, where no change is, if there are none.
+    last: Position,
+}
 
 impl AskedFor {
     /// Notes one, at this position.
     pub fn by_change(&mut self, position: Position) {
-        let first = self.0.map_or(position, |(first, _)| first);
-        self.0 = Some((first, position));
+        if self.last == Position::default() {
+            self.first = position;
+        }
+        self.last = position;
     }
 
     /// Notes that the result was read at this position. Returns whether any of them asked for that.
     pub fn answered(&mut self, position: Position) -> bool {
-        let Some((first, last)) = self.0 else { return false };
-        self.0 = (last > position).then_some((first.max(position), last));
+        let AskedFor { first, last } = *self;
+        if last == Position::default() {
+            return false;
+        }
+        *self = match last > position {
+            true => AskedFor { first: first.max(position), last },
+            false => AskedFor::default(),
+        };
         first <= position
     }
 }

@@ -6,36 +6,37 @@
 
 /// Batches after which a window gives back half of the spare rows that it has not needed: a read that it may need for that
 /// later costs about as much as a few hundred wake-ups.
-const QUIET_BATCHES: u32 = 256;
+const QUIET_BATCHES: u16 = 256;
 
-/// A window's spare rows.
+/// A window's spare rows. There are never so many that two bytes would not count them (`spare_rows`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spare {
     /// How many it holds at most.
-    max: usize,
+    max: u16,
     /// The fewest that it has had since the last time it was looked at.
-    fewest: usize,
+    fewest: u16,
     /// Batches since then.
-    batches: u32,
+    batches: u16,
 }
 
 impl Spare {
     /// Returns the spare rows of a window that has just been read.
     pub fn new(max: usize) -> Self {
+        let max = u16::try_from(max).unwrap_or(u16::MAX);
         Spare { max, fewest: max, batches: 0 }
     }
 
     /// Returns how many are held at most.
     pub fn max(self) -> usize {
-        self.max
+        self.max.into()
     }
 
     /// Notes how many there are after a batch, and gives back what has not been needed for long.
     pub fn after_batch(&mut self, there: usize) {
-        self.fewest = self.fewest.min(there);
+        self.fewest = self.fewest.min(u16::try_from(there).unwrap_or(u16::MAX));
         self.batches += 1;
         if self.batches >= QUIET_BATCHES {
-            *self = Spare::new(self.max - self.fewest / 2);
+            *self = Spare::new((self.max - self.fewest / 2).into());
         }
     }
 }
@@ -47,7 +48,7 @@ mod tests {
     #[test]
     fn what_is_not_needed_for_long_is_given_back_by_and_by() {
         let mut spare = Spare::new(10);
-        let mut after = |batches: u32, there: usize| {
+        let mut after = |batches: u16, there: usize| {
             (0..batches).for_each(|_| spare.after_batch(there));
             spare.max()
         };
