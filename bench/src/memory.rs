@@ -31,10 +31,6 @@ const SECONDS_MAX: f64 = 10.0;
 
 /// How long subscribing may take at all.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(300);
-/// Memory is settled when it has not changed by more than 1 % for this long.
-const SETTLED_FOR: Duration = Duration::from_secs(2);
-/// How long it may take to settle.
-const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -212,19 +208,8 @@ fn answered(data: &str, rows: u32) -> anyhow::Result<usize> {
     Ok(answers)
 }
 
-/// Waits until a process' memory has stopped changing.
 async fn settled(pid: u32) -> anyhow::Result<Memory> {
-    let begun = Instant::now();
-    let (mut since, mut last) = (begun, process::memory(pid)?);
-    while since.elapsed() < SETTLED_FOR && begun.elapsed() < SETTLE_LIMIT {
-        // The kernel has no event for it.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = process::memory(pid)?;
-        if now.resident_bytes.abs_diff(last.resident_bytes) > last.resident_bytes / 100 {
-            (since, last) = (Instant::now(), now);
-        }
-    }
-    process::memory(pid)
+    tokio::task::spawn_blocking(move || process::settled_memory(pid)).await?
 }
 
 impl Report {

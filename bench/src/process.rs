@@ -3,11 +3,16 @@
 use crate::machine::kib_field;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::process::Child;
 
 /// How long a child may take to end in good order.
 const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Memory is settled when it has not changed by more than 1 % for this long.
+const SETTLED_FOR: Duration = Duration::from_secs(2);
+/// How long it may take to settle.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A process' memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,21 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
     let field = |name| kib_field(&text, name).with_context(|| format!("{path} has no {name}"));
     Ok(Memory { resident_bytes: field("VmRSS")?, peak_bytes: field("VmHWM")? })
+}
+
+/// Waits until a process' memory has stopped changing, as the allocator gives back what is free only by and by.
+pub(crate) fn settled_memory(pid: u32) -> anyhow::Result<Memory> {
+    let begun = Instant::now();
+    let (mut since, mut last) = (begun, memory(pid)?);
+    while since.elapsed() < SETTLED_FOR && begun.elapsed() < SETTLE_LIMIT {
+        // The kernel has no event for it.
+        std::thread::sleep(Duration::from_millis(100));
+        let now = memory(pid)?;
+        if now.resident_bytes.abs_diff(last.resident_bytes) > last.resident_bytes / 100 {
+            (since, last) = (Instant::now(), now);
+        }
+    }
+    memory(pid)
 }
 
 /// Reads how much CPU time a process has used, in seconds (proc(5), `/proc/pid/stat`).

@@ -106,9 +106,9 @@ fn memory_of(
 ) -> anyhow::Result<MemoryFigure> {
     let slots = slots_of(load, queries);
     let mut index = index_of(load);
-    let before = process::memory(std::process::id())?.resident_bytes;
+    let before = process::settled_memory(std::process::id())?.resident_bytes;
     fill(&mut index, &slots);
-    let after = process::memory(std::process::id())?.resident_bytes;
+    let after = process::settled_memory(std::process::id())?.resident_bytes;
     kept.push((index, slots));
     let bytes = after.saturating_sub(before) as f64 / queries as f64;
     Ok(MemoryFigure { load, queries, bytes_per_query: bytes })
