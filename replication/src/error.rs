@@ -199,6 +199,12 @@ pub enum ReplicationError {
         /// The slot.
         name: String,
     },
+    /// Published tables changed each time that the slot was made.
+    #[error("published tables were altered each of the {attempts} times that the slot was made")]
+    CatalogChanging {
+        /// How often it was made.
+        attempts: u32,
+    },
     /// The server refused something else.
     #[error("the server refused")]
     Server(#[source] ServerError),
@@ -274,6 +280,7 @@ impl ReplicationError {
             | ReplicationError::NoWalSender { .. }
             | ReplicationError::NoFreeSlot { .. }
             | ReplicationError::SlotHeld { .. }
+            | ReplicationError::CatalogChanging { .. }
             // A standby may be promoted, and after a failover the address may name another server.
             | ReplicationError::InRecovery
             // Whoever connects makes sure of the publications first.

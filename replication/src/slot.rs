@@ -8,9 +8,17 @@ use crate::connection::{Connection, ServerError, TextRow};
 use crate::error::{ReplicationError, SlotMismatch};
 use crate::session::ServerIdentity;
 use convoy_types::Lsn;
+use tracing::info;
 
 /// The first version with the syntax and the messages that we use.
 const SERVER_VERSION_MIN: u32 = 15;
+
+/// How often a slot is made again in one attempt, because of what changed while it was made.
+const CREATIONS_MAX: u32 = 5;
+
+/// From which transaction on nothing has ended.
+const NEXT_XID: &str =
+    "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.xid";
 
 /// A slot that this session holds or is about to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +79,7 @@ pub(crate) async fn claim(
     match &config.slot {
         SlotChoice::Temporary => {
             let name = format!("convoy_{:016x}", rand::random::<u64>());
-            create(connection, name, "TEMPORARY ").await
+            create(connection, config, name, "TEMPORARY ").await
         }
         SlotChoice::Named(name) => {
             let is_allowed =
@@ -81,21 +89,72 @@ pub(crate) async fn claim(
             }
             match adopt(connection, config, name).await? {
                 Some(slot) => Ok(slot),
-                None => create(connection, name.clone(), "").await,
+                None => create(connection, config, name.clone(), "").await,
             }
         }
     }
 }
 
+/// Makes a slot whose stream has all that is published.
+///
+/// While a slot is being made, the server overlooks what some transactions do to its catalog, and what it decodes then it
+/// goes by for as long as it streams: of a table that was published meanwhile, not one change would ever come (P2). So a
+/// slot during whose making a published table or its publication changed is made again.
 async fn create(
     connection: &mut Connection,
+    config: &ReplicationConfig,
     name: String,
+    kind: &str,
+) -> Result<Slot, ReplicationError> {
+    for _ in 0..CREATIONS_MAX {
+        let began = text(&connection.query(NEXT_XID).await?, 0)?.to_owned();
+        let slot = create_once(connection, &name, kind).await?;
+        if text(&connection.query(&changed_since(config, &began)).await?, 0)? == "f" {
+            return Ok(slot);
+        }
+        info!(slot = name, "published tables changed while the slot was made: making it again");
+        let drop = format!("DROP_REPLICATION_SLOT {}", quote_identifier(&name));
+        connection.query(&drop).await?;
+    }
+    Err(ReplicationError::CatalogChanging { attempts: CREATIONS_MAX })
+}
+
+/// Returns the question whether transactions from this one on have changed what the stream is decoded by: the publications,
+/// their members, and the members' and their partitions' own entries.
+fn changed_since(config: &ReplicationConfig, began: &str) -> String {
+    let names =
+        config.publications.iter().map(|name| quote_literal(name)).collect::<Vec<_>>().join(", ");
+    let began = quote_literal(began);
+    format!(
+        "WITH RECURSIVE \
+         ours AS (SELECT oid, xmin FROM pg_catalog.pg_publication \
+                  WHERE pubname OPERATOR(pg_catalog.=) ANY (ARRAY[{names}]::pg_catalog.name[])), \
+         members AS (SELECT r.prrelid, r.xmin FROM pg_catalog.pg_publication_rel r \
+                     JOIN ours ON ours.oid OPERATOR(pg_catalog.=) r.prpubid), \
+         tree(id) AS (SELECT prrelid FROM members UNION SELECT i.inhrelid FROM tree \
+                      JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) tree.id), \
+         made(xid) AS (SELECT xmin FROM ours UNION ALL SELECT xmin FROM members UNION ALL \
+                       SELECT c.xmin FROM pg_catalog.pg_class c \
+                       JOIN tree ON c.oid OPERATOR(pg_catalog.=) tree.id UNION ALL \
+                       SELECT a.xmin FROM pg_catalog.pg_attribute a \
+                       JOIN tree ON a.attrelid OPERATOR(pg_catalog.=) tree.id UNION ALL \
+                       SELECT i.xmin FROM pg_catalog.pg_inherits i \
+                       JOIN tree ON i.inhrelid OPERATOR(pg_catalog.=) tree.id) \
+         SELECT EXISTS (SELECT FROM made WHERE pg_catalog.age(xid) OPERATOR(pg_catalog.>=) 0 \
+                        AND pg_catalog.age(xid) OPERATOR(pg_catalog.<=) pg_catalog.age({began}::pg_catalog.xid))"
+    )
+}
+
+async fn create_once(
+    connection: &mut Connection,
+    name: &str,
     kind: &str,
 ) -> Result<Slot, ReplicationError> {
     let command = format!(
         "CREATE_REPLICATION_SLOT {} {kind}LOGICAL pgoutput (SNAPSHOT 'nothing')",
-        quote_identifier(&name)
+        quote_identifier(name)
     );
+    let name = name.to_owned();
     match connection.query(&command).await {
         Ok(rows) => Ok(Slot { name, start: lsn(&rows, 1)? }),
         // configuration_limit_exceeded

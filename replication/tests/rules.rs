@@ -4,7 +4,7 @@
 use crate::support::{Database, connect, run, show, text, within};
 use convoy_postgres::launcher::PrivatePostgres;
 use convoy_postgres::testing;
-use convoy_replication::{ReplicationConfig, ReplicationStream, StreamEvent};
+use convoy_replication::{ReplicationConfig, ReplicationSession, ReplicationStream, StreamEvent};
 use convoy_types::{Lsn, Transaction};
 use std::time::Duration;
 
@@ -59,6 +59,67 @@ async fn p2_what_was_written_before_add_table_never_comes() {
         assert_eq!(shown(&database.read(&mut stream).await), ["t: insert id=3"]);
     })
     .await;
+}
+
+#[tokio::test]
+async fn p2_what_enters_while_the_slot_is_made_is_streamed() {
+    let partition = "ALTER TABLE p ATTACH PARTITION p_1 FOR VALUES FROM (0) TO (10)";
+    for (hint, enters, table) in [
+        ("entering", "ALTER PUBLICATION convoy_full ADD TABLE t", "t"),
+        ("attaching", partition, "p_1"),
+    ] {
+        within(async {
+            let tables = "CREATE TABLE t (id int PRIMARY KEY, v text);\nINSERT INTO t VALUES (1, 'a');\n\
+                 CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);\n\
+                 CREATE TABLE p_1 (id int PRIMARY KEY, v text);\nINSERT INTO p_1 VALUES (1, 'a');\n\
+                 CREATE TABLE u (id int);\nALTER PUBLICATION convoy_full ADD TABLE p";
+            let database = Database::new(hint, tables).await;
+            let (first, second, third) =
+                (connect(&database.url).await, connect(&database.url).await, connect(&database.url).await);
+            run(&first, "BEGIN;\nINSERT INTO u VALUES (1)").await;
+            let session = ReplicationSession::open(database.config()).await.expect("a session");
+            let walsender = session.backend_pid();
+            let blocked_by = async |writer: &tokio_postgres::Client| {
+                let pid = text(writer, "SELECT pg_backend_pid()").await.expect("a process id");
+                let blocked = format!("SELECT {pid} = ANY (pg_blocking_pids({walsender}))");
+                database.wait_until(&blocked, Some("t")).await;
+            };
+            let start = session.start();
+            tokio::pin!(start);
+            // The server waits for the first, and does not look yet at what commits.
+            tokio::select! {
+                _ = &mut start => panic!("did not wait"),
+                () = blocked_by(&first) => {}
+            }
+            run(&second, "BEGIN;\nINSERT INTO u VALUES (2)").await;
+            database.run(enters).await;
+            run(&first, "COMMIT").await;
+            // It waits for the second, and takes down what others write by a catalog without what has just entered.
+            tokio::select! {
+                _ = &mut start => panic!("did not wait"),
+                () = blocked_by(&second) => {}
+            }
+            let write = format!("BEGIN;\nUPDATE {table} SET v = 'b'");
+            run(&third, &write).await;
+            run(&second, "COMMIT").await;
+            // The one that is made again waits for the third.
+            let early = tokio::select! {
+                stream = &mut start => Some(stream),
+                () = blocked_by(&third) => None,
+            };
+            run(&third, "COMMIT").await;
+            let mut stream = match early {
+                Some(stream) => stream,
+                None => start.await,
+            }
+            .expect("a stream");
+            database.run(&format!("UPDATE {table} SET v = 'c'")).await;
+            let streamed = shown(&database.read(&mut stream).await);
+            assert!(streamed.iter().any(|change| change.contains("v=c")), "{hint}: {streamed:?}");
+            stream.shutdown().await;
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
