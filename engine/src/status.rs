@@ -3,8 +3,9 @@
 use crate::database::Database;
 use crate::engine::{Counters, Engine};
 use crate::live_query::KeptBy;
-use convoy_query_index::QueryId;
+use convoy_query_index::{QueryId, TemplateId};
 use convoy_types::Lsn;
+use std::collections::HashMap;
 
 /// The engine's state in numbers.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct LiveQueryInfo {
     pub incremental: bool,
     /// Why it is kept as it is.
     pub notes: Vec<String>,
+    /// How the index finds it at present, for each of its predicates.
+    pub found_by: Vec<String>,
     /// How many subscribe.
     pub subscribers: usize,
     /// Rows in the result.
@@ -82,10 +85,17 @@ impl<D: Database> Engine<D> {
 
     /// Returns the live queries, by id.
     pub fn live_queries(&self) -> Vec<LiveQueryInfo> {
+        // Alike for all of a template, of which there may be very many.
+        let mut found_by: HashMap<TemplateId, Vec<String>> = HashMap::new();
         let info = |id: QueryId| {
             let query = self.queries.get(&id)?;
             let entry = self.templates.get(query.template)?;
             let template = entry.template.as_ref();
+            let describe = || {
+                template.map_or(Vec::new(), |template| {
+                    template.describe_access_in(&self.index, query.template)
+                })
+            };
             Some(LiveQueryInfo {
                 id,
                 name: entry.statement.name.clone(),
@@ -94,6 +104,7 @@ impl<D: Database> Engine<D> {
                 incremental: query.kept_by == KeptBy::Plan
                     && template.is_some_and(|template| template.plan.is_incremental()),
                 notes: template.map_or(Vec::new(), |template| template.notes.clone()),
+                found_by: found_by.entry(query.template).or_insert_with(describe).clone(),
                 subscribers: query.subscribers.len(),
                 rows: query.value.rows().map_or(0, |rows| rows.rows().len()),
                 error: match &query.value {

@@ -209,9 +209,14 @@ impl QueryTemplate {
         let mut index = QueryIndex::new();
         // An empty index takes any template.
         let _ = index.add_template(TemplateId(0), self.predicates.clone());
+        self.describe_access_in(&index, TemplateId(0))
+    }
+
+    /// Returns how an index that has the template's live queries finds them at present, for each predicate.
+    pub(crate) fn describe_access_in(&self, index: &QueryIndex, id: TemplateId) -> Vec<String> {
         let describe = |(number, predicate): (usize, &Predicate)| {
             let field_name = |field: FieldId| self.field_name(predicate.relation, field);
-            index.access_path(TemplateId(0), number).describe(&field_name)
+            index.access_path(id, number).describe(&field_name)
         };
         self.predicates.iter().enumerate().map(describe).collect()
     }

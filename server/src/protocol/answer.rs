@@ -26,6 +26,7 @@ pub fn queries(queries: &[LiveQueryInfo]) -> Value {
             "params": query.args,
             "plan": if query.incremental { "incremental" } else { "refresh" },
             "notes": query.notes,
+            "found_by": query.found_by,
             "subscribers": query.subscribers,
             "rows": query.rows,
         });
