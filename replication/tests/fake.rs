@@ -50,6 +50,9 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         let row: &[&str] = match &query {
             query if query.starts_with("IDENTIFY_SYSTEM") => &["42", "3"],
             query if query.contains("wal_level") => &["150018", "logical", "f"],
+            // Around the making of the slot: from which transaction on, and whether one of those altered what is published.
+            query if query.contains("pg_snapshot_xmax") => &["700"],
+            query if query.starts_with("WITH RECURSIVE") => &["f"],
             query if query.contains("pg_publication") => &[],
             query if query.starts_with("CREATE_REPLICATION_SLOT") => &["slot", "0/3E8"],
             query if query.starts_with("START_REPLICATION") => {
