@@ -218,6 +218,8 @@ impl PostgresDatabase {
 impl Drop for PostgresDatabase {
     fn drop(&mut self) {
         self.watcher.abort();
+        // Reads that wait for a word of the engine's would wait for ever, with their connections in a transaction.
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

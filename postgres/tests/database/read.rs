@@ -329,6 +329,23 @@ async fn a_closed_read_frees_its_connection() {
 }
 
 #[tokio::test]
+async fn a_read_whose_engine_is_gone_frees_its_connection() {
+    let mut harness = Harness::new("orphan", "create table t (id int primary key)").await;
+    let table = harness.oid("t").await;
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    harness.snapshot(read).await.expect("a snapshot");
+    let Harness { database, admin, .. } = harness;
+    drop(database);
+    until(
+        &admin,
+        "select where not exists (select from pg_stat_activity where state = 'idle in transaction' \
+           and datname = current_database())",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn p12_nothing_is_left_on_a_connection() {
     let mut harness = Harness::with("leave", "create table t (id int primary key)", |options| {
         convoy_postgres::DatabaseOptions { connections_max: 1, ..options }
