@@ -15,7 +15,9 @@ pub const INSERTS_ONLY: &str = "convoy_ins";
 const PUBLICATIONS_SQL: &str = "\
 SELECT p.pubname::text, p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot,
        EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid),
-       coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 's') = 's'
+       coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 's') = 's',
+       EXISTS (SELECT FROM pg_catalog.pg_publication_rel r
+               WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL))
 FROM pg_catalog.pg_publication p WHERE p.pubname IN ('convoy_full', 'convoy_ins')";
 
 /// Since 18 an UPDATE of the user's fails where the replica identity has generated columns that the publication leaves
@@ -67,7 +69,9 @@ pub(super) async fn create_publications(client: &Client) -> Result<(), QueryErro
             && get(4)? == updates
             && get(5)?
             && !get(6)?
-            && !get(7)?;
+            && !get(7)?
+            // Row filters and column lists: changes would be left out, or the user's own writes fail (P1).
+            && !get(9)?;
         if !as_ours {
             let message = format!(
                 "the publication {name} is not as Convoy makes it, and might break writes; \

@@ -52,6 +52,8 @@ pub(crate) struct Publisher {
     mode: PublishMode,
     wait_max: Duration,
     known: Mutex<HashMap<RelationId, Publication>>,
+    /// Tables that were put into our publications, whatever somebody has done to these since.
+    put_in: Mutex<BTreeSet<RelationId>>,
     /// One change of the publications at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -63,6 +65,7 @@ impl Publisher {
             mode,
             wait_max,
             known: Mutex::default(),
+            put_in: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
         }
     }
@@ -115,6 +118,7 @@ impl Publisher {
         if self.mode == PublishMode::Add && !wanted.is_empty() {
             let lease = self.pool.get().await.map_err(QueryError::from)?;
             let writers = self.bring_up_to_date(lease.client(), &wanted).await?;
+            self.put_in.lock().unwrap_or_else(PoisonError::into_inner).extend(&wanted);
             wait_for(lease.client(), writers, self.wait_max).await?;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,10 +221,11 @@ impl Publisher {
             let _changing = self.changing.lock().await;
             create_publications(lease.client()).await?;
         }
-        let known: Vec<RelationId> = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.keys().copied().collect()
+        // Not what is known: that is forgotten each time, and the publications may be gone again before it is known anew.
+        let put_in: Vec<RelationId> = {
+            let put_in = self.put_in.lock().unwrap_or_else(PoisonError::into_inner);
+            put_in.iter().copied().collect()
         };
-        if known.is_empty() { Ok(()) } else { self.adjust(&known).await }
+        if put_in.is_empty() { Ok(()) } else { self.adjust(&put_in).await }
     }
 }

@@ -113,13 +113,28 @@ async fn p1_without_ownership_the_sql_is_named() {
 
 #[tokio::test]
 async fn p1_foreign_publications_of_our_name_are_refused() {
-    let mut harness = Harness::new(
-        "theirs",
-        "create table t (id int primary key); create publication convoy_full for all tables",
-    )
-    .await;
-    let error = harness.describe(&statement("select id from t")).await.expect_err("not ours");
-    assert!(error.message.contains("DROP PUBLICATION convoy_full"), "{error}");
+    for (name, theirs) in
+        [("theirs", "all tables"), ("filter", "table t where (id > 1)"), ("list", "table t (id)")]
+    {
+        let script = format!(
+            "create table t (id int primary key, note text); create publication convoy_full for {theirs}"
+        );
+        let harness = Harness::new(name, &script).await;
+        let created = harness.database.handle().create_publications().await;
+        let error = created.expect_err("not ours");
+        assert!(error.message.contains("DROP PUBLICATION convoy_full"), "{theirs}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn p1_a_publication_that_goes_again_and_again_has_its_tables_again() {
+    let mut harness = Harness::new("gone", "create table t (id int primary key)").await;
+    assert_eq!(harness.table("t").await.publication, Publication::Full);
+    for _ in 0..3 {
+        harness.admin.batch_execute("drop publication convoy_full").await.expect("a drop");
+        harness.database.handle().create_publications().await.expect("publications");
+        assert_eq!(harness.publications_of("t").await, ["convoy_full"]);
+    }
 }
 
 #[tokio::test]
