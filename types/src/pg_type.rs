@@ -121,6 +121,34 @@ impl PgType {
         }
     }
 
+    /// Returns whether values that are equal look the same, where no collation says otherwise. Numbers may have more or
+    /// fewer zeros at the end; `-0` is 0, `30 days` are `1 mon`, and blanks at the end of a `char(n)` don't count.
+    pub fn looks_as_it_is(&self) -> bool {
+        match self {
+            PgType::Bool
+            | PgType::Int2
+            | PgType::Int4
+            | PgType::Int8
+            | PgType::Text
+            | PgType::Varchar
+            | PgType::Uuid
+            | PgType::Date
+            | PgType::Time
+            | PgType::Timestamp
+            | PgType::TimestampTz
+            | PgType::Bytea
+            | PgType::Enum => true,
+            PgType::Numeric
+            | PgType::Float4
+            | PgType::Float8
+            | PgType::Interval
+            | PgType::Bpchar
+            | PgType::Jsonb
+            | PgType::Array(_)
+            | PgType::Other => false,
+        }
+    }
+
     /// Returns whether two values are equal for Postgres exactly when their [`Key`](crate::Key)s are.
     pub fn has_equality(&self, collation: Collation) -> bool {
         match self {

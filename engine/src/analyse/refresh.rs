@@ -182,29 +182,8 @@ fn rows(
 
 /// Says what tells the rows of a DISTINCT apart: all their values, where equal ones mostly look alike, as in groups.
 fn distinct(facts: &StatementFacts) -> Result<Rows, NotUnderstood> {
-    let is_of_groups = |column: &OutputColumn| match column.ty {
-        PgType::Bool
-        | PgType::Int2
-        | PgType::Int4
-        | PgType::Int8
-        | PgType::Numeric
-        | PgType::Text
-        | PgType::Varchar
-        | PgType::Uuid
-        | PgType::Date
-        | PgType::Time
-        | PgType::Timestamp
-        | PgType::TimestampTz
-        | PgType::Bytea
-        | PgType::Enum => true,
-        PgType::Float4
-        | PgType::Float8
-        | PgType::Interval
-        | PgType::Bpchar
-        | PgType::Jsonb
-        | PgType::Array(_)
-        | PgType::Other => false,
-    };
+    let is_of_groups =
+        |column: &OutputColumn| column.ty.looks_as_it_is() || column.ty == PgType::Numeric;
     if facts.columns.is_empty() || !facts.columns.iter().all(is_of_groups) {
         return not_understood("it has DISTINCT of values that may be equal and look different");
     }

@@ -72,19 +72,12 @@ fn repeats(keys: &RowKeys, statement: &Statement, facts: &StatementFacts) -> boo
             .iter()
             .any(|table| table.columns.iter().any(|column| has_float(&column.ty)));
     let has_order = |ty: &PgType| !matches!(ty, PgType::Other);
-    let looks_as_it_is = |ty: &PgType| {
-        !matches!(
-            ty,
-            PgType::Numeric
-                | PgType::Float4
-                | PgType::Float8
-                | PgType::Interval
-                | PgType::Bpchar
-                | PgType::Jsonb
-                | PgType::Array(_)
-                | PgType::Other
-        )
-    };
+    // A collation may take for equal what looks different, of any column that is chosen of.
+    let folds = facts
+        .tables
+        .iter()
+        .flat_map(|table| &table.columns)
+        .any(|column| column.ty.looks_as_it_is() && !column.ty.has_equality(column.collation));
     let all = |is: &dyn Fn(&PgType) -> bool| facts.columns.iter().all(|column| is(&column.ty));
     let orderless = facts
         .functions
@@ -93,6 +86,33 @@ fn repeats(keys: &RowKeys, statement: &Statement, facts: &StatementFacts) -> boo
     !picks
         && orderless
         && !adds_floats
-        && (!chooses || all(&looks_as_it_is))
+        && (!chooses || (all(&PgType::looks_as_it_is) && !folds))
         && (*keys != RowKeys::Hash || all(&has_order))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analyse::fixture::Case;
+    use crate::template::Audit;
+    use convoy_types::Collation;
+
+    fn audit(sql: &str, collation: Collation) -> Audit {
+        let case = Case::new(sql, "label").table("orders", |table| {
+            table.columns.iter_mut().for_each(|column| column.collation = collation);
+        });
+        case.analyse().unwrap_or_else(|error| panic!("{sql}: {error}")).audit
+    }
+
+    #[test]
+    fn one_of_several_that_count_as_equal_may_be_shown() {
+        for (sql, chooses) in [
+            ("select label from orders o where exists (select from orders where id = o.id)", false),
+            ("select distinct label from orders", true),
+            ("select label from orders group by label", true),
+        ] {
+            assert_eq!(audit(sql, Collation::ByteOrder), Audit::Strict, "{sql}");
+            let folded = if chooses { Audit::Lenient } else { Audit::Strict };
+            assert_eq!(audit(sql, Collation::Nondeterministic), folded, "{sql}");
+        }
+    }
 }

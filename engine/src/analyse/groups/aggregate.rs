@@ -150,30 +150,7 @@ pub(super) fn result_type(
 
 /// Returns whether values of a column that are equal look the same.
 pub(super) fn looks_as_it_is(column: &ColumnFacts) -> bool {
-    match column.ty {
-        PgType::Bool
-        | PgType::Int2
-        | PgType::Int4
-        | PgType::Int8
-        | PgType::Text
-        | PgType::Varchar
-        | PgType::Uuid
-        | PgType::Date
-        | PgType::Time
-        | PgType::Timestamp
-        | PgType::TimestampTz
-        | PgType::Bytea
-        | PgType::Enum => true,
-        PgType::Numeric => column.scale.is_some(),
-        // -0 and 0, `1 mon` and `30 days`, blanks at the end.
-        PgType::Float4
-        | PgType::Float8
-        | PgType::Interval
-        | PgType::Bpchar
-        | PgType::Jsonb
-        | PgType::Array(_)
-        | PgType::Other => false,
-    }
+    column.ty.looks_as_it_is() || (column.ty == PgType::Numeric && column.scale.is_some())
 }
 
 /// Returns how many digits behind the point a column's values have; `set` says where the scales are counted if it varies.
