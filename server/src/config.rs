@@ -142,7 +142,7 @@ pub struct ResultLimits {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, env = "CONVOY_MEMORY_LIMIT")]
     pub memory_limit: usize,
     /// Reads that run at a time
-    #[arg(long, value_name = "N", default_value_t = 8, env = "CONVOY_READS_MAX")]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one, env = "CONVOY_READS_MAX")]
     pub reads_max: usize,
     /// Live queries of one template that one statement reads when they are read together; 1 reads each by a statement of
     /// its own

@@ -30,6 +30,9 @@ fn misuse_ends_with_two_and_failure_with_one() {
     check(&["serve", "--nothing"], &[], 2, "--nothing");
     check(&["serve", "--project", folder], &[], 2, "DATABASE_URL");
     check(&["serve", "--project", folder], &[("CONVOY_MAX_LAG", "much")], 2, "much");
+    for flag in ["--reads-max", "--batch-max"] {
+        check(&["serve", "--database-url", "postgres://x", flag, "0"], &[], 2, "from 1 on");
+    }
     check(&["query", "orders", "--project", folder], &[], 2, "orders");
     check(&["demo", "--listen", "0.0.0.0:0"], &[], 2, "loopback");
     let nowhere = "postgres://nobody@127.0.0.1:1/none";
