@@ -447,7 +447,7 @@ fn take_news(
     }
     let was_stale = sub.stale;
     sub.stale = standing != Standing::InCut && (was_stale || is_first);
-    let news = query.news(sub.told, sub.have);
+    let news = query.news(sub.told, sub.have.as_deref().copied());
     if news.is_none() && matches!(sub.told, Told::Interrupted(_)) {
         return;
     }

@@ -29,8 +29,8 @@ pub(crate) struct Sub {
     pub told: Told,
     /// Whether it fell out of the session's cuts because it took too long.
     pub stale: bool,
-    /// The digest of what the client has from before.
-    pub have: Option<Digest>,
+    /// The digest of what the client has from before; mostly none.
+    pub have: Option<Box<Digest>>,
     /// When it was asked for.
     pub since: Instant,
 }

@@ -47,7 +47,7 @@ impl<D: Database> Engine<D> {
             notice: None,
             told: Told::Nothing,
             stale: false,
-            have,
+            have: have.map(Box::new),
             since: now,
         };
         state.subs.insert(sub.clone(), wish);

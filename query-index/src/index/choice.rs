@@ -6,8 +6,8 @@
 //! up to the one that moved last stand where the new plan says. No change waits for a million to move, and each is answered
 //! exactly meanwhile, for a query is always in the groups of one plan.
 //!
-//! Of one population it does not go to and fro: a plan is left for one that costs half at most, with what may be chance counted against the other
-//! one, and not before a good part of the population has changed.
+//! Of one population it does not go to and fro: a plan is left for one that costs half at most, with what may be chance
+//! counted against the other one, and not before a good part of the population has changed.
 
 use super::QueryIndex;
 use super::plan::{PlacedWay, Plan, Route, Way};

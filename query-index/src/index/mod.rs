@@ -1,7 +1,7 @@
 //! The index itself: templates, the live queries under them, and the question which of them a change can touch.
 //!
-//! Here is who comes and goes; the question is in `matching`, and how a template's queries are found in `choice`. What `matches` has to find is said by
-//! [`crate::NaiveIndex`].
+//! Here is who comes and goes; the question is in `matching`, and how a template's queries are found in `choice`. What
+//! `matches` has to find is said by [`crate::NaiveIndex`].
 
 mod choice;
 mod matching;
