@@ -253,6 +253,7 @@ async fn without_any_postgres_the_error_says_what_to_install() {
         folders: Vec::new(),
         cache_dir: Some(nothing.path().join("cache")),
         pg_bin: None,
+        major: None,
     };
     let options = LaunchOptions { search, ..options_in(nothing.path()) };
     let error = PrivatePostgres::start(options).await.expect_err("there is none");
@@ -438,6 +439,8 @@ fn it_starts_for_an_unprivileged_user_too() {
     fs::copy(this_binary(), &binary).expect("copied");
     let mut command = Command::new(&binary);
     command.uid(NOBODY).gid(NOBODY).current_dir("/").env("HOME", "/nonexistent");
+    // Another version may be in a cache that is closed to that user.
+    command.env_remove(testing::PG_MAJOR_VARIABLE);
     let mut owner = Copy::start(command, "child_that_owns_a_server", &theirs);
     let folder = PathBuf::from(owner.value("FOLDER"));
     let pid: u32 = owner.value("PID").parse().expect("a number");
@@ -473,6 +476,7 @@ async fn the_npm_package_serves_where_nothing_is_installed() -> anyhow::Result<(
     let options = || {
         let search = Search {
             pg_bin: None,
+            major: None,
             path: Some(only_npm.clone().into()),
             folders: Vec::new(),
             cache_dir: Some(cache.clone()),

@@ -20,6 +20,8 @@ pub const MINIMUM_MAJOR: u32 = 15;
 pub struct Search {
     /// A folder with `postgres` and `initdb`; where it is given nothing else is looked at.
     pub pg_bin: Option<PathBuf>,
+    /// The major version that it has to be; any that serves otherwise.
+    pub major: Option<u32>,
     /// The value of `PATH`; also used to find `npm` and `psql`.
     pub path: Option<OsString>,
     /// Folders of programs to try after `PATH`; the newest version among them is taken.
@@ -31,7 +33,7 @@ pub struct Search {
 impl Default for Search {
     /// The usual folders alone: no `PATH`, no download.
     fn default() -> Search {
-        Search { pg_bin: None, path: None, folders: usual_folders(), cache_dir: None }
+        Search { pg_bin: None, major: None, path: None, folders: usual_folders(), cache_dir: None }
     }
 }
 
@@ -110,7 +112,7 @@ pub(super) fn find(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Installation, LaunchError> {
     if let Some(folder) = &search.pg_bin {
-        let inspected = inspect(folder, account);
+        let inspected = inspect(folder, account, search.major);
         return inspected
             .map(|version| Installation { bin: folder.clone(), version, source: Source::Named })
             .map_err(|reason| LaunchError::UnusableFolder { folder: folder.clone(), reason });
@@ -122,7 +124,7 @@ pub(super) fn find(
         tried.push("no `postgres` beside an `initdb` on PATH".to_owned());
     }
     for bin in on_path {
-        match inspect(&bin, account) {
+        match inspect(&bin, account, search.major) {
             Ok(version) => return Ok(Installation { bin, version, source: Source::Path }),
             Err(reason) => tried.push(format!("{}: {reason}", bin.display())),
         }
@@ -130,7 +132,7 @@ pub(super) fn find(
 
     let mut newest: Option<Installation> = None;
     for bin in &search.folders {
-        match inspect(bin, account) {
+        match inspect(bin, account, search.major) {
             Ok(version) => {
                 let key = |version: &Version| (version.major, version.minor);
                 if newest.as_ref().is_none_or(|found| key(&found.version) < key(&version)) {
@@ -194,7 +196,7 @@ pub(super) fn psql(search: &Search, bin: &Path) -> Option<PathBuf> {
 }
 
 /// Says what version the folder holds, or why it does not serve.
-fn inspect(bin: &Path, account: Option<&Account>) -> Result<Version, String> {
+fn inspect(bin: &Path, account: Option<&Account>, major: Option<u32>) -> Result<Version, String> {
     for program in ["postgres", "initdb"] {
         if !is_program(&bin.join(program)) {
             return Err(format!("no program `{program}` in it"));
@@ -208,7 +210,13 @@ fn inspect(bin: &Path, account: Option<&Account>) -> Result<Version, String> {
             ));
         }
     }
-    version_of(bin)
+    let version = version_of(bin)?;
+    match major {
+        Some(major) if major != version.major => {
+            Err(format!("it is version {version}, and {major} is asked for"))
+        }
+        _ => Ok(version),
+    }
 }
 
 /// Asks `postgres --version`, which answers for root too, and checks the minimum.
@@ -285,6 +293,23 @@ mod tests {
         assert_eq!(version("postgres (PostgreSQL) 9.6.24\n"), Some((9, 6)));
         assert_eq!(version("postgres (EnterpriseDB) 15.1\n"), None);
         assert_eq!(version(""), None);
+    }
+
+    #[test]
+    fn another_major_than_the_one_asked_for_does_not_serve() {
+        use std::os::unix::fs::PermissionsExt;
+        let bin = tempfile::tempdir().expect("a folder");
+        for program in ["postgres", "initdb"] {
+            let program = bin.path().join(program);
+            let script = "#!/bin/sh\necho 'postgres (PostgreSQL) 17.2'\n";
+            fs::write(&program, script).expect("a script");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
+        }
+        let major = |major| inspect(bin.path(), None, major).map(|version| version.major);
+        assert_eq!(major(None), Ok(17));
+        assert_eq!(major(Some(17)), Ok(17));
+        let refused = "it is version 17.2, and 18 is asked for".to_owned();
+        assert_eq!(major(Some(18)), Err(refused));
     }
 
     #[test]

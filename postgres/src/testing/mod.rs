@@ -1,7 +1,8 @@
 //! For tests: one private server for a test binary, a fresh database for each test.
 //!
 //! Unlike the rest of the library this reads the environment, so that a run can be pointed at
-//! another version: `CONVOY_TEST_PG_BIN` names the folder of the Postgres programs to use.
+//! another version: `CONVOY_TEST_PG_BIN` names the folder of the Postgres programs to use, and
+//! `CONVOY_TEST_PG_MAJOR` a major version, which is fetched where there is none.
 
 mod tls;
 
@@ -16,6 +17,8 @@ use crate::launcher::{LaunchOptions, Locale, PrivatePostgres, Search};
 
 /// Names the folder of the Postgres programs that tests run against.
 pub const PG_BIN_VARIABLE: &str = "CONVOY_TEST_PG_BIN";
+/// Says which major version tests run against.
+pub const PG_MAJOR_VARIABLE: &str = "CONVOY_TEST_PG_MAJOR";
 
 /// Postgres' limit for a name (`NAMEDATALEN` less one), less room for a number.
 const HINT_BYTES_MAX: usize = 50;
@@ -62,12 +65,19 @@ pub fn options() -> LaunchOptions {
     }
 }
 
-/// Returns the search that tests use: the variable, `PATH`, the usual folders, the user's cache.
+/// Returns the search that tests use: the variables, `PATH`, the usual folders, the user's cache.
+///
+/// # Panics
+/// If the major version that is asked for is no number.
 pub fn search() -> Search {
+    let major = std::env::var(PG_MAJOR_VARIABLE).ok().filter(|major| !major.is_empty());
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     Search {
         pg_bin: std::env::var_os(PG_BIN_VARIABLE).map(PathBuf::from),
+        major: major.map(|major| {
+            major.parse().unwrap_or_else(|_| panic!("{PG_MAJOR_VARIABLE} is 18, say, not {major}"))
+        }),
         path: std::env::var_os("PATH"),
         cache_dir: cache.or_else(home),
         ..Search::default()
