@@ -22,6 +22,7 @@ mod run;
 mod samples;
 mod schema;
 mod subscribers;
+mod trouble;
 mod values;
 mod verify;
 mod writers;

@@ -8,6 +8,7 @@ use super::queries::{Query, TRANSFERS, queries};
 use super::samples::sampler;
 use super::schema::{ACCOUNTS, TYPES, Table, tables};
 use super::subscribers::{Content, Digests, Shown, Subscriber};
+use super::trouble::make_trouble;
 use super::verify::{query_of, verify};
 use super::writers::{seed_rows, write};
 use convoy_engine::{Event, Limits, QueryReference, SessionId, Statement};
@@ -36,6 +37,7 @@ mod part {
     pub const ROWS: u64 = 3;
     pub const SESSIONS: u64 = 4;
     pub const VERIFY: u64 = 5;
+    pub const TROUBLE: u64 = 6;
     pub const WRITER: u64 = 100;
 }
 
@@ -101,6 +103,12 @@ pub async fn run(seed: u64) -> Vec<String> {
     if seed % 3 == 2 {
         tokio::spawn(lose_replication(connect(&url).await));
     }
+    let mut trouble = tokio::task::JoinSet::new();
+    // In both kinds of locale.
+    if matches!(seed % 8, 3 | 6) {
+        let dice = Dice::new(seed, part::TROUBLE);
+        trouble.spawn(make_trouble(connect(&url).await, tables.clone(), dice));
+    }
     // Tables enter the publication while writers are at work.
     let late = (0..queries.len()).filter(|number| queries[*number].late);
     for number in late {
@@ -116,6 +124,7 @@ pub async fn run(seed: u64) -> Vec<String> {
     }
     bustle.abort();
     let _ = bustle.await;
+    trouble.shutdown().await;
     let written = started.elapsed();
 
     problems.extend(sessions.settle(&client).await);
