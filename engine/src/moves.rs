@@ -378,9 +378,15 @@ impl<D: Database> Engine<D> {
             .filter(|(_, _, sub)| unanswered(sub) && !self.is_being_answered(sub))
             .map(|(id, name, _)| (id, name.clone()))
             .collect();
+        if late.is_empty() {
+            return;
+        }
+        let reasons = self.templates.why_applicants_wait();
         for (session, name) in late {
+            let reason = reasons.get(&(session, name.clone()));
+            let reason = reason.map(|error| format!(": {}", error.message)).unwrap_or_default();
             let message = format!(
-                "no answer within {} s: the database could not be asked",
+                "no answer within {} s: the database could not be asked{reason}",
                 patience.as_secs()
             );
             self.refuse(session, &name, QueryError::new(ErrorCode::Unavailable, message));

@@ -3,7 +3,7 @@
 
 use crate::analyse::{Analysis, analyse};
 use crate::args::Argument;
-use crate::database::{CastId, Database, DescribeId, Described, QueryError};
+use crate::database::{CastId, Database, DescribeId, Described, ErrorCode, QueryError};
 use crate::engine::Engine;
 use crate::facts::TableFacts;
 use crate::session::SessionId;
@@ -59,6 +59,8 @@ pub(crate) struct TemplateEntry {
     pub watched: Vec<RelationId>,
     /// How soon it is tried again if it fails now.
     pub retry_delay: Duration,
+    /// Why the database could not be asked of it lately.
+    pub away: Option<QueryError>,
     /// Live queries of it.
     pub queries: BTreeSet<convoy_query_index::QueryId>,
 }
@@ -113,6 +115,7 @@ impl Templates {
             changed_again: false,
             watched: Vec::new(),
             retry_delay: RETRY_DELAY.0,
+            away: None,
             queries: BTreeSet::new(),
         };
         self.entries.insert(id, entry);
@@ -123,6 +126,16 @@ impl Templates {
         let entry = self.entries.remove(&id)?;
         self.by_statement.remove(&entry.statement);
         Some(entry)
+    }
+
+    /// Returns, for each who waits for a statement of which the database can't be asked, why that is so.
+    pub fn why_applicants_wait(&self) -> HashMap<(SessionId, Arc<str>), QueryError> {
+        let waiting = self.iter().filter_map(|(_, entry)| Some((entry, entry.away.as_ref()?)));
+        let whys = waiting.flat_map(|(entry, error)| {
+            let why = move |one: &Applicant| ((one.session, one.sub.clone()), error.clone());
+            entry.applicants.iter().map(why)
+        });
+        whys.collect()
     }
 
     /// Returns the statement that a describe was for.
@@ -218,6 +231,7 @@ impl<D: Database> Engine<D> {
         debug!(statement = name, incremental = template.plan.is_incremental(), "analysed");
         entry.progress = Progress::Idle;
         entry.retry_delay = RETRY_DELAY.0;
+        entry.away = None;
         entry.is_current = true;
         entry.current_since = number;
         entry.template = Some(template.clone());
@@ -271,15 +285,30 @@ impl<D: Database> Engine<D> {
     }
 
     /// Tells who waits or subscribes, and plans another try where somebody subscribes.
+    ///
+    /// While the database can't be asked, nothing is wrong with the statement. Who waits for a first answer goes on
+    /// waiting (`Limits::first_answer_max`), and results stay as they are for the first tries.
     fn analysis_failed(&mut self, id: TemplateId, error: &QueryError) {
         let now = self.now;
         let Some(entry) = self.templates.get_mut(id) else { return };
         let delay = entry.retry_delay;
         entry.retry_delay = (delay * 2).min(RETRY_DELAY.1);
-        let applicants = std::mem::take(&mut entry.applicants);
-        let queries: Vec<_> = entry.queries.iter().copied().collect();
         entry.progress = Progress::Waiting;
         self.retries.set(id, now + delay);
+        let is_away = error.code == ErrorCode::Unavailable;
+        entry.away = is_away.then(|| error.clone());
+        if is_away && delay < RETRY_DELAY.1 {
+            info!(
+                statement = entry.statement.name.as_deref().unwrap_or("ad hoc"),
+                %error, "the database can't be asked about a statement: trying again"
+            );
+            return self.forget_template_if_idle(id);
+        }
+        let applicants = match is_away {
+            true => Vec::new(),
+            false => std::mem::take(&mut entry.applicants),
+        };
+        let queries: Vec<_> = entry.queries.iter().copied().collect();
         let is_first_failure = delay == RETRY_DELAY.0;
         for applicant in applicants {
             // What its name meant before goes on serving the one that was answered, which is told once.
@@ -386,7 +415,7 @@ pub(crate) const RETRY_DELAY: (Duration, Duration) =
 /// Returns the error of a statement whose parameters are not those given.
 pub(crate) fn wrong_argument_count(expected: usize, given: usize) -> QueryError {
     QueryError::new(
-        crate::database::ErrorCode::InvalidArgs,
+        ErrorCode::InvalidArgs,
         format!("the statement has {expected} parameters and {given} were given"),
     )
 }

@@ -1,6 +1,7 @@
 //! The engine as a whole, without a server: a simulated database drives it through its public interface.
 
 mod audit;
+mod away;
 mod beginning;
 mod catalog;
 mod coalescing;

@@ -153,6 +153,11 @@ impl Talk {
         self.handle(Event::ReadFinished(read));
     }
 
+    /// Whether the session has been told anything of a panel.
+    pub fn is_told(&self, panel: Panel) -> bool {
+        self.client.0.lock().expect("no panic under it").contains_key(panel.sql())
+    }
+
     /// Returns what the session has been shown of a panel, as a text or null for each column; or the error.
     pub fn shown(&self, panel: Panel) -> Result<Vec<Vec<String>>, QueryError> {
         let shown = self.client.0.lock().expect("no panic under it");

@@ -1,9 +1,10 @@
 //! Reads values by their types' own input functions, and says them in their types' own output.
 
-use crate::error::query_error;
+use crate::error::{PostgresError, is_lost, query_error};
 use crate::pool::{Lease, Pool};
 use crate::text_param::TextParam;
 use convoy_engine::{CastRequest, CastValue, QueryError};
+use std::time::{Duration, Instant};
 
 /// At most so many values in one statement.
 const BATCH_MAX: usize = 100;
@@ -11,25 +12,41 @@ const BATCH_MAX: usize = 100;
 /// What becomes of one value: its text, null, or why it is no such value.
 pub(crate) type Outcome = Result<Option<String>, QueryError>;
 
-/// Casts all values: many in one statement, and singly where that fails, so that each has its own error.
+/// How soon casts are tried again while the database is away, at first and at most.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long they are tried. Whoever waits for a first answer has given up by then.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// Casts all values, however often the connection is lost over it; each has its own error.
 pub(crate) async fn cast(pool: &Pool, values: &[CastRequest]) -> Vec<Outcome> {
-    let mut lease = match pool.get().await {
-        Ok(lease) => lease,
-        Err(error) => {
-            let error = QueryError::from(error);
-            return values.iter().map(|_| Err(error.clone())).collect();
+    let (started, mut delay) = (Instant::now(), RETRY_DELAY.0);
+    loop {
+        match cast_once(pool, values).await {
+            Ok(outcomes) => return outcomes,
+            Err(error) if error.is_retryable() && started.elapsed() < AWAY_MAX => {
+                tracing::debug!(error = %error.chain(), "values could not be cast: trying again");
+            }
+            Err(error) => {
+                let error = QueryError::from(error);
+                return values.iter().map(|_| Err(error.clone())).collect();
+            }
         }
-    };
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RETRY_DELAY.1);
+    }
+}
+
+/// Casts many values in one statement, and singly where that fails.
+async fn cast_once(pool: &Pool, values: &[CastRequest]) -> Result<Vec<Outcome>, PostgresError> {
+    let mut lease = pool.get().await?;
     // A default may call what leaves a setting behind.
     lease.mark_used();
-    if let Err(error) = lease.client().batch_execute("BEGIN READ ONLY; SAVEPOINT convoy").await {
-        let error = query_error(&error, None);
-        return values.iter().map(|_| Err(error.clone())).collect();
-    }
+    lease.client().batch_execute("BEGIN READ ONLY; SAVEPOINT convoy").await?;
     let mut outcomes = Vec::with_capacity(values.len());
     for batch in values.chunks(BATCH_MAX) {
         match cast_together(&lease, batch).await {
             Ok(texts) => outcomes.extend(texts.into_iter().map(Ok)),
+            Err(error) if is_lost(&error) => return Err(error.into()),
             Err(error) if batch.len() == 1 => {
                 outcomes.push(Err(query_error(&error, None)));
                 back(&lease).await;
@@ -37,17 +54,19 @@ pub(crate) async fn cast(pool: &Pool, values: &[CastRequest]) -> Vec<Outcome> {
             Err(_) => {
                 back(&lease).await;
                 for value in batch {
-                    let outcome = cast_together(&lease, std::slice::from_ref(value)).await;
-                    if outcome.is_err() {
-                        back(&lease).await;
+                    match cast_together(&lease, std::slice::from_ref(value)).await {
+                        Ok(texts) => outcomes.push(Ok(texts.into_iter().next().flatten())),
+                        Err(error) if is_lost(&error) => return Err(error.into()),
+                        Err(error) => {
+                            outcomes.push(Err(query_error(&error, None)));
+                            back(&lease).await;
+                        }
                     }
-                    let single = outcome.map(|texts| texts.into_iter().next().flatten());
-                    outcomes.push(single.map_err(|error| query_error(&error, None)));
                 }
             }
         }
     }
-    outcomes
+    Ok(outcomes)
 }
 
 async fn back(lease: &Lease) {

@@ -194,6 +194,17 @@ fn message(db: &DbError, sent: Option<Sent<'_>>) -> String {
     text
 }
 
+/// Returns whether it is the connection that failed, and not what was asked over it: the server ends it with an error of
+/// class 57P (operator intervention), or without a word.
+pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(db) => db.code().code().starts_with("57P"),
+        None => {
+            error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>())
+        }
+    }
+}
+
 fn is_transient(db: &DbError) -> bool {
     matches!(code(db), ErrorCode::Unavailable | ErrorCode::Timeout)
         && !matches!(db.code().code().get(..2), Some("28" | "3D"))
