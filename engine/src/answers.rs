@@ -11,6 +11,7 @@ use crate::precision::Versions;
 use crate::read_rows::ReadRows;
 use crate::reads::ReadAt;
 use crate::result::refreshed;
+use crate::row_list::RowList;
 use crate::template::Plan;
 use crate::update::UpdateKind;
 use crate::window::{Refill, Window};
@@ -179,7 +180,10 @@ impl<D: Database> Engine<D> {
         };
         match ops {
             Some(ops) if ops.is_empty() => self.counters.reads_unchanged += 1,
-            Some(ops) => query.changed_by(ops, self.limits.history_bytes_min),
+            Some(ops) => {
+                let before = before.rows().map(RowList::sum);
+                query.changed_by(ops, before, self.limits.history_bytes_min);
+            }
             None => {
                 let same_error = matches!((&before, &query.value), (Value::Failed(before), Value::Failed(after)) if before == after);
                 if !same_error {

@@ -211,6 +211,9 @@ impl<D: Database> Engine<D> {
             Event::SessionResumed(id, outbox) => {
                 if let Some(session) = self.sessions.get_mut(id) {
                     session.resume(outbox, now);
+                    // The diffs that were kept for it go once it has been told.
+                    self.told_about.extend(session.subs.values().filter_map(|sub| sub.query));
+                    self.sessions.awaiting.insert(id);
                     self.sessions.stir(id);
                 }
             }

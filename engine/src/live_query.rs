@@ -1,7 +1,7 @@
 //! A live query: one result, its versions, and what the engine knows of it.
 
 use crate::database::{QueryError, ReadId};
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestSum};
 use crate::facts::OutputColumn;
 use crate::groups::Groups;
 use crate::held_rows::HeldRows;
@@ -105,8 +105,11 @@ pub(crate) enum Told {
 }
 
 /// The newest diffs of a result; the last one leads to its version.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
+    /// What the first of them leads on from; none where an older one was forgotten. Its digest is made when somebody
+    /// asks.
+    base: Option<(DigestSum, usize)>,
     diffs: VecDeque<Arc<Shared<Diff>>>,
     // Invariant: the sum of theirs.
     bytes: usize,
@@ -120,7 +123,18 @@ impl History {
         while self.bytes > bytes_max {
             let Some(dropped) = self.diffs.pop_front() else { break };
             self.bytes -= dropped.value.text_bytes();
+            self.base = None;
         }
+    }
+
+    /// Returns how many of the last diffs lead on from what has this digest.
+    fn since(&self, digest: Digest, columns: &[OutputColumn]) -> Option<usize> {
+        let from_base = || {
+            let base = self.base.map(|(sum, rows)| sum.digest(columns, rows));
+            (base == Some(digest)).then_some(self.diffs.len())
+        };
+        let after = self.diffs.iter().rev().position(|diff| diff.value.digest == digest);
+        after.or_else(from_base)
     }
 
     /// Returns the last so many diffs, where there are as many.
@@ -223,8 +237,14 @@ impl LiveQuery {
         }
     }
 
-    /// Notes that the value has become another by these steps. The value itself is set by the caller.
-    pub fn changed_by(&mut self, ops: Vec<DiffOp>, history_bytes_min: usize) {
+    /// Notes that the value has become another by these steps, and what [`RowList::sum`] said of it before. The value
+    /// itself is set by the caller.
+    pub fn changed_by(
+        &mut self,
+        ops: Vec<DiffOp>,
+        before: Option<(DigestSum, usize)>,
+        history_bytes_min: usize,
+    ) {
         if ops.is_empty() {
             return;
         }
@@ -236,7 +256,9 @@ impl LiveQuery {
         self.snapshot = None;
         // What no transaction made, as an analysis that failed, has no time.
         self.changed_at = self.touched_at.take();
-        let history = self.history.get_or_insert_default();
+        let history = self.history.get_or_insert_with(|| {
+            Box::new(History { base: before, diffs: VecDeque::new(), bytes: 0 })
+        });
         history.push(diff, history_bytes_min.max(result_bytes));
     }
 
@@ -276,17 +298,35 @@ impl LiveQuery {
             Value::None => None,
             Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
             Value::Window(_) | Value::Groups(_) | Value::Rows(_) => {
-                let snapshot = self.snapshot()?;
-                let known = told == Told::Nothing && have == Some(snapshot.value.digest);
-                Some(if known { UpdateKind::Unchanged } else { UpdateKind::Snapshot(snapshot) })
+                if have.is_some() && have == self.digest() {
+                    return Some(UpdateKind::Unchanged);
+                }
+                // A first answer is whole.
+                let have = have.filter(|_| told == Told::Reset);
+                match have.and_then(|digest| self.diffs_from(digest)) {
+                    Some(diffs) => Some(UpdateKind::Diffs(diffs)),
+                    None => self.snapshot().map(UpdateKind::Snapshot),
+                }
             }
         }
     }
 
+    fn digest(&self) -> Option<Digest> {
+        Some(self.value.rows()?.digest(&self.columns))
+    }
+
+    /// Returns the diffs that lead on from what has this digest, where they are still there and shorter than the result.
+    fn diffs_from(&self, digest: Digest) -> Option<Vec<Arc<Shared<Diff>>>> {
+        self.last_diffs(self.history.as_ref()?.since(digest, &self.columns)?)
+    }
+
     /// Returns the diffs that lead on from a version, where they are still there and shorter than the result.
     fn diffs_since(&self, version: u64) -> Option<Vec<Arc<Shared<Diff>>>> {
-        let missing = usize::try_from(self.version.checked_sub(version)?).ok()?;
-        let diffs = self.history.as_ref()?.last(missing)?;
+        self.last_diffs(usize::try_from(self.version.checked_sub(version)?).ok()?)
+    }
+
+    fn last_diffs(&self, count: usize) -> Option<Vec<Arc<Shared<Diff>>>> {
+        let diffs = self.history.as_ref()?.last(count)?;
         let result_bytes = self.value.rows()?.text_bytes();
         let diff_bytes: usize = diffs.iter().map(|diff| diff.value.text_bytes()).sum();
         (diffs.len() == 1 || diff_bytes <= result_bytes).then_some(diffs)

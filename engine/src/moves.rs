@@ -38,9 +38,12 @@ impl<D: Database> Engine<D> {
             let Some(query) = self.queries.get_mut(&id) else { continue };
             let version = Told::Version(query.version);
             let told = |(session, sub): &(SessionId, Arc<str>)| {
-                self.sessions.get(*session).and_then(|session| session.subs.get(sub)).is_none_or(
-                    |sub| sub.told == version || matches!(sub.told, Told::Interrupted(_)),
-                )
+                let Some(session) = self.sessions.get(*session) else { return true };
+                // Who is cut off may come back, and go on from before what it was told last.
+                !session.is_cut_off()
+                    && session.subs.get(sub).is_none_or(|sub| {
+                        sub.told == version || matches!(sub.told, Told::Interrupted(_))
+                    })
             };
             if query.subscribers.iter().all(told) {
                 query.forget_history();

@@ -57,6 +57,11 @@ impl RowList {
         self.sum.digest(columns, self.shown.len())
     }
 
+    /// Returns what the digest is made of, beside the columns.
+    pub fn sum(&self) -> (DigestSum, usize) {
+        (self.sum, self.shown.len())
+    }
+
     /// Returns the bytes of all keys and values that are shown.
     pub fn text_bytes(&self) -> usize {
         self.text_bytes

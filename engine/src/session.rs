@@ -1,6 +1,7 @@
 //! Sessions: who subscribes, and where what they are told goes.
 
 use crate::args::Argument;
+use crate::digest::Digest;
 use crate::statement::Statement;
 use crate::update::Transition;
 use std::sync::Arc;
@@ -41,4 +42,10 @@ pub enum OutboxState {
 pub trait Outbox: Send {
     /// Puts a transition in. Never waits.
     fn send(&mut self, transition: Transition) -> OutboxState;
+
+    /// Returns the digest of what the reader has of a subscription from before; none where it has nothing, or nobody
+    /// knows. Asked when a session is resumed, of what it had been told.
+    fn has(&self, _sub: &str) -> Option<Digest> {
+        None
+    }
 }

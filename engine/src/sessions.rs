@@ -134,17 +134,21 @@ impl Session {
         }
     }
 
-    /// Takes a new connection: whatever was told before may be lost, so everything is told anew.
+    /// Takes a new connection: whatever was told before may be lost, so everything is told anew, as what leads on from
+    /// what the client has. It hears at once that it is up to date, also where nothing is new or subscribed to: what it
+    /// awaited may be among what is lost.
     pub fn resume(&mut self, outbox: Box<dyn Outbox>, now: Instant) {
         self.outbox = outbox;
         self.outbox_state = OutboxState::Ready;
         self.stage = None;
         self.stale_updates.clear();
         self.held_since = None;
-        for sub in self.subs.values_mut() {
+        self.awaits.push(self.label);
+        for (name, sub) in &mut self.subs {
             // What was told is still shown: until its news are known too, nothing goes out, or it is called stale.
             if sub.told != Told::Nothing {
                 sub.told = Told::Reset;
+                sub.have = self.outbox.has(name).map(Box::new);
             }
             sub.stale = false;
             sub.since = now;
@@ -154,6 +158,11 @@ impl Session {
     /// Returns whether its outbox takes another transition. One that nobody reads does not, until it is resumed.
     pub fn is_ready(&self) -> bool {
         self.outbox_state == OutboxState::Ready
+    }
+
+    /// Returns whether its last transition found nobody who reads: what it was told since it may have to be told again.
+    pub fn is_cut_off(&self) -> bool {
+        self.outbox_state == OutboxState::Closed
     }
 
     /// Notes that the outbox has room again.

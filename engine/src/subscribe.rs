@@ -312,6 +312,10 @@ impl<D: Database> Engine<D> {
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.subscribers.remove(&(session, sub.clone()));
         if !query.subscribers.is_empty() {
+            if query.history_bytes() > 0 {
+                // It may have been the last one that they were kept for.
+                self.told_about.insert(id);
+            }
             return;
         }
         self.batch.forget(id);

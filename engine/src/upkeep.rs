@@ -338,6 +338,7 @@ impl<D: Database> Engine<D> {
         changes: &[Arc<TableChange>],
     ) -> Result<(), Refill> {
         let Some(template) = self.template_of(id) else { return Ok(()) };
+        let before = self.queries.get(&id).and_then(|query| query.value.rows()).map(RowList::sum);
         let ops = match &template.plan {
             Plan::Window(plan) => self.apply_to_window(id, &template, plan, changes)?,
             Plan::Groups(plan) => self.apply_to_groups(id, plan, changes)?,
@@ -347,7 +348,7 @@ impl<D: Database> Engine<D> {
         if !ops.is_empty() {
             self.counters.diffs += 1;
         }
-        query.changed_by(ops, self.limits.history_bytes_min);
+        query.changed_by(ops, before, self.limits.history_bytes_min);
         let size = |rows: &RowList| (rows.rows().len(), rows.text_bytes());
         let (rows, bytes) = query.value.rows().map_or((0, 0), size);
         self.weigh(id);

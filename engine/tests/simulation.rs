@@ -3,14 +3,15 @@
 
 use crate::world::{Panel, Question, Questions, World};
 use convoy_engine::{
-    Argument, Definition, DiffOp, Engine, ErrorCode, Event, Limits, Observer, Outbox, OutboxState,
-    Position, QueryError, QueryReference, Redefinition, SessionId, Snapshot, Statement, Transition,
-    Update, UpdateKind,
+    Argument, Definition, DiffOp, Digest, Engine, ErrorCode, Event, Limits, Observer, Outbox,
+    OutboxState, Position, QueryError, QueryReference, Redefinition, SessionId, Snapshot,
+    Statement, Transition, Update, UpdateKind,
 };
 use convoy_types::{FullXid, Lsn, RelationId, Transaction};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,13 +33,24 @@ impl Observer for Applied {
 struct Inbox {
     transitions: Arc<Mutex<Vec<Transition>>>,
     room: usize,
+    /// Whether its connection is gone: what is sent is lost.
+    is_cut: Arc<AtomicBool>,
+    /// What its reader had when it came back.
+    has: BTreeMap<Arc<str>, Digest>,
 }
 
 impl Outbox for Inbox {
     fn send(&mut self, transition: Transition) -> OutboxState {
         let mut transitions = self.transitions.lock().expect("no panic under it");
         transitions.push(transition);
+        if self.is_cut.load(Ordering::Relaxed) {
+            return OutboxState::Closed;
+        }
         if transitions.len() >= self.room { OutboxState::Full } else { OutboxState::Ready }
+    }
+
+    fn has(&self, sub: &str) -> Option<Digest> {
+        self.has.get(sub).copied()
     }
 }
 
@@ -67,6 +79,7 @@ struct Client {
     /// Subscriptions that were told an error: a snapshot is next.
     in_error: BTreeSet<Arc<str>>,
     results: BTreeMap<Arc<str>, Vec<(String, Vec<String>)>>,
+    digests: BTreeMap<Arc<str>, Digest>,
     stale: BTreeMap<Arc<str>, bool>,
     lsn: Lsn,
     next_sub: u32,
@@ -83,9 +96,11 @@ impl Client {
                 let rows = rows
                     .map(|row| (row.key().to_owned(), row.cells().map(str::to_owned).collect()));
                 self.results.insert(name.clone(), rows.collect());
+                self.digests.insert(name.clone(), snapshot.value.digest);
                 self.stale.insert(name.clone(), false);
             }
             UpdateKind::Diffs(diffs) => {
+                self.digests.extend(diffs.last().map(|diff| (name.clone(), diff.value.digest)));
                 let rows = self.results.get_mut(name).expect("a diff follows a snapshot");
                 for op in diffs.iter().flat_map(|diff| &diff.value.ops) {
                     apply_op(rows, op);
@@ -98,6 +113,7 @@ impl Client {
                 let is_named = !matches!(self.subs.get(name), Some((Wish::Panel(_), _)));
                 assert!(is_named, "{name}: {error}");
                 self.in_error.insert(name.clone());
+                self.digests.remove(name);
                 if *last {
                     self.forget(name);
                 }
@@ -110,6 +126,7 @@ impl Client {
     fn forget(&mut self, name: &Arc<str>) {
         self.subs.remove(name);
         self.results.remove(name);
+        self.digests.remove(name);
         self.in_error.remove(name);
     }
 }
@@ -270,6 +287,7 @@ impl Schedule {
             subs: HashMap::new(),
             in_error: BTreeSet::new(),
             results: BTreeMap::new(),
+            digests: BTreeMap::new(),
             stale: BTreeMap::new(),
             lsn: Lsn(0),
             next_sub: 0,
@@ -354,6 +372,9 @@ impl Schedule {
 
     /// A client reads what it was sent, and each transition is held against the world.
     fn read(&mut self, at: usize) {
+        if self.clients[at].inbox.is_cut.load(Ordering::Relaxed) {
+            return;
+        }
         let transitions = std::mem::take(
             &mut *self.clients[at].inbox.transitions.lock().expect("no panic under it"),
         );
@@ -368,8 +389,8 @@ impl Schedule {
         }
     }
 
-    /// A client comes back over another connection, with what it has; what was still on the old one may be lost.
-    fn resume(&mut self) {
+    /// A client's connection goes, or it comes back over another.
+    fn cut_or_resume(&mut self) {
         if self.clients.is_empty() {
             return;
         }
@@ -377,6 +398,14 @@ impl Schedule {
         if self.random.random_bool(0.5) {
             self.read(at);
         }
+        match self.random.random_bool(0.5) {
+            true => self.clients[at].inbox.is_cut.store(true, Ordering::Relaxed),
+            false => self.resume(at),
+        }
+    }
+
+    /// A client comes back with what it has; what was still on its old connection may be lost.
+    fn resume(&mut self, at: usize) {
         let client = &mut self.clients[at];
         // Final errors are the server's to repeat.
         let lost =
@@ -386,7 +415,8 @@ impl Schedule {
                 client.forget(&update.sub);
             }
         }
-        client.inbox = Inbox { room: client.inbox.room, ..Inbox::default() };
+        let has = client.digests.clone();
+        client.inbox = Inbox { room: client.inbox.room, has, ..Inbox::default() };
         let event = Event::SessionResumed(client.id, Box::new(client.inbox.clone()));
         self.handle(event);
     }
@@ -507,7 +537,7 @@ impl Schedule {
                     self.read(at);
                 }
             }
-            97..98 => self.resume(),
+            97..98 => self.cut_or_resume(),
             98..99 => self.world.standby_answers |= self.random.random_bool(0.2),
             _ => self.tick(),
         }
@@ -528,6 +558,11 @@ impl Schedule {
         // Where audits go on all the time, it is never quiet.
         let mut turns_left = if self.engine.status().counters.audits > 0 { 400 } else { 5_000 };
         self.world.standby_answers = true;
+        for at in 0..self.clients.len() {
+            if self.clients[at].inbox.is_cut.load(Ordering::Relaxed) {
+                self.resume(at);
+            }
+        }
         while turns_left > 0 {
             turns_left -= 1;
             while !self.world.is_all_visible() {
