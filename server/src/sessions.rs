@@ -50,6 +50,15 @@ struct State {
     is_over: bool,
 }
 
+/// What was written to a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written {
+    /// Updates in all.
+    pub updates: usize,
+    /// Those that say only that what the client has is right.
+    pub unchanged: usize,
+}
+
 /// A session.
 pub struct Session {
     id: SessionId,
@@ -76,10 +85,28 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what waited in the stream's queue; returns how many updates it was.
-    pub fn encode(&self, item: Item, numbers: Numbers, chunks: &mut Vec<Bytes>) -> usize {
+    /// Returns the digest of what the client has of a subscription, as far as that is known.
+    pub fn has(&self, sub: &str) -> Option<Digest> {
+        let state = self.lock();
+        let sub = state.subs.get(sub).filter(|sub| sub.has_it)?;
+        sub.sent.map(|(_, digest)| digest)
+    }
+
+    /// Writes what waited in a stream's queue; returns what that was. Nothing once another stream has taken over, which
+    /// is told what this one was not.
+    pub fn encode(
+        &self,
+        stream: &Arc<StreamQueue>,
+        item: Item,
+        numbers: Numbers,
+        chunks: &mut Vec<Bytes>,
+    ) -> Written {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if !state.is_current(stream) {
+            state.rescue([item]);
+            return Written::default();
+        }
         state.sequence += 1;
         let token = format!("{}-{}", self.secret, state.sequence);
         match item {
@@ -96,17 +123,18 @@ impl Session {
                     committed_at,
                     reflects,
                 );
+                let mut unchanged = 0;
                 for update in transition.updates {
-                    state.write(&mut writer, update);
+                    unchanged += usize::from(!state.write(&mut writer, update));
                 }
                 state.write_untold(&mut writer);
-                writer.end()
+                Written { updates: writer.end(), unchanged }
             }
             Item::Refused => {
                 let mut writer =
                     TransitionWriter::begin(chunks, numbers, &token, state.last_lsn, None, &[]);
                 state.write_untold(&mut writer);
-                writer.end()
+                Written { updates: writer.end(), unchanged: 0 }
             }
         }
     }
@@ -128,6 +156,48 @@ impl Session {
 }
 
 impl State {
+    fn is_current(&self, stream: &Arc<StreamQueue>) -> bool {
+        self.stream.as_ref().is_some_and(|current| Arc::ptr_eq(current, stream))
+    }
+
+    fn standing(&self, name: &str) -> Standing {
+        match self.subs.get(name) {
+            None => Standing::Free,
+            Some(sub) if !sub.is_gone => Standing::Stands,
+            Some(_) if self.untold.iter().any(|(untold, _)| **untold == *name) => Standing::Stands,
+            Some(_) => Standing::Gone(used_before(name)),
+        }
+    }
+
+    /// Marks names as used, each with the digest that the client has.
+    fn claim<'a>(
+        &mut self,
+        limits: &RequestLimits,
+        names: impl Iterator<Item = &'a (Arc<str>, Option<Digest>)> + Clone,
+    ) -> Result<(), ApiError> {
+        let count = names.clone().count();
+        let limit = |there: usize, max: usize, what: &str, flag: &str| {
+            if there + count > max {
+                let message = format!("a session has at most {max} {what} ({flag})");
+                return Err(ApiError::new(Code::LimitExceeded, message));
+            }
+            Ok(())
+        };
+        limit(self.active, limits.subscriptions_max, "subscriptions", "--subscriptions-max")?;
+        limit(
+            self.subs.len(),
+            limits.subscription_names_max,
+            "names of subscriptions in its life",
+            "--subscription-names-max",
+        )?;
+        self.subs.extend(names.map(|(name, have)| {
+            let sent = have.map(|digest| (0, digest));
+            (name.clone(), Sub { sent, ..Sub::default() })
+        }));
+        self.active += count;
+        Ok(())
+    }
+
     fn rescue(&mut self, items: impl IntoIterator<Item = Item>) {
         for item in items {
             let Item::Transition(transition) = item else { continue };
@@ -159,11 +229,12 @@ impl State {
         }
     }
 
-    fn write(&mut self, writer: &mut TransitionWriter<'_>, update: Update) {
+    /// Writes an update; returns whether it says more than that what the client has is right.
+    fn write(&mut self, writer: &mut TransitionWriter<'_>, update: Update) -> bool {
         let sequence = self.sequence;
-        let Some(sub) = self.subs.get_mut(&update.sub) else { return };
+        let Some(sub) = self.subs.get_mut(&update.sub) else { return true };
         if sub.is_gone {
-            return;
+            return true;
         }
         let has_it = std::mem::take(&mut sub.has_it);
         match update.kind {
@@ -173,6 +244,7 @@ impl State {
                 if had == Some(digest) {
                     // It had it before this frame, and has it also where this one is lost.
                     writer.unchanged(&update.sub);
+                    return false;
                 } else {
                     writer.snapshot(&update.sub, &snapshot);
                     sub.sent = Some((sequence, digest));
@@ -182,7 +254,10 @@ impl State {
                 writer.diffs(&update.sub, &diffs);
                 sub.sent = diffs.last().map(|diff| (sequence, diff.value.digest));
             }
-            UpdateKind::Unchanged => writer.unchanged(&update.sub),
+            UpdateKind::Unchanged => {
+                writer.unchanged(&update.sub);
+                return false;
+            }
             UpdateKind::Stale(lsn) => {
                 writer.stale(&update.sub, lsn);
                 // The update that ends staleness may still find the client with what it had.
@@ -198,6 +273,7 @@ impl State {
                 }
             }
         }
+        true
     }
 
     /// Ends a subscription, and keeps its error until the client is known to have it.
@@ -350,6 +426,12 @@ impl Sessions {
         if state.is_over || sequence > state.sequence {
             return None;
         }
+        let is_told = |(with, _, _): &(u64, Arc<str>, ApiError)| *with <= sequence;
+        let has_ended = !state.final_errors.is_empty() && state.untold.is_empty();
+        if scope.is_some() && has_ended && state.final_errors.iter().all(is_told) {
+            // Its one query was refused for now, and the client knows: it comes back to ask anew.
+            return None;
+        }
         state.is_behind = true;
         if let Some(older) = state.stream.replace(stream.clone()) {
             state.rescue(older.end(Goodbye::superseded()));
@@ -364,7 +446,7 @@ impl Sessions {
             sub.has_it = sub.sent.is_some();
         }
         let told = std::mem::take(&mut state.final_errors);
-        let lost = told.into_iter().filter(|(told_with, _, _)| *told_with > sequence);
+        let lost = told.into_iter().filter(|error| !is_told(error));
         state.untold.extend(lost.map(|(_, sub, error)| (sub, error)));
         state.tell_untold();
         // Under the lock: a session's streams reach the engine in the order in which they came.
@@ -378,7 +460,7 @@ impl Sessions {
         let left = stream.close();
         let mut state = session.lock();
         state.rescue(left);
-        if state.stream.as_ref().is_some_and(|current| Arc::ptr_eq(current, stream)) {
+        if state.is_current(stream) {
             state.stream = None;
             state.detached_at = Some(Instant::now());
         }
@@ -402,38 +484,26 @@ impl Sessions {
         if let Some((used, _)) = names.iter().find(|(name, _)| state.subs.contains_key(name)) {
             return Err(used_before(used));
         }
-        let limit = |count: usize, max: usize, what: &str, flag: &str| {
-            if count + names.len() > max {
-                let message = format!("a session has at most {max} {what} ({flag})");
-                return Err(ApiError::new(Code::LimitExceeded, message));
-            }
-            Ok(())
-        };
-        limit(state.active, self.limits.subscriptions_max, "subscriptions", "--subscriptions-max")?;
-        let names_max = self.limits.subscription_names_max;
-        limit(
-            state.subs.len(),
-            names_max,
-            "names of subscriptions in its life",
-            "--subscription-names-max",
-        )?;
-        state.subs.extend(names.iter().map(|(name, have)| {
-            let sent = have.map(|digest| (0, digest));
-            (name.clone(), Sub { sent, ..Sub::default() })
-        }));
-        state.active += names.len();
-        Ok(())
+        state.claim(&self.limits, names.iter())
     }
 
-    /// Returns what a name is to the session.
-    pub fn standing(&self, session: &Session, name: &str) -> Standing {
-        let state = session.lock();
-        match state.subs.get(name) {
-            None => Standing::Free,
-            Some(sub) if !sub.is_gone => Standing::Stands,
-            Some(_) if state.untold.iter().any(|(untold, _)| **untold == *name) => Standing::Stands,
-            Some(_) => Standing::Gone(used_before(name)),
-        }
+    /// Marks those names as used that are free, for a client that comes back and names all that it wants. Returns what
+    /// each was to the session before.
+    ///
+    /// # Errors
+    /// `LIMIT_EXCEEDED` for too many, and then none is marked.
+    pub fn claim_free(
+        &self,
+        session: &Session,
+        names: &[(Arc<str>, Option<Digest>)],
+    ) -> Result<Vec<Standing>, ApiError> {
+        // In one turn: of two requests that come at once, one finds the names free.
+        let mut state = session.lock();
+        let standings: Vec<_> = names.iter().map(|(name, _)| state.standing(name)).collect();
+        let free = names.iter().zip(&standings);
+        let free = free.filter(|(_, standing)| matches!(standing, Standing::Free));
+        state.claim(&self.limits, free.map(|(name, _)| name))?;
+        Ok(standings)
     }
 
     /// Tells the stream, or whoever resumes the session, that these subscriptions are none.
@@ -525,3 +595,6 @@ fn random_token() -> String {
 pub fn expiry_interval(ttl: Duration) -> Duration {
     (ttl / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,9 @@ use crate::limits::StreamLimits;
 use crate::protocol::{Goodbye, Numbers, comment, goodbye};
 use crate::sessions::{Session, Sessions};
 use bytes::Bytes;
-use convoy_engine::{DiffOp, Outbox, OutboxState, ResultRow, Transition, Update, UpdateKind};
+use convoy_engine::{
+    DiffOp, Digest, Outbox, OutboxState, ResultRow, Transition, Update, UpdateKind,
+};
 use futures_util::Stream;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -89,6 +91,12 @@ impl StreamQueue {
         Ok(if is_full { OutboxState::Full } else { OutboxState::Ready })
     }
 
+    /// Takes out what has waited longest, as a connection does.
+    #[cfg(test)]
+    pub fn take(&self) -> Option<Item> {
+        self.lock().items.pop_front().map(|(item, _)| item)
+    }
+
     /// Lets the stream tell what final errors its session has to tell.
     pub fn push_refused(&self) {
         let _ = self.push(Item::Refused, 0);
@@ -132,6 +140,10 @@ impl Outbox for QueueOutbox {
             OutboxState::Closed
         })
     }
+
+    fn has(&self, sub: &str) -> Option<Digest> {
+        self.session.has(sub)
+    }
 }
 
 /// Returns about how much memory a waiting transition holds on to.
@@ -166,6 +178,9 @@ pub struct StreamOptions {
     pub numbers: Numbers,
     /// The long-poll form: ends after the first transition that is not empty, or after this time.
     pub poll: Option<Duration>,
+    /// Whether the session was there before. Then that what the client has is still right ends no poll: one after the
+    /// other they would come as fast as the network carries them.
+    pub resumed: bool,
     /// After how much silence a comment is sent.
     pub heartbeat: Duration,
 }
@@ -177,6 +192,7 @@ pub struct SseBody {
     queue: Arc<StreamQueue>,
     numbers: Numbers,
     ends_after_one: bool,
+    resumed: bool,
     ends_at: Option<Pin<Box<Sleep>>>,
     heartbeat: Duration,
     silence: Pin<Box<Sleep>>,
@@ -199,6 +215,7 @@ impl SseBody {
             queue,
             numbers: options.numbers,
             ends_after_one: options.poll.is_some(),
+            resumed: options.resumed,
             ends_at: options.poll.map(|limit| Box::pin(sleep(limit))),
             heartbeat: options.heartbeat,
             silence: Box::pin(sleep(options.heartbeat)),
@@ -235,11 +252,12 @@ impl SseBody {
             }
             drop(state);
             let before = frames.len();
-            let updates = self.session.encode(item, self.numbers, &mut frames);
+            let written = self.session.encode(&self.queue, item, self.numbers, &mut frames);
             bytes += frames[before..].iter().map(Bytes::len).sum::<usize>();
-            if updates > 0 {
+            if written.updates > 0 {
                 let last_word = self.session.last_word();
-                self.is_over = self.ends_after_one || last_word.is_some();
+                let has_news = !self.resumed || written.updates > written.unchanged;
+                self.is_over = (self.ends_after_one && has_news) || last_word.is_some();
                 frames.extend(last_word.as_ref().map(goodbye));
             }
         }

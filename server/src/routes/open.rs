@@ -54,7 +54,7 @@ pub(super) fn stream(app: &App, attached: Attached, params: &UrlParams) -> Respo
     let Attached { session, queue, resumed } = attached;
     let heartbeat = app.limits.heartbeat;
     let hello = hello(session.wire_id(), resumed, heartbeat);
-    let options = StreamOptions { numbers: params.numbers, poll: params.poll, heartbeat };
+    let options = StreamOptions { numbers: params.numbers, poll: params.poll, resumed, heartbeat };
     reply::stream(Body::from_stream(SseBody::new(
         app.sessions.clone(),
         session,

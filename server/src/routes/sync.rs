@@ -57,30 +57,31 @@ async fn open(
     let room = app.queue.reserve(bytes, subscribe.len()).await;
     let token = params.resume_token(headers, resume);
     let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have));
+    let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
+    let is_new = resumed.is_none();
     let attached = match resumed {
-        Some(attached) => {
-            // What stands already is answered by the resume; the others must not be met with silence.
-            let mut gone = Vec::new();
-            subscribe.retain(|request| {
-                match app.sessions.standing(&attached.session, &request.sub) {
-                    Standing::Free => true,
-                    Standing::Stands => false,
-                    Standing::Gone(error) => {
-                        gone.push((request.sub.clone(), error));
-                        false
-                    }
-                }
-            });
-            app.sessions.refuse(&attached.session, gone);
-            attached
-        }
+        Some(attached) => attached,
         None => app.sessions.open(None)?,
     };
     let session = attached.session.clone();
-    let response = stream(app, attached, params);
-    let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
     // Dropping the response ends the stream again.
-    app.sessions.claim(&session, &subs)?;
+    let response = stream(app, attached, params);
+    if is_new {
+        app.sessions.claim(&session, &subs)?;
+    } else {
+        // What stands already is answered by the resume; the others must not be met with silence.
+        let mut standings = app.sessions.claim_free(&session, &subs)?.into_iter();
+        let mut gone = Vec::new();
+        subscribe.retain(|request| match standings.next() {
+            Some(Standing::Free) => true,
+            Some(Standing::Gone(error)) => {
+                gone.push((request.sub.clone(), error));
+                false
+            }
+            Some(Standing::Stands) | None => false,
+        });
+        app.sessions.refuse(&session, gone);
+    }
     let events = subscribe_events(app, &session, subscribe);
     app.queue.push_request(room, events);
     Ok(response)

@@ -1,0 +1,92 @@
+use super::*;
+use convoy_engine::{ErrorCode, Outbox, OutboxState, Position, QueryError, Transition};
+
+fn sessions() -> Sessions {
+    Sessions::new(EventQueue::new(1 << 20), RequestLimits::default(), Arc::default())
+}
+
+fn transition(kind: UpdateKind) -> Transition {
+    Transition {
+        lsn: Lsn(7),
+        committed_at: None,
+        reflects: Vec::new(),
+        updates: vec![Update { sub: "a".into(), kind }],
+        position: Position::default(),
+    }
+}
+
+fn final_error() -> UpdateKind {
+    UpdateKind::Error { last: true, error: QueryError::new(ErrorCode::Unavailable, "gone") }
+}
+
+/// Writes what is in a stream's queue.
+fn drain(session: &Session, queue: &Arc<StreamQueue>) -> String {
+    let mut chunks = Vec::new();
+    while let Some(item) = queue.take() {
+        session.encode(queue, item, Numbers::Number, &mut chunks);
+    }
+    chunks.iter().map(|chunk| String::from_utf8_lossy(chunk)).collect()
+}
+
+/// Opens a session with one subscription whose first answer was sent; returns it with its token.
+fn open(sessions: &Sessions) -> (Attached, String) {
+    let attached = sessions.open(None).expect("room");
+    let session = &attached.session;
+    sessions.claim(session, &[("a".into(), None)]).expect("a free name");
+    let mut outbox = outbox(session, &attached.queue);
+    assert_eq!(outbox.send(transition(UpdateKind::Unchanged)), OutboxState::Ready);
+    let frame = drain(session, &attached.queue);
+    let token = frame.lines().find_map(|line| line.strip_prefix("id: ")).expect("a token");
+    let token = token.to_owned();
+    (attached, token)
+}
+
+/// The older stream's connection has taken a transition from its queue when the newer stream takes over: who hears of
+/// it must be the newer one.
+#[test]
+fn what_an_older_stream_has_in_hand_is_told_by_the_newer() {
+    let sessions = sessions();
+    let (older, token) = open(&sessions);
+    let mut outbox = outbox(&older.session, &older.queue);
+    outbox.send(transition(final_error()));
+    let in_hand = older.queue.take().expect("the error");
+    let newer = sessions.resume(&token, None, &Digests::new()).expect("it lives");
+    let mut frames = Vec::new();
+    let written = older.session.encode(&older.queue, in_hand, Numbers::Number, &mut frames);
+    assert!(frames.is_empty() && written.updates == 0, "nobody reads it: {frames:?}");
+    let told = drain(&newer.session, &newer.queue);
+    assert!(told.contains(r#""type":"error","final":true"#), "{told:?}");
+}
+
+/// The same wish twice at once, as from a client that did not wait for the first answer.
+#[test]
+fn names_are_claimed_once_by_whoever_comes_first() {
+    let sessions = sessions();
+    let (attached, _) = open(&sessions);
+    let names = [("a".into(), None), ("b".into(), None)];
+    let claim = || sessions.claim_free(&attached.session, &names).expect("room");
+    assert!(matches!(claim()[..], [Standing::Stands, Standing::Free]));
+    assert!(matches!(claim()[..], [Standing::Stands, Standing::Stands]));
+    sessions.unsubscribe(&attached.session, &["b".into()]);
+    assert!(matches!(claim()[..], [Standing::Stands, Standing::Gone(_)]));
+}
+
+#[test]
+fn what_the_client_has_is_known_by_its_token() {
+    let sessions = sessions();
+    let attached = sessions.open(None).expect("room");
+    let session = &attached.session;
+    let digest = Digest::read(&"1".repeat(32)).expect("a digest");
+    sessions.claim(session, &[("a".into(), Some(digest))]).expect("a free name");
+    assert_eq!(session.has("a"), None, "only asked after a resume");
+    outbox(session, &attached.queue).send(transition(UpdateKind::Unchanged));
+    let frame = drain(session, &attached.queue);
+    let token = frame.lines().find_map(|line| line.strip_prefix("id: ")).expect("a token");
+    let has = |token: &str, have: &Digests| {
+        sessions.resume(token, None, have).expect("it lives");
+        session.has("a")
+    };
+    assert_eq!(has(token, &Digests::new()), Some(digest));
+    let other = Digest::read(&"2".repeat(32)).expect("a digest");
+    assert_eq!(has(token, &Digests::from([("a".into(), other)])), Some(other));
+}
