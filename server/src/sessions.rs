@@ -561,11 +561,12 @@ impl Sessions {
     /// Says goodbye to every stream and takes no more.
     pub fn shut_down(&self) {
         *lock(&self.stopping) = true;
-        for session in lock(&self.by_wire_id).values() {
+        let sessions = lock(&self.by_wire_id);
+        for (index, session) in sessions.values().enumerate() {
             let mut state = session.lock();
             state.is_over = true;
             if let Some(stream) = state.stream.take() {
-                let _ = stream.end(Goodbye::shutting_down());
+                let _ = stream.end(Goodbye::shutting_down(index, sessions.len()));
             }
         }
     }

@@ -9,6 +9,11 @@ use std::time::Duration;
 /// How long a client that should come back waits, in ms.
 pub const RETRY_MS: u64 = 1_000;
 
+/// So many clients are asked to come back in a millisecond when the server stops, as long as that takes no longer than
+/// this.
+const COME_BACK_PER_MS: u64 = 5;
+const SPREAD_MS_MAX: u64 = 10_000;
+
 /// The event id that a final `goodbye` leaves with an event source. When it comes back all the same, this is what it
 /// says it saw last, and it gets 204: the one answer that keeps it away.
 pub const CLOSED_TOKEN: &str = "closed";
@@ -33,13 +38,16 @@ impl Goodbye {
         Goodbye { code: "SUPERSEDED", message, retry_ms: None, resume: false }
     }
 
-    /// Returns what every stream is told when the server stops.
-    pub fn shutting_down() -> Self {
+    /// Returns what the streams are told when the server stops, of which this is one of so many: they come back one after
+    /// the other, to a server that has just begun.
+    pub fn shutting_down(index: usize, streams: usize) -> Self {
         let message = "the server is shutting down".to_owned();
+        let spread_ms = (streams as u64 / COME_BACK_PER_MS).min(SPREAD_MS_MAX);
+        let place_ms = spread_ms * index as u64 / streams.max(1) as u64;
         Goodbye {
             code: Code::Unavailable.as_str(),
             message,
-            retry_ms: Some(RETRY_MS),
+            retry_ms: Some(RETRY_MS + place_ms),
             resume: false,
         }
     }
@@ -142,6 +150,10 @@ mod tests {
             "id: closed\nevent: goodbye\ndata: {\"code\":\"SUPERSEDED\",\"message\":\"a newer stream of this session \
              took over\",\"retry_ms\":null,\"resume\":false}\n\n"
         );
+        let retry_ms = |index, streams| Goodbye::shutting_down(index, streams).retry_ms;
+        assert_eq!((retry_ms(0, 1), retry_ms(3, 4)), (Some(1000), Some(1000)));
+        assert_eq!((retry_ms(0, 10_000), retry_ms(9_999, 10_000)), (Some(1000), Some(2999)));
+        assert_eq!(retry_ms(999_999, 1_000_000), Some(10_999));
         assert_eq!(
             temporary_fault(&ApiError::new(Code::LimitExceeded, "too\nmany")),
             "retry: 1000\nevent: goodbye\ndata: {\"code\":\"LIMIT_EXCEEDED\",\"message\":\"too\\nmany\",\
