@@ -12,6 +12,7 @@ mod one_shot;
 mod oracle;
 mod process;
 mod reload;
+mod resume;
 mod rules;
 mod slots;
 mod stream;

@@ -119,24 +119,27 @@ impl Shown {
         if event.name == "goodbye" {
             self.goodbye = Some(event.data.clone());
         }
-        for update in event.data["updates"].as_array().into_iter().flatten() {
-            self.is_stale = update["type"] == "stale";
-            match update["type"].as_str() {
-                Some("snapshot") => {
-                    let keys = update["keys"].as_array().expect("keys").iter();
-                    self.keys = keys.map(|key| key.as_str().expect("a key").to_owned()).collect();
-                    self.rows = update["value"].as_array().expect("rows").clone();
-                }
-                Some("diff") => {
-                    update["ops"]
-                        .as_array()
-                        .expect("operations")
-                        .iter()
-                        .for_each(|op| self.step(op));
-                }
-                Some("unchanged" | "stale") => {}
-                _ => panic!("{update}"),
+        event.data["updates"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .for_each(|update| self.take_in(update));
+    }
+
+    /// Takes one update in.
+    pub fn take_in(&mut self, update: &Value) {
+        self.is_stale = update["type"] == "stale";
+        match update["type"].as_str() {
+            Some("snapshot") => {
+                let keys = update["keys"].as_array().expect("keys").iter();
+                self.keys = keys.map(|key| key.as_str().expect("a key").to_owned()).collect();
+                self.rows = update["value"].as_array().expect("rows").clone();
             }
+            Some("diff") => {
+                update["ops"].as_array().expect("operations").iter().for_each(|op| self.step(op));
+            }
+            Some("unchanged" | "stale") => {}
+            _ => panic!("{update}"),
         }
     }
 
