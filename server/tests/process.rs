@@ -18,14 +18,14 @@ use tokio_postgres::Client;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that runs as a process of its own.
-struct Process {
+pub struct Process {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Process {
-    async fn start(url: &str, project: &Path, flags: &[&str]) -> Process {
+    pub async fn start(url: &str, project: &Path, flags: &[&str]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_convoy"))
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-sql", "--project"])
             .arg(project)
@@ -47,7 +47,7 @@ impl Process {
     }
 
     /// Waits for a line of the log.
-    async fn says(&mut self, words: &str) -> String {
+    pub async fn says(&mut self, words: &str) -> String {
         let mut before = Vec::new();
         let found = async {
             while let Some(line) = self.log.next_line().await.expect("text") {
@@ -62,21 +62,21 @@ impl Process {
         found.unwrap_or_else(|| panic!("never said {words:?}: {before:#?}"))
     }
 
-    async fn signal(&self, name: &str) {
+    pub async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it lives").to_string();
         let done = Command::new("kill").args([&format!("-{name}"), &pid]).status().await;
         assert!(done.expect("kill").success());
     }
 
     /// Waits for its end, and returns its exit status, which a signal leaves none of.
-    async fn ended(&mut self) -> Option<i32> {
+    pub async fn ended(&mut self) -> Option<i32> {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends");
         status.expect("a status").code()
     }
 }
 
 /// A database with the orders in it, and a project.
-async fn database(name: &str) -> (String, Client, TempDir) {
+pub async fn database(name: &str) -> (String, Client, TempDir) {
     let url = testing::shared().await.database(name).await;
     let client = connect(&url).await;
     client.batch_execute(ORDERS).await.expect("a table");

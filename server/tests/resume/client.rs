@@ -52,7 +52,7 @@ pub struct Client {
     pub transitions: usize,
     /// Updates by kind, over all streams.
     pub kinds: BTreeMap<String, usize>,
-    lsn: Option<convoy_types::Lsn>,
+    pub lsn: Option<convoy_types::Lsn>,
 }
 
 /// How a stream that was read ended.

@@ -5,3 +5,4 @@ mod cuts;
 mod news;
 mod old_ids;
 mod polls;
+mod restart;

@@ -4,6 +4,7 @@ use super::client::{Client, End, Ledger, Wire};
 use crate::client::{EventStream, get, post};
 use crate::support::{Fixture, connect, until};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Reads until this holds of the client.
@@ -25,8 +26,8 @@ pub async fn read_until(
 }
 
 /// Returns how many results were read, and by how many statements.
-pub async fn reads(fixture: &Fixture) -> (u64, u64) {
-    let text = get(fixture.address, "/metrics").await.body;
+pub async fn reads(address: SocketAddr) -> (u64, u64) {
+    let text = get(address, "/metrics").await.body;
     let number = |name: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}: {text}"))
@@ -92,7 +93,7 @@ async fn who_resumes_in_time_costs_no_query() {
             })
         };
         read_until(&mut other, &mut other_wire, "what was written", is_there).await;
-        let before = reads(&fixture).await;
+        let before = reads(at).await;
         let locker = connect(&fixture.url).await;
         locker
             .batch_execute("begin; lock table orders in access exclusive mode")
@@ -114,7 +115,7 @@ async fn who_resumes_in_time_costs_no_query() {
         let news = if round == 0 { "unchanged" } else { "diff" };
         let sums = if round == 2 { "snapshot" } else { news };
         assert_eq!(came, [news, news, sums, "error"], "round {round}");
-        assert_eq!(reads(&fixture).await, before, "round {round}");
+        assert_eq!(reads(at).await, before, "round {round}");
         locker.batch_execute("rollback").await.expect("an end");
     }
     fixture.server.stop().await;
