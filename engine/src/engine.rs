@@ -212,7 +212,11 @@ impl<D: Database> Engine<D> {
                 if let Some(session) = self.sessions.get_mut(id) {
                     session.resume(outbox, now);
                     // The diffs that were kept for it go once it has been told.
-                    self.told_about.extend(session.subs.values().filter_map(|sub| sub.query));
+                    let seen = session.subs.values().filter_map(|sub| sub.query);
+                    let has_diffs = |id: &QueryId| {
+                        self.queries.get(id).is_some_and(|query| query.history_bytes() > 0)
+                    };
+                    self.told_about.extend(seen.filter(has_diffs));
                     self.sessions.awaiting.insert(id);
                     self.sessions.stir(id);
                 }
