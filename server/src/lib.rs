@@ -27,6 +27,7 @@ pub mod commands;
 mod demo;
 pub mod error;
 pub mod metrics;
+pub mod open_files;
 pub mod reload;
 pub mod serve;
 pub mod shutdown;

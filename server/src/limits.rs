@@ -23,7 +23,7 @@ pub struct RequestLimits {
     /// Sessions in all; past it 429
     #[arg(long, value_name = "N", default_value_t = 100_000, env = "CONVOY_SESSIONS_MAX")]
     pub sessions_max: usize,
-    /// Connections in all; further ones wait to be accepted
+    /// Connections in all, as far as the process may have files open; further ones wait to be accepted
     #[arg(long, value_name = "N", default_value_t = 100_000, env = "CONVOY_CONNECTIONS_MAX")]
     pub connections_max: usize,
     /// How long a session waits to be resumed, in seconds; then it is forgotten

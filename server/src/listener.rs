@@ -24,8 +24,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// on a slow line does not take a third within any reasonable send timeout; and nothing in there can be collapsed.
 const SEND_BUFFER_BYTES: u32 = 192 << 10;
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
+/// Connections that wait to be accepted, as far as the system lets them (net.core.somaxconn). One that finds no room is
+/// not refused, but its system tries again only after a second, and then after two.
+const BACKLOG: u32 = 16_384;
 
 /// Binds the address that was asked for.
 ///

@@ -3,7 +3,7 @@
 use clap::Parser;
 use convoy_server::config::{Cli, Command};
 use convoy_server::error::{ServerError, chain};
-use convoy_server::{commands, telemetry};
+use convoy_server::{commands, open_files, telemetry};
 use std::process::ExitCode;
 
 /// Gives back what a burst of requests, frames and answers took: the system's allocator keeps it, in an arena for each
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         eprintln!("convoy: {error}");
         return ExitCode::from(2);
     }
+    open_files::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

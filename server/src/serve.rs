@@ -7,6 +7,7 @@ use crate::guard::Guard;
 use crate::listener::BoundedListener;
 pub use crate::listener::bind;
 use crate::metrics::Metrics;
+use crate::open_files;
 use crate::pipeline::{EngineThread, EventQueue, Lag, Replication, ReplicationOptions, Started};
 use crate::project::NamedQueries;
 use crate::sessions::{Sessions, expiry_interval};
@@ -24,7 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How long a start may go without the database before it counts as failed.
 const START_MAX: Duration = Duration::from_secs(8);
@@ -126,8 +127,9 @@ impl Server {
 
         let (stop_http, http_stopping) = watch::channel(false);
         let (stop_replication, replication_stopping) = watch::channel(false);
-        let listener =
-            BoundedListener::new(listener, args.limits.connections_max, args.limits.send_timeout);
+        let connections_max = args.limits.connections_max.min(open_files::connections_max());
+        info!(connections_max, "clients wait to be accepted once there are so many (ulimit -Hn)");
+        let listener = BoundedListener::new(listener, connections_max, args.limits.send_timeout);
         let router = app.router(extra);
         let http = tokio::spawn(async move {
             axum::serve(listener, router)
