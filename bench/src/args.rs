@@ -19,6 +19,9 @@ pub(crate) enum BenchCommand {
     Memory(MemoryArgs),
     /// Many invalidated live queries read again, together against one by one
     Refresh(RefreshArgs),
+    /// Very many sessions whose streams break at once, and that come back within a second: to the server that they know,
+    /// and to one that has just begun
+    Reconnect(ReconnectArgs),
     /// What a row change costs the index of live queries, against bare maps; needs no database
     Match(MatchArgs),
     /// What a change and a live query cost, by how many there are: match, memory and refresh, one after the other, each with
@@ -135,6 +138,20 @@ pub struct RefreshArgs {
     /// Interleaved pairs: how often each way is measured, each time with a new server
     #[arg(long, value_name = "N", default_value = "5", env = "CONVOY_BENCH_PAIRS")]
     pub pairs: NonZeroU32,
+}
+
+/// How coming back is measured.
+#[derive(Args, Clone, Debug)]
+pub struct ReconnectArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Sessions, of one subscription each
+    #[arg(long, value_name = "N", default_value = "10000", env = "CONVOY_BENCH_SESSIONS")]
+    pub sessions: NonZeroU32,
+    /// Live queries that they share, half of them kept from the WAL and half read again
+    #[arg(long, value_name = "N", default_value = "100", env = "CONVOY_BENCH_QUERIES")]
+    pub queries: NonZeroU32,
 }
 
 /// How matching is measured.

@@ -9,6 +9,7 @@ mod args;
 mod latency;
 mod matching;
 mod memory;
+mod reconnect;
 mod refresh;
 
 mod serve;
@@ -25,7 +26,10 @@ mod progress;
 mod samples;
 mod table;
 
-pub use args::{BenchArgs, LatencyArgs, MatchArgs, MemoryArgs, RefreshArgs, ScaleArgs, TargetArgs};
+pub use args::{
+    BenchArgs, LatencyArgs, MatchArgs, MemoryArgs, ReconnectArgs, RefreshArgs, ScaleArgs,
+    TargetArgs,
+};
 
 use anyhow::Context;
 use args::BenchCommand;
@@ -63,6 +67,7 @@ async fn dispatch(args: BenchArgs, search: Search) -> anyhow::Result<()> {
         BenchCommand::Latency(args) => latency::run(&args, search).await,
         BenchCommand::Memory(args) => memory::run(&args, search).await,
         BenchCommand::Refresh(args) => refresh::run(&args, search).await,
+        BenchCommand::Reconnect(args) => reconnect::run(&args, search).await,
         BenchCommand::Match(args) => matching::run(&args),
         BenchCommand::Scale(args) => scale(args, search).await,
         BenchCommand::Worker => worker::run().await,

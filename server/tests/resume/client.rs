@@ -123,6 +123,11 @@ impl Client {
         }
     }
 
+    /// Forgets the session, of a server that is gone; what it shows is still there.
+    pub fn is_another(&mut self) {
+        (self.session, self.token, self.lsn) = (None, None, None);
+    }
+
     /// Reads a stream until so many bytes are there, or so much time has passed, and takes in what events are whole.
     pub async fn read(
         &mut self,

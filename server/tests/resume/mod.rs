@@ -2,6 +2,7 @@
 
 mod client;
 mod cuts;
+mod herd;
 mod news;
 mod old_ids;
 mod polls;
