@@ -141,6 +141,18 @@ impl Session {
 }
 
 impl Session {
+    /// Writes a transition where none was ever written: without its token nobody could go on with the session.
+    pub fn encode_first(
+        &self,
+        stream: &Arc<StreamQueue>,
+        numbers: Numbers,
+        chunks: &mut Vec<Bytes>,
+    ) {
+        if self.lock().sequence == 0 {
+            self.encode(stream, Item::Refused, numbers, chunks);
+        }
+    }
+
     /// Returns why a stream of one query has nothing more to say; none while it may.
     pub fn last_word(&self) -> Option<Goodbye> {
         self.scope.as_ref()?;

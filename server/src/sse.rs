@@ -312,6 +312,10 @@ impl Stream for SseBody {
                 && ends_at.as_mut().poll(cx).is_ready()
             {
                 this.is_over = true;
+                // Whoever polls has to have something to go on with.
+                let mut frames = Vec::new();
+                this.session.encode_first(&this.queue, this.numbers, &mut frames);
+                this.chunks.extend(frames);
                 continue;
             }
             ready!(this.silence.as_mut().poll(cx));

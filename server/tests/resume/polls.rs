@@ -1,7 +1,7 @@
 //! The long-poll form, whose session is resumed by each request.
 
 use super::client::{Client, End, Ledger, dice};
-use crate::client::{EventStream, post};
+use crate::client::{EventStream, get, post};
 use crate::support::{Fixture, connect};
 use rand::Rng;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ async fn a_poll_that_goes_on_waits_for_news() {
     // Between two polls.
     let lsn = fixture.write("insert into orders values (4, 7, 'open', 1)").await;
     crate::support::until("it is applied", async || {
-        let status = crate::client::get(fixture.address, "/api/status").await.json();
+        let status = get(fixture.address, "/api/status").await.json();
         let applied = status["replication"]["applied_lsn"].as_str().map(str::to_owned);
         applied.is_none_or(|applied| {
             applied.parse::<convoy_types::Lsn>().expect("an LSN") >= lsn.parse().expect("an LSN")
@@ -53,6 +53,29 @@ async fn a_poll_that_goes_on_waits_for_news() {
         fixture.write("delete from orders where id = 4").await
     });
     assert_eq!(polled.0.last().map(String::as_str), Some("diff"), "{:?}", polled.0);
+    fixture.server.stop().await;
+}
+
+/// A first answer that takes longer than a poll is waited for by the next one, and not asked for anew.
+#[tokio::test]
+async fn a_poll_that_ends_before_anything_is_known_can_be_gone_on_with() {
+    let fixture = Fixture::start("resume_poll_early", &[]).await;
+    let at = fixture.address;
+    let locker = connect(&fixture.url).await;
+    let lock = "begin; lock table orders in access exclusive mode";
+    locker.batch_execute(lock).await.expect("a lock");
+    let path = "/api/query/all?poll=150";
+    let (kinds, mut token) = poll(&fixture, path, None).await;
+    assert!(kinds.is_empty(), "{kinds:?}");
+    for _ in 0..3 {
+        let (kinds, next) = poll(&fixture, path, Some(token.as_deref().expect("a token"))).await;
+        assert!(kinds.is_empty(), "{kinds:?}");
+        token = next;
+    }
+    assert_eq!(get(at, "/api/status").await.json()["sessions"], 1);
+    locker.batch_execute("rollback").await.expect("an end");
+    let (kinds, _) = poll(&fixture, "/api/query/all?poll=30000", token.as_deref()).await;
+    assert_eq!(kinds, ["snapshot"]);
     fixture.server.stop().await;
 }
 
