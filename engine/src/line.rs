@@ -73,9 +73,9 @@ pub(crate) struct Line {
     newest: SnapshotMark,
     /// Whether transactions wait until a snapshot shows them, since a synchronous standby may hold them back (P6).
     synchronous_standbys: bool,
-    /// What the snapshot that was asked for must show: every transaction applied before it is heard of that no earlier
-    /// one has shown. None is asked for where there is no list.
-    must_show: Option<Vec<FullXid>>,
+    /// What the snapshot that was asked for by this read must show: every transaction applied before it is heard of that
+    /// no earlier one has shown. None is asked for where there is no list.
+    must_show: Option<(ReadId, Vec<FullXid>)>,
     /// Applied transactions that no snapshot has shown yet.
     // Invariant: every applied transaction that `newest` does not show is in here.
     unseen: Vec<FullXid>,
@@ -168,7 +168,7 @@ impl Line {
         let overlooked: Vec<_> =
             self.open.iter().filter(|open| is_over(open)).map(|open| open.xid).collect();
         self.open.retain(|open| !overlooked.contains(&open.xid));
-        if let Some(must_show) = &mut self.must_show {
+        if let Some((_, must_show)) = &mut self.must_show {
             must_show.extend(&overlooked);
         }
         !overlooked.is_empty()
@@ -186,7 +186,7 @@ impl Line {
     pub fn fence(&mut self, read: ReadId) {
         debug_assert!(matches!(self.gate, Gate::Open), "one snapshot at a time");
         self.gate = Gate::Fenced(read);
-        self.must_show = Some(self.unseen.clone());
+        self.must_show = Some((read, self.unseen.clone()));
     }
 
     /// Returns whether it stands still for a snapshot.
@@ -209,13 +209,14 @@ impl Line {
             }
             _ => {}
         }
-        self.must_show = None;
+        // Another read's may be on its way.
+        self.must_show.take_if(|(asked, _)| *asked == read);
     }
 
     /// Hears of a read's snapshot.
     pub fn snapshot_taken(&mut self, read: ReadId, snapshot: Snapshot) -> Accepted {
         // Not what is unseen by now: a probe may have shown since what this snapshot, which is older, misses.
-        let must_show = self.must_show.take().unwrap_or_default();
+        let (_, must_show) = self.must_show.take().unwrap_or((read, Vec::new()));
         self.see(&snapshot);
         if must_show.iter().all(|xid| snapshot.mark.shows(*xid)) {
             self.gate = Gate::Settling(read, snapshot);
@@ -275,7 +276,7 @@ impl Line {
                 self.unseen.push(xid);
             }
             // Only where the fence was lifted: the snapshot that was asked for is still on its way.
-            if let Some(must_show) = &mut self.must_show {
+            if let Some((_, must_show)) = &mut self.must_show {
                 must_show.push(xid);
             }
             return Some(Step::Apply(arrived));
@@ -355,6 +356,22 @@ mod tests {
         line.receive(commit(10, 100), Instant::now());
         assert_eq!(steps(&mut line), ["apply 10"]);
         assert_eq!(line.snapshot_taken(ReadId(1), snapshot("10:12:10", 100)), Accepted::TooOld);
+    }
+
+    #[test]
+    fn p6_another_read_that_is_given_up_does_not_let_a_snapshot_miss_anything() {
+        for is_lifted in [false, true] {
+            let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
+            line.receive(commit(10, 100), Instant::now());
+            assert_eq!(steps(&mut line), ["apply 10"]);
+            line.fence(ReadId(2));
+            if is_lifted {
+                line.lift_fence(ReadId(2));
+            }
+            // It has closed its snapshot long ago, and was silent since.
+            line.abandon(ReadId(1));
+            assert_eq!(line.snapshot_taken(ReadId(2), snapshot("10:12:10", 0)), Accepted::TooOld);
+        }
     }
 
     #[test]
