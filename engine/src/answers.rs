@@ -29,7 +29,8 @@ impl<D: Database> Engine<D> {
         id: QueryId,
         outcome: Result<ReadRows, QueryError>,
     ) {
-        let Some(ReadAt { position, label, since }) = self.reads.answered(self.now, read, id)
+        let Some(ReadAt { position, label, since, touched_at }) =
+            self.reads.answered(self.now, read, id)
         else {
             return;
         };
@@ -47,6 +48,7 @@ impl<D: Database> Engine<D> {
                     && query.broken_reads < BROKEN_READS_MAX =>
             {
                 query.broken_reads += 1;
+                query.touched_at = query.touched_at.max(touched_at);
                 warn!(query = id.0, %error, "a result could not be read: trying again");
                 self.delay_reads();
                 if self
@@ -77,7 +79,12 @@ impl<D: Database> Engine<D> {
         query.value_label = label;
         query.why.known(self.now, position);
         let (is_asked_for, before) = (query.asked_for.answered(position), Versions::of(query));
+        // What has touched it since is not in it yet.
+        let touched_since = std::mem::replace(&mut query.touched_at, touched_at);
         self.set_value(id, value);
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.touched_at = touched_since;
+        }
         if is_asked_for {
             self.count_read(id, before);
         }
@@ -223,8 +230,17 @@ impl<D: Database> Engine<D> {
         if after >= up_to || !self.queries.get(&id).is_some_and(|query| query.value.is_kept()) {
             return Ok(());
         }
-        let changes = self.reads.log.changes_between(after, up_to, table).ok_or(Refill)?;
-        self.apply_to_value(id, &changes)
+        let (changes, committed_at) =
+            self.reads.log.changes_between(after, up_to, table).ok_or(Refill)?;
+        let is_at_head = up_to == self.head();
+        let Some(query) = self.queries.get_mut(&id) else { return Ok(()) };
+        // What has touched it after that point is not in it yet.
+        let touched_at = std::mem::replace(&mut query.touched_at, committed_at);
+        let applied = self.apply_to_value(id, &changes);
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.touched_at = touched_at.filter(|_| !is_at_head || applied.is_err());
+        }
+        applied
     }
 
     /// Hands a read's answer that a newer one has overtaken to the stages that wait for just this one.

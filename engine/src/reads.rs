@@ -11,7 +11,7 @@ use crate::line::{Accepted, Line, Position};
 use crate::live_query::{Knowledge, Value};
 use crate::upkeep::WriteLog;
 use convoy_query_index::{QueryId, TemplateId};
-use convoy_types::{Lsn, RelationId};
+use convoy_types::{Lsn, PgTimestamp, RelationId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
@@ -40,8 +40,9 @@ struct Read {
     /// When the database last said something of it, or was asked to.
     heard: Instant,
     tables: BTreeSet<RelationId>,
-    /// Queries that it has not answered.
-    queries: BTreeSet<QueryId>,
+    /// Queries that it has not answered, each with when the newest transaction committed that had touched it before the
+    /// snapshot closed and is not yet in its value.
+    queries: BTreeMap<QueryId, Option<PgTimestamp>>,
     /// When its snapshot was asked for, in the order of the engine's numbers.
     asked: u64,
 }
@@ -66,6 +67,8 @@ pub(crate) struct ReadAt {
     pub label: Lsn,
     /// When the read began to run.
     pub since: Instant,
+    /// When the newest transaction committed that the answer brings into the value; none where none had touched it.
+    pub touched_at: Option<PgTimestamp>,
 }
 
 /// The reads under way.
@@ -96,10 +99,11 @@ impl Reads {
             return None;
         };
         *heard = now;
-        queries.remove(&query).then_some(ReadAt {
+        queries.remove(&query).map(|touched_at| ReadAt {
             position: *position,
             label: *label,
             since: *since,
+            touched_at,
         })
     }
 
@@ -150,7 +154,7 @@ impl<D: Database> Engine<D> {
         self.database.open_read(id, tables.iter().copied().collect());
         self.reads.by_id.insert(
             id,
-            Read { phase: Phase::Opening, heard: now, tables, queries: BTreeSet::new(), asked: 0 },
+            Read { phase: Phase::Opening, heard: now, tables, queries: BTreeMap::new(), asked: 0 },
         );
     }
 
@@ -277,19 +281,22 @@ impl<D: Database> Engine<D> {
             return;
         }
         let mut questions = Vec::with_capacity(included.len());
+        let mut queries = BTreeMap::new();
         for &query in &included {
             self.dirty.remove(&query);
             questions.extend(self.question(query));
-            if let Some(query) = self.queries.get_mut(&query) {
-                query.knowledge = Knowledge::Awaiting(id);
-                query.reads.push(id);
+            if let Some(state) = self.queries.get_mut(&query) {
+                state.knowledge = Knowledge::Awaiting(id);
+                state.reads.push(id);
+                queries.insert(query, state.touched_at.take());
             }
         }
         questions.extend(audited.and_then(|query| self.question(query)));
+        queries.extend(audited.map(|query| (query, None)));
         if let Some(read) = self.reads.by_id.get_mut(&id) {
             read.phase = Phase::Running { position, label, since: self.now };
             read.heard = self.now;
-            read.queries = included.iter().copied().chain(audited).collect();
+            read.queries = queries;
         }
         self.reads.log.begin(position);
         self.stage_sessions(id, &included);
@@ -322,10 +329,11 @@ impl<D: Database> Engine<D> {
     pub(crate) fn read_finished(&mut self, id: ReadId) {
         let Some(read) = self.reads.by_id.remove(&id) else { return };
         self.audits.forget_read(id);
-        for query in read.queries {
+        for (query, touched_at) in read.queries {
             // Not answered: the read broke off.
             if let Some(state) = self.queries.get_mut(&query) {
                 state.forget_read(id);
+                state.touched_at = state.touched_at.max(touched_at);
                 if state.knowledge == Knowledge::Awaiting(id) {
                     self.make_dirty(query);
                 }
@@ -371,7 +379,7 @@ impl<D: Database> Engine<D> {
             if !matches!(read.phase, Phase::Running { .. }) {
                 self.database.close_read(id);
             }
-            for query in read.queries {
+            for query in read.queries.into_keys() {
                 self.forget_waiting(id, query);
             }
         }

@@ -17,7 +17,7 @@ use crate::window::{Applied, Membership, Refill};
 use convoy_query_index::{
     FieldId, FieldSet, FieldValue, Holdings, Predicate, QueryId, RowImages, SlotValue,
 };
-use convoy_types::{ChangeKind, Changes, Datum, Key, RelationId};
+use convoy_types::{ChangeKind, Changes, Datum, Key, PgTimestamp, RelationId};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -41,6 +41,7 @@ impl Batch {
 
 /// What one transaction did to the tables that are read.
 struct Logged {
+    committed_at: PgTimestamp,
     changes: Vec<Arc<TableChange>>,
     /// Tables whose changes are not known row by row: they must be read again.
     unknown: BTreeSet<RelationId>,
@@ -95,27 +96,32 @@ impl WriteLog {
         }
     }
 
-    /// Returns a table's changes after one point of the line, up to another; none where they are not all known.
+    /// Returns a table's changes after one point of the line, up to another, and when the last transaction committed that
+    /// made one; none where they are not all known.
     pub fn changes_between(
         &self,
         after: Position,
         up_to: Position,
         table: RelationId,
-    ) -> Option<Vec<Arc<TableChange>>> {
+    ) -> Option<(Vec<Arc<TableChange>>, Option<PgTimestamp>)> {
         if after < self.begins_after {
             return None;
         }
-        let mut changes = Vec::new();
+        let (mut changes, mut committed_at) = (Vec::new(), None);
         for (_, logged) in
             self.entries.iter().filter(|(position, _)| *position > after && *position <= up_to)
         {
             if logged.unknown.contains(&table) {
                 return None;
             }
-            changes
-                .extend(logged.changes.iter().filter(|change| change.table.id == table).cloned());
+            let of_table = logged.changes.iter().filter(|change| change.table.id == table);
+            let known = changes.len();
+            changes.extend(of_table.cloned());
+            if changes.len() > known {
+                committed_at = Some(logged.committed_at);
+            }
         }
-        Some(changes)
+        Some((changes, committed_at))
     }
 }
 
@@ -179,7 +185,7 @@ impl<D: Database> Engine<D> {
         for change in &changes {
             self.match_change(change, |key| cause(change.table.id, key));
         }
-        let logged = Logged { changes, unknown };
+        let logged = Logged { committed_at, changes, unknown };
         self.reads.log.push(position, logged, self.limits.write_log_bytes_max);
     }
 
