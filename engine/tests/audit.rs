@@ -97,7 +97,7 @@ impl Talk {
         let Some(Question::Run(id, queries)) = self.question() else { panic!("it does not run") };
         assert_eq!((id, queries.len()), (read, 1));
         let shown: Vec<bool> = self.world.commits.iter().map(|_| true).collect();
-        let rows = self.world.read(SEED, &shown, &queries[0]);
+        let rows = self.world.read(&shown, &queries[0]);
         let text_row = |row: ReadRow<'_>| row.iter().map(|text| text.map(str::to_owned)).collect();
         let mut rows: Vec<TextRow> = rows.iter().map(text_row).collect();
         change(&mut rows);
@@ -134,7 +134,7 @@ impl Talk {
 
     /// Returns what it should see.
     fn expected(&self, panel: Panel) -> Vec<Vec<String>> {
-        let items = self.world.items_after(SEED, |_, _| true);
+        let items = self.world.items_after(|_, _| true);
         let cell = |cell: Option<String>| cell.unwrap_or_else(|| "null".to_owned());
         let row = |row: Vec<Option<String>>| row.into_iter().map(cell).collect();
         panel.answer(&items, 0).into_iter().map(row).collect()
@@ -184,7 +184,7 @@ fn an_audit_holds_nobody_up() {
         let audit = talk.open().expect("an audit");
         let Some(Question::Run(_, queries)) = talk.question() else { panic!("it does not run") };
         let shown: Vec<bool> = talk.world.commits.iter().map(|_| true).collect();
-        let rows = talk.world.read(SEED, &shown, &queries[0]);
+        let rows = talk.world.read(&shown, &queries[0]);
         // Commits go on while the audit is read.
         let before = talk.transitions();
         for _ in 0..20 {

@@ -147,7 +147,7 @@ impl Talk {
     /// Answers these queries of a read, and ends it.
     pub fn answer(&mut self, read: ReadId, queries: &[QueryRead], shown: &[bool]) {
         for query in queries {
-            let rows = self.world.read(SEED, shown, query);
+            let rows = self.world.read(shown, query);
             self.handle(Event::QueryRead(read, query.query, Ok(rows)));
         }
         self.handle(Event::ReadFinished(read));
@@ -167,7 +167,7 @@ impl Talk {
 
     /// Returns what a panel is by now.
     pub fn answer_now(&self, panel: Panel) -> Vec<Vec<String>> {
-        let items = self.world.items_after(SEED, |_, _| true);
+        let items = self.world.items_after(|_, _| true);
         let cell = |text: Option<String>| text.unwrap_or_else(|| "null".to_owned());
         let rows = panel.answer(&items, 0).into_iter();
         rows.map(|row| row.into_iter().map(cell).collect()).collect()

@@ -1,0 +1,274 @@
+//! Clients that believe what they are told, and their outboxes.
+
+use crate::world::Panel;
+use convoy_engine::{
+    DiffOp, Digest, ErrorCode, Outbox, OutboxState, QueryError, ResultRow, SessionId, Transition,
+    UpdateKind,
+};
+use convoy_types::Lsn;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// A result as a client has it: keys and cells.
+pub type Rows = Vec<(String, Vec<String>)>;
+
+/// What is on its way to a client.
+#[derive(Default)]
+pub struct Waiting {
+    /// The transitions, each with the epoch of the stream in which it was sent.
+    pub transitions: Vec<(usize, Transition)>,
+    /// The greatest label that was sent.
+    pub sent_lsn: Lsn,
+    /// Subscriptions that are over: nothing names them any more.
+    pub ended: BTreeSet<Arc<str>>,
+}
+
+/// A client's bounded queue.
+#[derive(Clone, Default)]
+pub struct Inbox {
+    pub waiting: Arc<Mutex<Waiting>>,
+    pub room: usize,
+    /// The epoch that it is.
+    pub epoch: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    /// Takes out what waits.
+    pub fn take(&self) -> Vec<(usize, Transition)> {
+        std::mem::take(&mut self.waiting.lock().expect("no panic under it").transitions)
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.lock().expect("no panic under it").transitions.len()
+    }
+
+    pub fn sent_lsn(&self) -> Lsn {
+        self.waiting.lock().expect("no panic under it").sent_lsn
+    }
+
+    /// Notes that a subscription was ended.
+    pub fn end(&self, sub: &Arc<str>) {
+        self.waiting.lock().expect("no panic under it").ended.insert(sub.clone());
+    }
+
+    /// Returns one of the same kind over another connection.
+    pub fn again(&self) -> Self {
+        let old = self.waiting.lock().expect("no panic under it");
+        let waiting = Waiting { ended: old.ended.clone(), ..Waiting::default() };
+        Inbox { waiting: Arc::new(Mutex::new(waiting)), room: self.room, epoch: self.epoch.clone() }
+    }
+}
+
+impl Outbox for Inbox {
+    fn send(&mut self, transition: Transition) -> OutboxState {
+        let mut waiting = self.waiting.lock().expect("no panic under it");
+        for update in &transition.updates {
+            assert!(!waiting.ended.contains(&update.sub), "{} has ended, and is named", update.sub);
+            if matches!(update.kind, UpdateKind::Error { last: true, .. }) {
+                waiting.ended.insert(update.sub.clone());
+            }
+        }
+        waiting.sent_lsn = waiting.sent_lsn.max(transition.lsn);
+        waiting.transitions.push((self.epoch.load(Ordering::Relaxed), transition));
+        if waiting.transitions.len() >= self.room { OutboxState::Full } else { OutboxState::Ready }
+    }
+}
+
+/// What a subscription asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    /// A statement.
+    Panel(Panel),
+    /// A name, by number, and which of its meanings was shown last.
+    Name(usize, usize),
+}
+
+/// Which errors may be told of what is no name.
+#[derive(Clone, Copy, Debug)]
+pub struct Excuses {
+    /// The database fails, or the catalogue changes.
+    pub faults: bool,
+    /// There is not room for everything.
+    pub memory: bool,
+}
+
+impl Excuses {
+    fn cover(self, error: &QueryError) -> bool {
+        match error.code {
+            ErrorCode::Timeout | ErrorCode::Unavailable => self.faults,
+            ErrorCode::LimitExceeded => self.memory,
+            ErrorCode::InvalidArgs | ErrorCode::NotFound | ErrorCode::Internal => false,
+        }
+    }
+}
+
+/// A client that believes what it is told.
+pub struct Client {
+    pub id: SessionId,
+    pub inbox: Inbox,
+    pub subs: BTreeMap<Arc<str>, (Wish, i32)>,
+    /// Subscriptions that have had no answer in this session; they may have something from an earlier one.
+    pub unanswered: BTreeSet<Arc<str>>,
+    /// Subscriptions that were told an error: a snapshot is next.
+    pub in_error: BTreeSet<Arc<str>>,
+    pub results: BTreeMap<Arc<str>, Rows>,
+    pub digests: BTreeMap<Arc<str>, Digest>,
+    columns: BTreeMap<Arc<str>, String>,
+    pub stale: BTreeMap<Arc<str>, bool>,
+    pub lsn: Lsn,
+    pub next_sub: u32,
+    /// The epoch of the last transition.
+    pub epoch: usize,
+    /// What was committed before that epoch's slot and may have been shown, as sets of bits.
+    pub possible: Vec<usize>,
+    /// Positions that it waits for, and since when nothing but the engine holds them up.
+    pub awaits: Vec<(Lsn, Instant)>,
+    pub excuses: Excuses,
+}
+
+/// What digests stand for: each for one result alone, and each result has one.
+#[derive(Default)]
+pub struct Digests {
+    results: HashMap<Digest, (String, Rows)>,
+    digests: HashMap<(String, Rows), Digest>,
+}
+
+impl Digests {
+    fn check(&mut self, digest: Digest, columns: &str, rows: &Rows) {
+        let result = (columns.to_owned(), rows.clone());
+        let known = self.digests.entry(result.clone()).or_insert(digest);
+        assert_eq!(*known, digest, "two digests of {result:?}");
+        let known = self.results.entry(digest).or_insert_with(|| result.clone());
+        assert_eq!(*known, result, "two results of {digest}");
+    }
+}
+
+impl Client {
+    pub fn new(id: SessionId, inbox: Inbox, excuses: Excuses) -> Self {
+        Client {
+            id,
+            inbox,
+            subs: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
+            in_error: BTreeSet::new(),
+            results: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            columns: BTreeMap::new(),
+            stale: BTreeMap::new(),
+            lsn: Lsn(0),
+            next_sub: 0,
+            epoch: 0,
+            possible: vec![0],
+            awaits: Vec::new(),
+            excuses,
+        }
+    }
+
+    /// Begins another session with what it has from this one; its results are worth something by their digests alone.
+    pub fn begin_anew(&mut self, id: SessionId, inbox: Inbox) {
+        (self.id, self.inbox) = (id, inbox);
+        (self.lsn, self.possible) = (Lsn(0), vec![0]);
+        self.in_error.clear();
+        self.stale.clear();
+        self.awaits.clear();
+        self.unanswered = self.subs.keys().cloned().collect();
+    }
+
+    pub fn apply(&mut self, name: &Arc<str>, kind: &UpdateKind, digests: &mut Digests) {
+        if !self.subs.contains_key(name) {
+            // It was sent before the end of the subscription.
+            return;
+        }
+        let goes_on = matches!(kind, UpdateKind::Diffs(_) | UpdateKind::Unchanged);
+        assert!(!goes_on || !self.in_error.contains(name), "{name}: {kind:?} after an error");
+        let is_first = self.unanswered.remove(name);
+        match kind {
+            UpdateKind::Snapshot(snapshot) => {
+                self.in_error.remove(name);
+                let rows = snapshot.value.rows.iter().map(row).collect();
+                let columns = format!("{:?}", snapshot.value.columns);
+                digests.check(snapshot.value.digest, &columns, &rows);
+                self.results.insert(name.clone(), rows);
+                self.digests.insert(name.clone(), snapshot.value.digest);
+                self.columns.insert(name.clone(), columns);
+                self.stale.insert(name.clone(), false);
+            }
+            UpdateKind::Diffs(diffs) => {
+                assert!(!is_first, "{name}: a diff for a first answer");
+                let rows = self.results.get_mut(name).expect("a diff follows a snapshot");
+                for diff in diffs {
+                    diff.value.ops.iter().for_each(|op| apply_op(rows, op));
+                    let columns = format!("{:?}", diff.value.columns);
+                    assert_eq!(
+                        Some(&columns),
+                        self.columns.get(name),
+                        "{name}: a column set is a snapshot's"
+                    );
+                    digests.check(diff.value.digest, &columns, rows);
+                    self.digests.insert(name.clone(), diff.value.digest);
+                }
+                self.stale.insert(name.clone(), false);
+            }
+            UpdateKind::Unchanged => {
+                assert!(self.results.contains_key(name), "{name}: nothing is unchanged");
+                self.stale.insert(name.clone(), false);
+            }
+            UpdateKind::Stale(_) => drop(self.stale.insert(name.clone(), true)),
+            UpdateKind::Error { error, last } => {
+                let is_named = !matches!(self.subs.get(name), Some((Wish::Panel(_), _)));
+                assert!(is_named || self.excuses.cover(error), "{name}: {error}");
+                self.in_error.insert(name.clone());
+                if *last {
+                    self.forget(name);
+                }
+            }
+        }
+    }
+
+    /// Returns whether it has a result that is said to be of now.
+    pub fn is_shown_anything(&self) -> bool {
+        let is_of_now = |sub: &Arc<str>| {
+            let is_open = self.in_error.contains(sub) || self.unanswered.contains(sub);
+            !is_open && self.stale.get(sub) == Some(&false)
+        };
+        self.results.keys().any(is_of_now)
+    }
+
+    pub fn forget(&mut self, name: &Arc<str>) {
+        self.subs.remove(name);
+        self.results.remove(name);
+        self.digests.remove(name);
+        self.in_error.remove(name);
+        self.unanswered.remove(name);
+    }
+}
+
+fn row(row: &ResultRow) -> (String, Vec<String>) {
+    (row.key().to_owned(), row.cells().map(str::to_owned).collect())
+}
+
+fn apply_op(rows: &mut Rows, op: &DiffOp) {
+    let find = |rows: &[(String, Vec<String>)], key: &str| {
+        rows.iter().position(|(there, _)| there == key).expect("a step names a row that is there")
+    };
+    match op {
+        DiffOp::Remove { key } => drop(rows.remove(find(rows, key))),
+        DiffOp::Insert { row: inserted, at } => {
+            assert!(rows.iter().all(|(key, _)| key != inserted.key()), "no key stands twice");
+            rows.insert(*at, row(inserted));
+        }
+        DiffOp::Update { key, set } => {
+            let at = find(rows, key);
+            for (column, value) in set {
+                assert_ne!(rows[at].1[*column], **value, "{key}: it had that value");
+                rows[at].1[*column] = value.to_string();
+            }
+        }
+        DiffOp::Move { key, at } => {
+            let row = rows.remove(find(rows, key));
+            rows.insert(*at, row);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What is so at each point of the engine's line, and whether a transition says so.
+//!
+//! Between two beginnings of the stream, an *epoch*, the line is the transactions that the engine says it has applied,
+//! upon what was there when the epoch began. Transactions from before the slot that were not visible then (*late* ones)
+//! may come to be seen at any point: in all results of a session at once, and for good.
+
+use super::clients::Wish;
+use super::schedule::Schedule;
+use crate::world::{Commit, Items, Panel, World};
+use convoy_engine::{Observer, Position, Snapshot, Transition, Update, UpdateKind};
+use convoy_types::{FullXid, Lsn, Transaction};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The transactions in the order in which the engine applied them, by their numbers.
+#[derive(Clone, Default)]
+pub struct Applied(Arc<Mutex<Vec<u64>>>);
+
+impl Observer for Applied {
+    fn applied(&mut self, position: Position, _: FullXid, transaction: &Transaction) {
+        let mut applied = self.0.lock().expect("no panic under it");
+        applied.push(u64::try_from(transaction.commit_time.0).expect("a number of ours"));
+        assert_eq!(position.0, applied.len() as u64);
+    }
+
+    fn closed(&mut self, _: Position, _: &Snapshot) {}
+}
+
+/// From one beginning of the stream to the next.
+struct Epoch {
+    /// How many transactions had been applied when it began.
+    from: usize,
+    /// The transactions that were there when it began and that its stream does not bring.
+    before: BTreeSet<u64>,
+    /// Those of them that were not visible then.
+    late: Vec<u64>,
+    /// The rows at each point, for each set of late transactions, which are bits.
+    rows: Vec<Vec<Items>>,
+    /// At which point a transaction was applied.
+    position_of: HashMap<u64, usize>,
+    /// Whether nothing may be applied before it is visible.
+    waits_for_visibility: bool,
+}
+
+/// What is so.
+pub struct Truth {
+    applied: Applied,
+    epochs: Vec<Epoch>,
+    epoch: Arc<AtomicUsize>,
+}
+
+impl Truth {
+    pub fn new(applied: Applied) -> Self {
+        Truth { applied, epochs: Vec::new(), epoch: Arc::default() }
+    }
+
+    /// Returns the number of the present epoch, as it will be.
+    pub fn epoch_shared(&self) -> Arc<AtomicUsize> {
+        self.epoch.clone()
+    }
+
+    /// Begins an epoch, whose stream brings none of these transactions. Returns how many are late.
+    pub fn begin(&mut self, world: &World, before: BTreeSet<u64>, may_change: bool) -> usize {
+        let from = self.applied.0.lock().expect("no panic under it").len();
+        let is_before = |commit: &&Commit| before.contains(&commit.serial);
+        let late = world.commits.iter().filter(is_before).filter(|commit| !commit.is_visible);
+        let late: Vec<u64> = late.map(|commit| commit.serial).collect();
+        let rows = rows_before(world, &before, &late);
+        let (position_of, late_len) = (HashMap::new(), late.len());
+        let waits_for_visibility = world.synchronous_standbys && !may_change;
+        self.epochs.push(Epoch { from, before, late, rows, position_of, waits_for_visibility });
+        self.epoch.store(self.epochs.len() - 1, Ordering::Relaxed);
+        late_len
+    }
+
+    /// Notes that the engine has let a transaction go that came before it could say what is visible.
+    pub fn let_go(&mut self, world: &World, end_lsn: Lsn) {
+        let Some(epoch) = self.epochs.last_mut() else { return };
+        let gone = world.commits.iter().filter(|commit| commit.end_lsn == end_lsn);
+        epoch.before.extend(gone.map(|commit| commit.serial));
+        epoch.rows = rows_before(world, &epoch.before, &epoch.late);
+    }
+
+    /// Takes what was applied since the last time.
+    fn catch_up(&mut self, world: &World, seed: u64, is_traced: bool) {
+        let applied = self.applied.0.lock().expect("no panic under it");
+        let Some(epoch) = self.epochs.last_mut() else { return };
+        let known = epoch.from + epoch.rows[0].len() - 1;
+        for (position, serial) in applied.iter().enumerate().skip(known) {
+            let commit = world.commit_of(*serial);
+            let commit = commit
+                .unwrap_or_else(|| panic!("seed {seed}: {serial} was applied, and is nowhere"));
+            assert!(
+                !epoch.before.contains(serial),
+                "seed {seed}: {serial} is from before the slot"
+            );
+            let twice = epoch.position_of.insert(*serial, position + 1);
+            assert_eq!(twice, None, "seed {seed}: {serial} was applied twice");
+            assert!(
+                commit.is_visible || !epoch.waits_for_visibility,
+                "seed {seed}: {serial} was applied before it was visible"
+            );
+            if is_traced {
+                eprintln!("  applied {serial}, xid {}, as {}", commit.xid, position + 1);
+            }
+            for rows in &mut epoch.rows {
+                let mut items = rows.last().expect("never empty").clone();
+                commit.apply(&mut items);
+                rows.push(items);
+            }
+        }
+    }
+}
+
+/// Returns the rows after these transactions, for each set of those of them that are late.
+fn rows_before(world: &World, before: &BTreeSet<u64>, late: &[u64]) -> Vec<Vec<Items>> {
+    let rows = |shown: usize| {
+        let is_left_out = |serial: u64| {
+            late.iter().position(|late| *late == serial).is_some_and(|at| shown & (1 << at) == 0)
+        };
+        let is_in =
+            |commit: &Commit| before.contains(&commit.serial) && !is_left_out(commit.serial);
+        vec![world.items_after(|_, commit| is_in(commit))]
+    };
+    (0..1 << late.len()).map(rows).collect()
+}
+
+impl Epoch {
+    /// Returns whether a transaction is in at a point; none where either may be.
+    fn has(&self, serial: u64, position: usize) -> Option<bool> {
+        if self.late.contains(&serial) {
+            return None;
+        }
+        let is_applied = || self.position_of.get(&serial).is_some_and(|at| *at <= position);
+        Some(self.before.contains(&serial) || is_applied())
+    }
+}
+
+impl Schedule {
+    /// Begins an epoch with the slot that there is.
+    pub fn begin_epoch(&mut self) {
+        let before = self.world.before_stream();
+        self.seen.late += self.truth.begin(&self.world, before, self.temper.standbys_change);
+        self.stream.begin();
+        self.handle(convoy_engine::Event::ReplicationStarted);
+    }
+
+    pub fn check_applied(&mut self) {
+        self.truth.catch_up(&self.world, self.seed, self.is_traced);
+    }
+
+    pub fn check(&mut self, at: usize, epoch: usize, transition: &Transition) {
+        let seed = self.seed;
+        self.trace(|schedule| {
+            let (client, position) = (schedule.clients[at].id.0, transition.position.0);
+            let names = transition.updates.iter().map(named).collect::<Vec<_>>();
+            format!(
+                "  session {client} reads {} at {position}: {}",
+                transition.lsn,
+                names.join(", ")
+            )
+        });
+        for update in &transition.updates {
+            let is_stale = |update: &Update| matches!(update.kind, UpdateKind::Stale(_));
+            let alike = transition
+                .updates
+                .iter()
+                .filter(|other| other.sub == update.sub && is_stale(other) == is_stale(update));
+            assert_eq!(alike.count(), 1, "seed {seed}: {} is named twice", update.sub);
+            match update.kind {
+                UpdateKind::Error { .. } => self.seen.errors += 1,
+                UpdateKind::Unchanged => self.seen.unchanged += 1,
+                _ => {}
+            }
+        }
+        let client = &mut self.clients[at];
+        if client.epoch != epoch {
+            (client.epoch, client.possible) = (epoch, vec![0]);
+        }
+        for update in &transition.updates {
+            if let UpdateKind::Error { error, .. } = &update.kind
+                && error.code == convoy_engine::ErrorCode::LimitExceeded
+            {
+                self.seen.refused += 1;
+            }
+            client.apply(&update.sub, &update.kind, &mut self.digests);
+        }
+        assert!(transition.lsn >= client.lsn, "seed {seed}: lsn went back");
+        client.lsn = transition.lsn;
+        // A final error waits for no cut, so it may overtake what a resume has yet to bring.
+        let is_final =
+            |update: &Update| matches!(update.kind, UpdateKind::Error { last: true, .. });
+        if !transition.updates.is_empty() && transition.updates.iter().all(is_final) {
+            return;
+        }
+        let number = epoch;
+        let epoch = &self.truth.epochs[number];
+        let position = usize::try_from(transition.position.0).expect("small");
+        // A slot that was found begins with what has been before, below what was promised then: who is shown nothing of
+        // it has nothing that could be other than promised.
+        let promised = if client.is_shown_anything() { transition.lsn } else { Lsn(0) };
+        for commit in self.world.commits.iter().filter(|commit| commit.end_lsn <= promised) {
+            let is_in = epoch.has(commit.serial, position).unwrap_or(true);
+            assert!(is_in, "seed {seed}: the label promises {}, which is not in", commit.serial);
+        }
+        // What is told of a stale result is of another time.
+        let is_stale = |update: &Update| matches!(update.kind, UpdateKind::Stale(_));
+        let has_stale = transition.updates.iter().any(is_stale);
+        if let Some(committed_at) = transition.committed_at.filter(|_| !has_stale) {
+            let newest = u64::try_from(committed_at.0).expect("a number of ours");
+            let is_in = epoch.has(newest, position).unwrap_or(true);
+            assert!(is_in, "seed {seed}: it names the time of {newest}, which is not in");
+        }
+        let mut possible = Vec::new();
+        let mut complaint = None;
+        let mut seen_meanings: HashMap<Arc<str>, usize> = HashMap::new();
+        for (shown, rows) in epoch.rows.iter().enumerate() {
+            let items = &rows[position - epoch.from];
+            match self.compare(at, items, &mut seen_meanings) {
+                Ok(()) => possible.push(shown),
+                Err(wrong) => complaint = Some(wrong),
+            }
+        }
+        let client = &mut self.clients[at];
+        // What is seen once stays.
+        possible.retain(|now| client.possible.iter().any(|before| before & !now == 0));
+        if possible.is_empty() {
+            let wrong = complaint.unwrap_or_else(|| "what was seen is gone".to_owned());
+            panic!("seed {seed}: {wrong} at {position}, in epoch {number}");
+        }
+        client.possible = possible;
+        for (sub, at) in seen_meanings {
+            // The least that it can be; it never goes back.
+            if let Some((Wish::Name(_, meaning), _)) = client.subs.get_mut(&sub) {
+                *meaning += at;
+            }
+        }
+        let is_stale = |sub: &&Arc<str>| client.stale.get(*sub) == Some(&true);
+        self.seen.stale += client.results.keys().filter(is_stale).count();
+    }
+
+    /// Compares all that a client has, and that is not stale, with these rows.
+    fn compare(
+        &self,
+        at: usize,
+        items: &Items,
+        seen_meanings: &mut HashMap<Arc<str>, usize>,
+    ) -> Result<(), String> {
+        let client = &self.clients[at];
+        let mut seen = Vec::new();
+        for (sub, rows) in &client.results {
+            let is_open = client.in_error.contains(sub) || client.unanswered.contains(sub);
+            if is_open || client.stale.get(sub) == Some(&true) {
+                continue;
+            }
+            let Some((wish, grp)) = client.subs.get(sub) else { continue };
+            let meanings = match wish {
+                Wish::Panel(panel) => &[Some(*panel)][..],
+                Wish::Name(name, from) => &self.names[*name][*from..],
+            };
+            let is_it = |panel: &Option<Panel>| {
+                panel.is_some_and(|panel| shows(rows, panel.answer(items, *grp)))
+            };
+            let Some(at) = meanings.iter().position(is_it) else {
+                let answers = meanings.iter().flatten().map(|panel| panel.answer(items, *grp));
+                let answers: Vec<_> = answers.collect();
+                return Err(format!("{sub}: {wish:?} of {grp} is {rows:?}, none of {answers:?}"));
+            };
+            if matches!(wish, Wish::Name(..)) {
+                seen.push((sub.clone(), at));
+            }
+        }
+        for (sub, at) in seen {
+            seen_meanings.entry(sub).and_modify(|known| *known = at.min(*known)).or_insert(at);
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether rows show this answer.
+pub fn shows(rows: &super::clients::Rows, answer: Vec<crate::world::TextRow>) -> bool {
+    rows.len() == answer.len()
+        && rows.iter().zip(&answer).all(|((_, cells), texts)| {
+            let is_same = |(cell, text): (&String, &Option<String>)| {
+                cell == text.as_deref().unwrap_or("null")
+            };
+            cells.len() == texts.len() && cells.iter().zip(texts).all(is_same)
+        })
+}
+
+fn named(update: &Update) -> String {
+    let what = match &update.kind {
+        UpdateKind::Snapshot(snapshot) => format!("snapshot of {} rows", snapshot.value.rows.len()),
+        UpdateKind::Diffs(diffs) => format!("{} diffs", diffs.len()),
+        UpdateKind::Unchanged => "unchanged".to_owned(),
+        UpdateKind::Stale(lsn) => format!("stale as of {lsn}"),
+        UpdateKind::Error { error, last } => format!("error {error} (final: {last})"),
+    };
+    format!("{} {what}", update.sub)
+}

@@ -1,0 +1,130 @@
+//! What clients wish to see, and what names come to mean.
+
+use super::clients::{Inbox, Wish};
+use super::schedule::Schedule;
+use super::temper::STATED_HOLD;
+use crate::world::Panel;
+use convoy_engine::{
+    Argument, Definition, ErrorCode, Event, QueryError, QueryReference, Redefinition, Statement,
+    UpdateKind,
+};
+use rand::Rng;
+use std::sync::Arc;
+
+/// What a name means, one after the other; none where its file is gone. It is asked for with a group, always.
+pub type Meanings = Vec<Option<Panel>>;
+
+/// Returns whether a meaning serves those who ask with a group.
+pub fn serves(meaning: &Option<Panel>) -> bool {
+    meaning.is_some_and(Panel::has_parameter)
+}
+
+impl Schedule {
+    pub fn subscribe(&mut self, at: usize) {
+        let panel = Panel::ALL[self.random.random_range(0..Panel::ALL.len())];
+        let grp = self.random.random_range(0..3);
+        let client = &mut self.clients[at];
+        let sub: Arc<str> = client.next_sub.to_string().into();
+        client.next_sub += 1;
+        let name = self.random.random_range(0..4);
+        let wish = match self.names.get(name) {
+            Some(meanings) if meanings.last().is_some_and(serves) => Wish::Name(name, 0),
+            _ => Wish::Panel(panel),
+        };
+        self.ask(at, sub, wish, grp);
+    }
+
+    /// Subscribes to something, with the digest of what the client has of it.
+    pub fn ask(&mut self, at: usize, sub: Arc<str>, wish: Wish, grp: i32) {
+        let (wish, statement, has_parameter) = match wish {
+            Wish::Panel(panel) => {
+                // Some say how long they may be waited for.
+                let hold = match self.random.random_bool(0.1) {
+                    true => format!("-- @maxhold {}ms\n", STATED_HOLD.as_millis()),
+                    false => String::new(),
+                };
+                let text = format!("{hold}{}", panel.sql());
+                let statement = Statement::ad_hoc(&text).expect("a statement");
+                (wish, Arc::new(statement), panel.has_parameter())
+            }
+            Wish::Name(name, _) => {
+                // Who asks may have looked the name up a while ago.
+                let meanings = &self.names[name];
+                let ago = self.random.random_range(0..3_usize).saturating_sub(1);
+                let ago = ago.min(meanings.len() - 1);
+                let meaning = match meanings[meanings.len() - 1 - ago] {
+                    Some(panel) if panel.has_parameter() => panel,
+                    _ => Panel::Sum,
+                };
+                let wish = Wish::Name(name, meanings.len() - 1 - ago);
+                (wish, meaning.named(&format!("q{name}")), true)
+            }
+        };
+        let client = &mut self.clients[at];
+        client.subs.insert(sub.clone(), (wish, grp));
+        client.unanswered.insert(sub.clone());
+        let have = client.digests.get(&sub).copied();
+        let args = match has_parameter {
+            true => vec![Some(Argument::Number(grp.to_string()))],
+            false => Vec::new(),
+        };
+        let (session, query) = (client.id, QueryReference { statement, args });
+        self.handle(Event::Subscribe { session, sub, query, have });
+    }
+
+    /// The project is read again, and a name means something else, or its new version is no good.
+    pub fn redefine(&mut self) {
+        let name = self.random.random_range(0..self.names.len());
+        let said = self.random.random_range(0..1_000);
+        let error = |code| QueryError::new(code, format!("the {said}th of its kind"));
+        let definition = match self.random.random_range(0..8) {
+            0 => Definition::Broken(error(ErrorCode::InvalidArgs)),
+            1 => {
+                self.names[name].push(None);
+                Definition::Removed(error(ErrorCode::NotFound))
+            }
+            _ => {
+                let panel = Panel::ALL[self.random.random_range(0..Panel::ALL.len())];
+                self.names[name].push(Some(panel));
+                Definition::Statement(panel.named(&format!("q{name}")))
+            }
+        };
+        let redefinition = Redefinition { name: format!("q{name}"), definition };
+        self.handle(Event::QueriesRedefined(vec![redefinition]));
+    }
+
+    pub fn unsubscribe(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let nth = self.random.random_range(0..client.subs.len().max(1));
+        let Some(sub) = client.subs.keys().nth(nth).cloned() else { return };
+        client.forget(&sub);
+        // Nothing that is sent from now on names it.
+        client.inbox.end(&sub);
+        let session = client.id;
+        self.handle(Event::Unsubscribe { session, sub });
+    }
+
+    /// A client comes back over another connection; what was still on the old one may be lost.
+    pub fn resume(&mut self, at: usize) {
+        if self.random.random_bool(0.5) {
+            self.read(at);
+        }
+        let now = self.now;
+        let client = &mut self.clients[at];
+        // Final errors are the server's to repeat.
+        let lost = client.inbox.take();
+        for update in lost.into_iter().flat_map(|(_, transition)| transition.updates) {
+            if matches!(update.kind, UpdateKind::Error { last: true, .. }) {
+                client.forget(&update.sub);
+            }
+        }
+        // What has been reached was told, though the client may not have got it.
+        let sent = client.inbox.sent_lsn();
+        client.awaits.retain(|(lsn, _)| *lsn > sent);
+        let inbox: Inbox = client.inbox.again();
+        client.inbox = inbox.clone();
+        client.awaits.iter_mut().for_each(|(_, since)| *since = now);
+        let id = client.id;
+        self.handle(Event::SessionResumed(id, Box::new(inbox)));
+    }
+}

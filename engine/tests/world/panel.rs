@@ -1,0 +1,158 @@
+//! Statements that the world knows how to answer.
+
+use super::Item;
+use convoy_engine::Statement;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A statement that the world knows how to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Panel {
+    Group,
+    Top,
+    Sum,
+    Groups,
+    /// A join that holds rows of its inner table; they may be missing.
+    Joined,
+    /// The same where they must be there, and only the first rows are shown.
+    TopJoined,
+}
+
+impl Panel {
+    pub const ALL: [Panel; 6] =
+        [Panel::Group, Panel::Top, Panel::Sum, Panel::Groups, Panel::Joined, Panel::TopJoined];
+
+    pub fn sql(self) -> &'static str {
+        match self {
+            Panel::Group => "select id, val from items where grp = $1 order by id",
+            Panel::Top => "select id, val from items where grp = $1 order by val desc limit 3",
+            Panel::Sum => "select count(*) as n, sum(val) as total from items where grp = $1",
+            Panel::Groups => "select grp, count(*) as n from items group by grp order by grp",
+            Panel::Joined => {
+                "select a.id, b.val from items a left join items b on b.id = a.val where a.grp = $1 order by a.id"
+            }
+            Panel::TopJoined => {
+                "select a.id, b.grp from items a join items b on b.id = a.val where a.grp = $1 \
+                 order by b.val desc, a.id limit 3"
+            }
+        }
+    }
+
+    /// The statement as a project's file.
+    pub fn named(self, name: &str) -> Arc<Statement> {
+        let header = if self.has_parameter() { "-- @param grp int4\n" } else { "" };
+        let text = format!("{header}{}", self.sql());
+        Arc::new(Statement::named(name, &text).expect("a statement"))
+    }
+
+    pub fn has_parameter(self) -> bool {
+        self != Panel::Groups
+    }
+
+    pub fn columns(self) -> &'static [(&'static str, u32)] {
+        match self {
+            Panel::Group | Panel::Top | Panel::Joined => &[("id", 20), ("val", 23)],
+            Panel::TopJoined => &[("id", 20), ("grp", 23)],
+            Panel::Sum => &[("n", 20), ("total", 20)],
+            Panel::Groups => &[("grp", 23), ("n", 20)],
+        }
+    }
+
+    /// Returns the result over these rows: what Postgres would show, a text or null for each column.
+    pub fn answer(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
+        let mut of_group: Vec<Item> =
+            items.values().copied().filter(|item| item.grp == grp).collect();
+        let shown = |item: &Item| vec![Some(item.id.to_string()), Some(item.val.to_string())];
+        match self {
+            Panel::Group => of_group.iter().map(shown).collect(),
+            Panel::Top => {
+                of_group.sort_by_key(|item| (std::cmp::Reverse(item.val), item.id));
+                of_group.iter().take(3).map(shown).collect()
+            }
+            Panel::Sum => {
+                let total: i64 = of_group.iter().map(|item| i64::from(item.val)).sum();
+                let total = (!of_group.is_empty()).then(|| total.to_string());
+                vec![vec![Some(of_group.len().to_string()), total]]
+            }
+            Panel::Groups => {
+                let mut counts: BTreeMap<i32, usize> = BTreeMap::new();
+                for item in items.values() {
+                    *counts.entry(item.grp).or_default() += 1;
+                }
+                let row = |(grp, count): (&i32, &usize)| {
+                    vec![Some(grp.to_string()), Some(count.to_string())]
+                };
+                counts.iter().map(row).collect()
+            }
+            Panel::Joined | Panel::TopJoined => {
+                self.joined(items, grp).map(|(a, b)| self.shown(a, b)).collect()
+            }
+        }
+    }
+
+    /// Returns the rows of a join that it shows, in order.
+    fn joined(
+        self,
+        items: &BTreeMap<i64, Item>,
+        grp: i32,
+    ) -> impl Iterator<Item = (Item, Option<Item>)> {
+        let of_group = items.values().filter(|item| item.grp == grp);
+        let pair = |a: &Item| (*a, items.get(&i64::from(a.val)).copied());
+        let mut pairs: Vec<_> = of_group.map(pair).collect();
+        if self == Panel::TopJoined {
+            pairs.retain(|(_, b)| b.is_some());
+            pairs.sort_by_key(|(a, b)| (std::cmp::Reverse(b.map(|b| b.val)), a.id));
+            pairs.truncate(3);
+        }
+        pairs.into_iter()
+    }
+
+    fn shown(self, a: Item, b: Option<Item>) -> Vec<Option<String>> {
+        let of_b = b.map(|b| if self == Panel::Joined { b.val } else { b.grp });
+        vec![Some(a.id.to_string()), of_b.map(|value| value.to_string())]
+    }
+
+    /// Returns what an aggregate's plan reads where the stream tells old rows: the state of each group.
+    pub fn read_groups(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
+        let state = |row: &TextRow| -> TextRow {
+            match self {
+                Panel::Sum => vec![row[0].clone(), row[0].clone(), row[1].clone(), row[0].clone()],
+                _ => vec![row[0].clone(), row[1].clone(), row[1].clone()],
+            }
+        };
+        self.answer(items, grp).iter().map(state).collect()
+    }
+
+    /// Returns what the plan's own statement reads: with spare rows, or with the group's key appended.
+    pub fn read(self, items: &BTreeMap<i64, Item>, grp: i32) -> Vec<TextRow> {
+        match self {
+            Panel::Top => {
+                let mut of_group: Vec<Item> =
+                    items.values().copied().filter(|item| item.grp == grp).collect();
+                of_group.sort_by_key(|item| (std::cmp::Reverse(item.val), item.id));
+                let rows_max = 3 + usize::try_from(convoy_engine::spare_rows(3)).expect("a few");
+                let row = |item: &Item| vec![Some(item.id.to_string()), Some(item.val.to_string())];
+                of_group.iter().take(rows_max).map(row).collect()
+            }
+            Panel::Groups => {
+                let appended = |mut row: TextRow| {
+                    row.push(row[0].clone());
+                    row
+                };
+                self.answer(items, grp).into_iter().map(appended).collect()
+            }
+            Panel::Joined | Panel::TopJoined => {
+                let keyed = |(a, b): (Item, Option<Item>)| {
+                    let mut row = self.shown(a, b);
+                    row.extend([Some(a.id.to_string()), b.map(|b| b.id.to_string())]);
+                    row
+                };
+                self.joined(items, grp).map(keyed).collect()
+            }
+            Panel::Group | Panel::Sum => self.answer(items, grp),
+        }
+    }
+}
+
+/// A row of an answer: a text or null for each column.
+pub type TextRow = Vec<Option<String>>;
