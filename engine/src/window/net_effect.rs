@@ -38,7 +38,9 @@ pub(super) fn net_effect<'a>(
         let before = net.remove(&old_key);
         let (fields, origin) = match before {
             Some(Net { now: Some(before), origin }) => (filled(new, &before), origin),
-            Some(Net { now: None, .. }) | None => (new.clone(), Some(old_key.clone())),
+            // It went and came back, by an insert that was none of the window's business: that one had the values.
+            Some(Net { now: None, .. }) => (new.clone(), None),
+            None => (new.clone(), Some(old_key.clone())),
         };
         if old_key != key {
             net.insert(old_key, Net { now: None, origin: None });
