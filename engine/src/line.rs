@@ -126,7 +126,14 @@ impl Line {
 
     /// Returns whether transactions wait for a newer snapshot to show them.
     pub fn wants_probe(&self) -> bool {
-        self.synchronous_standbys && !self.arrived.is_empty() && matches!(self.gate, Gate::Open)
+        self.waits_for_visibility() && !self.arrived.is_empty() && matches!(self.gate, Gate::Open)
+    }
+
+    /// Returns whether a transaction is applied only once a snapshot has shown it. Not only where standbys hold up what
+    /// is streamed: who builds on a transaction that was open when the line began is shown by no snapshot that does not
+    /// show that one, and then it is known whether the stream has overlooked it.
+    fn waits_for_visibility(&self) -> bool {
+        self.synchronous_standbys || !self.open.is_empty()
     }
 
     /// Takes a transaction from the stream.
@@ -260,7 +267,7 @@ impl Line {
         }
         let next = match &self.gate {
             Gate::Fenced(_) => return None,
-            Gate::Open if self.synchronous_standbys => {
+            Gate::Open if self.waits_for_visibility() => {
                 self.arrived.iter().position(|arrived| self.newest.shows(arrived.xid))
             }
             Gate::Open => (!self.arrived.is_empty()).then_some(0),
