@@ -85,11 +85,12 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the digest of what the client has of a subscription, as far as that is known.
+    /// Returns the digest of what this session has told the client of a subscription, as far as it is known that it
+    /// arrived. What it has from before is none of that: a first answer is whole.
     pub fn has(&self, sub: &str) -> Option<Digest> {
         let state = self.lock();
         let sub = state.subs.get(sub).filter(|sub| sub.has_it)?;
-        sub.sent.map(|(_, digest)| digest)
+        sub.sent.filter(|(sequence, _)| *sequence > 0).map(|(_, digest)| digest)
     }
 
     /// Writes what waited in a stream's queue; returns what that was. Nothing once another stream has taken over, which

@@ -7,7 +7,7 @@ use convoy_engine::{
 };
 use convoy_types::Lsn;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -32,9 +32,22 @@ pub struct Inbox {
     pub room: usize,
     /// The epoch that it is.
     pub epoch: Arc<AtomicUsize>,
+    /// Whether its connection is gone: what is sent is lost.
+    pub is_cut: Arc<AtomicBool>,
+    /// What its reader had when it came back.
+    pub has: BTreeMap<Arc<str>, Digest>,
 }
 
 impl Inbox {
+    /// Takes its connection away.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+
     /// Takes out what waits.
     pub fn take(&self) -> Vec<(usize, Transition)> {
         std::mem::take(&mut self.waiting.lock().expect("no panic under it").transitions)
@@ -53,11 +66,12 @@ impl Inbox {
         self.waiting.lock().expect("no panic under it").ended.insert(sub.clone());
     }
 
-    /// Returns one of the same kind over another connection.
-    pub fn again(&self) -> Self {
+    /// Returns one of the same kind over another connection, whose reader has this.
+    pub fn again(&self, has: BTreeMap<Arc<str>, Digest>) -> Self {
         let old = self.waiting.lock().expect("no panic under it");
         let waiting = Waiting { ended: old.ended.clone(), ..Waiting::default() };
-        Inbox { waiting: Arc::new(Mutex::new(waiting)), room: self.room, epoch: self.epoch.clone() }
+        let (waiting, is_cut) = (Arc::new(Mutex::new(waiting)), Arc::default());
+        Inbox { waiting, room: self.room, epoch: self.epoch.clone(), is_cut, has }
     }
 }
 
@@ -72,7 +86,14 @@ impl Outbox for Inbox {
         }
         waiting.sent_lsn = waiting.sent_lsn.max(transition.lsn);
         waiting.transitions.push((self.epoch.load(Ordering::Relaxed), transition));
+        if self.is_cut() {
+            return OutboxState::Closed;
+        }
         if waiting.transitions.len() >= self.room { OutboxState::Full } else { OutboxState::Ready }
+    }
+
+    fn has(&self, sub: &str) -> Option<Digest> {
+        self.has.get(sub).copied()
     }
 }
 

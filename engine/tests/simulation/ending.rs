@@ -18,6 +18,11 @@ impl Schedule {
         self.temper.failures = 0.0;
         self.temper.silence = 0.0;
         self.temper.touched = 0.0;
+        for at in 0..self.clients.len() {
+            if self.clients[at].inbox.is_cut() {
+                self.resume(at);
+            }
+        }
         for turn in 0.. {
             assert!(
                 turn < 3_000,

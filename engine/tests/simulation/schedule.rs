@@ -46,6 +46,7 @@ pub enum Move {
     Redefine,
     Unsubscribe,
     Read,
+    Cut,
     Resume,
     Reconnect,
     CloseSession,
@@ -252,6 +253,7 @@ impl Schedule {
             Move::Subscribe => self.subscribe(at),
             Move::Unsubscribe => self.unsubscribe(at),
             Move::Read => self.read(at),
+            Move::Cut => self.clients[at].inbox.cut(),
             Move::Resume => self.resume(at),
             Move::Reconnect => self.reconnect(at),
             Move::CloseSession => {
@@ -326,6 +328,9 @@ impl Schedule {
 
     /// A client reads what it was sent, and each transition is held against the world.
     pub fn read(&mut self, at: usize) {
+        if self.clients[at].inbox.is_cut() {
+            return;
+        }
         let transitions = self.clients[at].inbox.take();
         let had_any = !transitions.is_empty();
         for (epoch, transition) in transitions {
@@ -366,7 +371,8 @@ impl Schedule {
         for client in &mut self.clients {
             let sent: Lsn = client.inbox.sent_lsn();
             client.awaits.retain(|(lsn, _)| *lsn > sent);
-            let is_free = is_running && client.inbox.len() < client.inbox.room;
+            let is_read = !client.inbox.is_cut() && client.inbox.len() < client.inbox.room;
+            let is_free = is_running && is_read;
             for (lsn, since) in &mut client.awaits {
                 if !is_free || *lsn > reached {
                     *since = now;

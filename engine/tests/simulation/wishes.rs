@@ -121,7 +121,10 @@ impl Schedule {
         // What has been reached was told, though the client may not have got it.
         let sent = client.inbox.sent_lsn();
         client.awaits.retain(|(lsn, _)| *lsn > sent);
-        let inbox: Inbox = client.inbox.again();
+        // A first answer is all of a result, and so is what is told of it after an error.
+        let mut has = client.digests.clone();
+        has.retain(|sub, _| !client.in_error.contains(sub) && !client.unanswered.contains(sub));
+        let inbox: Inbox = client.inbox.again(has);
         client.inbox = inbox.clone();
         client.awaits.iter_mut().for_each(|(_, since)| *since = now);
         let id = client.id;

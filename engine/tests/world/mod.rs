@@ -67,6 +67,8 @@ pub struct Commit {
     relation: Arc<Relation>,
     pub is_visible: bool,
     is_streamed: bool,
+    /// Whether the stream has brought it at any time, so that no crash takes it back.
+    is_flushed: bool,
     /// Whether its commit record lies before the slot: the stream never brings it.
     pub is_before_slot: bool,
 }
@@ -362,6 +364,7 @@ impl World {
             relation: self.relation.clone(),
             is_visible: false,
             is_streamed: false,
+            is_flushed: false,
             is_before_slot: false,
         });
         self.next_serial += 1;
@@ -371,7 +374,7 @@ impl World {
     pub fn commit_before_slot(&mut self, random: &mut SmallRng) {
         self.commit(random);
         if let Some(commit) = self.commits.last_mut() {
-            (commit.is_streamed, commit.is_before_slot) = (true, true);
+            commit.pass_by();
         }
         self.synchronous_standbys = true;
     }

@@ -35,7 +35,7 @@ impl World {
     /// Returns the next transaction of the stream, told so.
     pub fn stream_as(&mut self, telling: Telling) -> Option<Transaction> {
         let at = self.commits.iter().position(|commit| !commit.is_streamed)?;
-        self.commits[at].is_streamed = true;
+        (self.commits[at].is_streamed, self.commits[at].is_flushed) = (true, true);
         let commit = &self.commits[at];
         let changes = match telling {
             Telling::Touched => Changes::Touched(vec![commit.relation.clone()]),
@@ -85,7 +85,7 @@ impl World {
             && hidden <= LATE_MAX;
         if is_ready {
             for commit in self.commits.iter_mut().filter(|commit| !commit.is_streamed) {
-                (commit.is_streamed, commit.is_before_slot) = (true, true);
+                commit.pass_by();
             }
         }
         is_ready
@@ -110,9 +110,9 @@ impl World {
         self.commits.iter().filter(is_over).map(|commit| commit.serial).collect()
     }
 
-    /// Returns how many transactions were not flushed: the stream has not brought them, nor anything after them.
+    /// Returns how many transactions were not flushed: no stream has brought them, nor anything after them.
     pub fn unflushed(&self) -> usize {
-        self.commits.iter().rev().take_while(|commit| !commit.is_streamed).count()
+        self.commits.iter().rev().take_while(|commit| !commit.is_flushed).count()
     }
 
     /// Crashes, and recovers without the last so many transactions, which had not been flushed. What is left is
@@ -128,7 +128,7 @@ impl World {
         let flushed = self.insert_lsn;
         self.open.retain(|open| open.is_prepared && open.since <= flushed);
         for commit in &mut self.commits {
-            commit.is_visible = true;
+            (commit.is_visible, commit.is_flushed) = (true, true);
         }
         self.items = self.items_after(|_, _| true);
         let commits = self.commits.iter().map(|commit| commit.xid);
@@ -141,6 +141,11 @@ impl World {
 }
 
 impl Commit {
+    /// Notes that it is in the WAL before a slot, whose stream will not bring it.
+    pub fn pass_by(&mut self) {
+        (self.is_streamed, self.is_flushed, self.is_before_slot) = (true, true, true);
+    }
+
     fn change(&self, write: Write, unchanged_toast: bool) -> RowChange {
         let text = |number: i64| Datum::Text(number.to_string().into());
         let row =
