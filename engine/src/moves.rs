@@ -266,6 +266,7 @@ impl<D: Database> Engine<D> {
                 stage.settle(name);
                 if let Some(kind) = kind.clone() {
                     sub.told = told;
+                    sub.have = None;
                     // It is in the cut again: that it was not need not be said any more.
                     sub.stale = false;
                     stage.updates.retain(|update| update.sub != *name);

@@ -30,6 +30,7 @@ pub(crate) struct Sub {
     /// Whether it fell out of the session's cuts because it took too long.
     pub stale: bool,
     /// The digest of what the client has from before; mostly none.
+    // Invariant: from a resume or its beginning on, it has been told nothing but that it is stale.
     pub have: Option<Box<Digest>>,
     /// When it was asked for.
     pub since: Instant,
@@ -52,6 +53,7 @@ impl Sub {
             _ => {}
         }
         let error = if is_running { self.notice.take() } else { self.notice.clone() }?;
+        self.have = None;
         self.told = match self.told {
             // That it is up to date again is said by a snapshot, after an error.
             _ if is_running && self.stale => Told::Reset,
