@@ -35,12 +35,18 @@ pub(super) fn net_effect<'a>(
             continue;
         }
         let old_key = change.old_key().ok_or(Refill)?;
+        // First by the row that the stream tells: what the batch told of it before may be overtaken by changes that were
+        // none of the window's business.
+        let new = match &change.old {
+            Some(old) => filled(new, old),
+            None => new.clone(),
+        };
         let before = net.remove(&old_key);
         let (fields, origin) = match before {
-            Some(Net { now: Some(before), origin }) => (filled(new, &before), origin),
+            Some(Net { now: Some(before), origin }) => (filled(&new, &before), origin),
             // It went and came back, by an insert that was none of the window's business: that one had the values.
-            Some(Net { now: None, .. }) => (new.clone(), None),
-            None => (new.clone(), Some(old_key.clone())),
+            Some(Net { now: None, .. }) => (new, None),
+            None => (new, Some(old_key.clone())),
         };
         if old_key != key {
             net.insert(old_key, Net { now: None, origin: None });
@@ -50,10 +56,11 @@ pub(super) fn net_effect<'a>(
     Ok(net)
 }
 
-/// Returns a row with the values that it left unchanged taken from the row before.
+/// Returns a row with the values that it left unchanged taken from the row before, where that has them.
 fn filled(new: &Fields, before: &Fields) -> Fields {
-    let fill = |(new, before): (&Datum, &Datum)| match new {
-        Datum::UnchangedToast => before.clone(),
+    let fill = |(new, before): (&Datum, &Datum)| match (new, before) {
+        (Datum::UnchangedToast, Datum::Missing) => Datum::UnchangedToast,
+        (Datum::UnchangedToast, _) => before.clone(),
         _ => new.clone(),
     };
     new.iter().zip(before).map(fill).collect()

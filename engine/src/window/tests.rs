@@ -332,3 +332,28 @@ fn whether_a_json_is_null_is_known_though_its_value_is_not_compared() {
     assert_eq!(applied.ops.len(), 1);
     assert_eq!(window.visible().rows()[0].key(), "2");
 }
+
+/// `REPLICA IDENTITY FULL`: what a window was told last of a row may be overtaken, and the old row says so.
+#[test]
+fn a_value_that_is_unchanged_is_the_old_rows_where_that_is_told() {
+    let table = table();
+    let bounds = Bounds { offset: 0, limit: None };
+    let plan = plan(&table, false, bounds);
+    let row = |rank: i32, note: &str| Line { id: 7, rank: Some(rank), note: note.to_owned() };
+    let held = BTreeMap::from([(7, row(3, "a"))]);
+    let mut window = Window::read(&plan, bounds, read(&held, false, 10)).expect("texts");
+    let update = |old: &Line, new: &Line, is_unchanged| TableChange {
+        table: table.clone(),
+        identity: None,
+        old: Some(fields(old, false)),
+        new: Some(fields(new, is_unchanged)),
+        is_update: true,
+    };
+    // Between the two it was another row outside of the result, which is nothing to this window.
+    let changes =
+        [update(&row(3, "a"), &row(9, "b"), false), update(&row(9, "c"), &row(5, ""), true)];
+    window.apply(&plan, &[], changes.iter()).expect("all is known");
+    let there = BTreeMap::from([(7, row(5, "c"))]);
+    let anew = Window::read(&plan, bounds, read(&there, false, 10)).expect("texts");
+    assert_eq!(window.visible().rows(), anew.visible().rows());
+}
