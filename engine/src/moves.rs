@@ -468,7 +468,8 @@ fn take_news(
     match news {
         Some(kind) => {
             query.why.told(now);
-            if !is_first {
+            // An error shows no transaction, whichever it was that a read failed over.
+            if !is_first && !matches!(kind, UpdateKind::Error { .. }) {
                 *committed_at = (*committed_at).max(query.changed_at);
             }
             updates.push(Update { sub: name.clone(), kind });

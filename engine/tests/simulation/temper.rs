@@ -47,6 +47,7 @@ impl Temper {
         let standbys_change = is(now_and_then(0.1, 1.0));
         let memory_is_short = is(now_and_then(0.08, 1.0));
         let lets_go = is(now_and_then(0.2, 1.0));
+        let breaks = is(now_and_then(0.3, 1.0));
         let loses = is(now_and_then(0.4, 1.0));
         let crashes = is(now_and_then(0.3, 1.0));
         let (opens, truncates) = (is(now_and_then(0.4, 1.0)), is(now_and_then(0.25, 1.0)));
@@ -64,8 +65,8 @@ impl Temper {
             (Move::Redefine, 10),
             (Move::Unsubscribe, 8),
             (Move::Read, 60),
-            (Move::Cut, 6),
-            (Move::Resume, 10),
+            (Move::Cut, 2 + weight(breaks, 40)),
+            (Move::Resume, 4 + weight(breaks, 40)),
             (Move::Reconnect, 6),
             (Move::CloseSession, 2),
             (Move::Await, 8),
