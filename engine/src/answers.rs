@@ -38,6 +38,7 @@ impl<D: Database> Engine<D> {
             return self.audited(id, outcome);
         }
         let took = self.now - since;
+        self.note_answer(id);
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.forget_read(read);
         query.read_took = took;
@@ -102,6 +103,17 @@ impl<D: Database> Engine<D> {
         self.tell_holdings(id);
         self.set_due(id);
         self.stir_subscribers(id);
+    }
+
+    /// Notes with those who subscribe to a query that it is not the one that takes long.
+    fn note_answer(&mut self, id: QueryId) {
+        let Some(query) = self.queries.get(&id) else { return };
+        for (session, sub) in query.subscribers.iter() {
+            let session = self.sessions.get_mut(*session);
+            if let Some(sub) = session.and_then(|session| session.subs.get_mut(sub)) {
+                sub.answered(self.now);
+            }
+        }
     }
 
     /// Plans a query's next read that no change asks for: on its interval, or soon where this one failed.

@@ -88,6 +88,13 @@ impl<D: Database> Engine<D> {
         }
         let mut is_blocked = false;
         let mut became_stale = Vec::new();
+        let mut longest = Duration::ZERO;
+        for sub in session.subs.values().filter(|sub| sub.holds()) {
+            let query = sub.query.and_then(|query| self.queries.get(&query));
+            if let Some(query) = query.filter(|query| query.is_to_come()) {
+                longest = longest.max(hold(&self.templates, query, self.limits.max_hold));
+            }
+        }
         for (name, sub) in &mut session.subs {
             let Some(query) = sub.query.and_then(|query| self.queries.get(&query)) else {
                 continue;
@@ -96,7 +103,7 @@ impl<D: Database> Engine<D> {
                 continue;
             }
             let hold = hold(&self.templates, query, self.limits.max_hold);
-            if session.held_since.is_some_and(|since| now >= since + hold) {
+            if session.held_since.is_some_and(|since| sub.is_late(now, since, hold, longest)) {
                 sub.stale = true;
                 became_stale
                     .push(Update { sub: name.clone(), kind: UpdateKind::Stale(session.label) });
@@ -350,14 +357,20 @@ impl<D: Database> Engine<D> {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let (Some(stage), Some(since)) = (&mut session.stage, session.held_since) else { return };
         let label = session.label;
+        let hold_of = |id: &QueryId| {
+            let query = self.queries.get(id);
+            query.map_or(Duration::ZERO, |query| hold(&self.templates, query, self.limits.max_hold))
+        };
+        let longest = stage.waiting.values().map(|(query, _)| hold_of(query)).max();
+        let longest = longest.unwrap_or_default();
+        let is_late = |name: &Arc<str>, query: &QueryId| {
+            let sub = session.subs.get(name);
+            sub.is_none_or(|sub| sub.is_late(now, since, hold_of(query), longest))
+        };
         let late: Vec<_> = stage
             .waiting
             .iter()
-            .filter(|(_, (query, _))| {
-                self.queries.get(query).is_none_or(|query| {
-                    now >= since + hold(&self.templates, query, self.limits.max_hold)
-                })
-            })
+            .filter(|(name, (query, _))| is_late(name, query))
             .map(|(name, _)| name.clone())
             .collect();
         for name in late {

@@ -14,7 +14,7 @@ use convoy_query_index::QueryId;
 use convoy_types::{Lsn, PgTimestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A subscription of a session.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Sub {
     /// The digest of what the client has from before; mostly none.
     // Invariant: from a resume or its beginning on, it has been told nothing but that it is stale.
     pub have: Option<Box<Digest>>,
-    /// When it was asked for.
+    /// When it was asked for; once it holds its session, when its query was last answered.
     pub since: Instant,
 }
 
@@ -40,6 +40,25 @@ impl Sub {
     /// Returns whether the session's transitions wait for it.
     pub fn holds(&self) -> bool {
         matches!(self.told, Told::Version(_) | Told::Reset) && !self.stale
+    }
+
+    /// Notes that its query was answered, for whichever cut.
+    pub fn answered(&mut self, now: Instant) {
+        if self.holds() {
+            self.since = now;
+        }
+    }
+
+    /// Returns whether it has had its hold, in a session that is held since then, and is let go. Not one that was answered
+    /// meanwhile and has been touched again, while another holds the session up; but for good none does.
+    pub fn is_late(
+        &self,
+        now: Instant,
+        held_since: Instant,
+        hold: Duration,
+        longest: Duration,
+    ) -> bool {
+        now >= held_since + hold && (now >= self.since + hold || now >= held_since + longest + hold)
     }
 }
 
