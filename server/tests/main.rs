@@ -3,6 +3,7 @@
 mod choice;
 mod cli;
 mod client;
+mod cuts;
 mod demo;
 mod faults;
 mod guard;
@@ -14,6 +15,7 @@ mod process;
 mod reload;
 mod resume;
 mod rules;
+mod screen;
 mod slots;
 mod stream;
 mod support;

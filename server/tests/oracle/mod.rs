@@ -27,6 +27,7 @@ mod values;
 mod verify;
 mod writers;
 
+pub use dice::Dice;
 use futures_util::StreamExt;
 use std::ops::RangeInclusive;
 use std::time::Instant;
