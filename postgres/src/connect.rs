@@ -28,6 +28,8 @@ pub struct Connection {
     tls: Option<Tls>,
     opened_at: Instant,
     statements: HashMap<(Arc<str>, Arc<[u32]>), Statement>,
+    /// Since which change of the catalogue its statements have been prepared.
+    generation: u64,
 }
 
 impl Drop for Connection {
@@ -78,6 +80,15 @@ impl Connection {
     /// Returns whether [`Connection::prepared`] answers at once.
     pub fn is_prepared(&self, sql: &Arc<str>, param_types: &Arc<[u32]>) -> bool {
         self.statements.contains_key(&(sql.clone(), param_types.clone()))
+    }
+
+    /// Forgets all prepared statements where the catalogue has changed since: Postgres plans them again by itself, but their
+    /// names go on meaning what they meant, also where a table of that name has come earlier in the search path.
+    pub(crate) fn renew(&mut self, generation: u64) {
+        if self.generation != generation {
+            self.statements.clear();
+            self.generation = generation;
+        }
     }
 
     /// Forgets a prepared statement whose plan is out of date; returns whether it was known.
@@ -279,6 +290,7 @@ async fn connect_once(
         tls,
         opened_at: Instant::now(),
         statements: HashMap::new(),
+        generation: 0,
     })
 }
 

@@ -397,6 +397,8 @@ impl Shared {
         if !changed.is_empty() {
             self.publisher.forget(&changed);
             self.context.lock_scripts.forget();
+            self.context.main.prepare_anew();
+            self.context.ad_hoc.iter().for_each(Pool::prepare_anew);
             tracing::info!(?changed, "tables have changed in the catalog");
             (self.sink)(Event::CatalogChanged(changed));
         }

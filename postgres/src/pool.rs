@@ -6,6 +6,7 @@ use crate::error::PostgresError;
 use crate::session::{RESET, SessionOptions};
 use convoy_types::DatabaseUrl;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +29,8 @@ struct Inner {
     permits: Arc<Semaphore>,
     // Invariant: never longer than `connections_max`, as each was leased with a permit.
     idle: Mutex<Vec<Connection>>,
+    /// Counts the changes of the catalogue that were heard of.
+    generation: AtomicU64,
 }
 
 /// A connection that is ours until it is dropped.
@@ -66,6 +69,7 @@ impl Pool {
             wait_max,
             permits: Arc::new(Semaphore::new(connections_max)),
             idle: Mutex::default(),
+            generation: AtomicU64::new(0),
         }))
     }
 
@@ -93,10 +97,12 @@ impl Pool {
     }
 
     async fn lease(&self, permit: OwnedSemaphorePermit) -> Result<Lease, PostgresError> {
-        let connection = match self.0.take_idle() {
+        let generation = self.0.generation.load(Ordering::Acquire);
+        let mut connection = match self.0.take_idle() {
             Some(connection) => connection,
             None => connect(&self.0.url, &self.0.session).await?,
         };
+        connection.renew(generation);
         Ok(Lease {
             connection: Some(connection),
             permit: Some(permit),
@@ -108,6 +114,11 @@ impl Pool {
     /// Returns the role that the connections log in as.
     pub fn user(&self) -> &str {
         &self.0.url.user
+    }
+
+    /// Says that the catalogue has changed: what is prepared is prepared again.
+    pub(crate) fn prepare_anew(&self) {
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Closes the idle connections; those in use close when they come back.

@@ -53,6 +53,10 @@ SELECT c.relname::text FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.id
 WHERE c.relkind = 'r'
   AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode LIMIT 1";
 
+/// How long a helper waits for a lock, in milliseconds. Whoever wants a table for himself waits for the locks that this
+/// read has, and the helper behind him, for whom the read waits in turn: Postgres does not see that circle.
+const HELPER_LOCK_WAIT_MS: u32 = 200;
+
 /// What all reads share.
 #[derive(Debug)]
 pub(crate) struct ReadContext {
@@ -331,12 +335,14 @@ async fn help(pool: &Pool, exported: &str, jobs: &Jobs<'_>, must: Must) {
         let mut lease = lease?;
         lease.mark_used();
         // The name is Postgres' own, of hexadecimal digits and dashes.
-        let script = format!("{BEGIN}; SET TRANSACTION SNAPSHOT '{exported}'");
+        let script = format!(
+            "{BEGIN}; SET TRANSACTION SNAPSHOT '{exported}'; SET LOCAL lock_timeout = {HELPER_LOCK_WAIT_MS}"
+        );
         lease.client().batch_execute(&script).await?;
         Ok::<_, PostgresError>(lease)
     };
     match imported.await {
-        Ok(mut lease) => Worker::new(&mut lease).work(jobs).await,
+        Ok(mut lease) => Worker::helper(&mut lease).work(jobs).await,
         Err(error) if must == Must::Answer => jobs.fail(&error.into()),
         Err(error) => tracing::debug!(error = %error.chain(), "a read goes on without a helper"),
     }

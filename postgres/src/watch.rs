@@ -3,8 +3,8 @@
 //! statement is described.
 //!
 //! One fingerprint a table stands for everything that could change what its readers see: the table's own entry, its
-//! columns with their rights and their enums' labels, its keys, its policies, a view's rule, its schema, and all that for
-//! whatever inherits from it.
+//! columns with their rights, types' names and enums' labels, its keys, its policies and whether they are ours, a view's rule, its schema, whether
+//! its bare name means it, and all that for whatever inherits from it.
 
 use crate::connect::Connection;
 use crate::error::PostgresError;
@@ -24,12 +24,14 @@ WITH RECURSIVE tree(root, id) AS (
 SELECT tree.root, pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat_ws('|',
   c.oid, c.relname, c.relnamespace, c.relowner, c.relfilenode, c.relreplident, c.relkind, c.relpersistence,
   c.relrowsecurity, c.relforcerowsecurity, coalesce(c.relacl::pg_catalog.text, '-'),
-  pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+  pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.pg_table_is_visible(c.oid),
+  CASE WHEN c.relkind IN ('r', 'p') THEN pg_catalog.row_security_active(c.oid) END,
   (SELECT pg_catalog.concat_ws(' ', n.nspname, n.nspacl) FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace),
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod,
-            a.attnotnull, a.attisdropped, a.attgenerated, a.attcollation,
+            a.attnotnull, a.attisdropped, a.attgenerated, a.attcollation, ty.typname, ty.typnamespace,
             coalesce(a.attacl::pg_catalog.text, '-')), ',' ORDER BY a.attnum)
-     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), '#',
+     FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid
+    WHERE a.attrelid = c.oid AND a.attnum > 0), '#',
   (SELECT pg_catalog.string_agg(e.oid || e.enumlabel, ',' ORDER BY e.oid)
      FROM pg_catalog.pg_attribute a
      JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid
@@ -39,7 +41,9 @@ SELECT tree.root, pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.c
             i.indimmediate, i.indisreplident, i.indkey), ',' ORDER BY i.indexrelid)
      FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)), '#',
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', p.oid, p.polcmd, p.polpermissive, p.polroles,
-            p.polqual, p.polwithcheck), ',' ORDER BY p.oid)
+            p.polqual, p.polwithcheck,
+            (SELECT pg_catalog.string_agg(pg_catalog.pg_has_role(named, 'USAGE')::pg_catalog.text, ' ' ORDER BY named)
+               FROM pg_catalog.unnest(p.polroles) AS named WHERE named <> 0)), ',' ORDER BY p.oid)
      FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid), '#',
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', r.ev_type, r.is_instead, r.ev_qual, r.ev_action), ',' ORDER BY r.oid)
      FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid)

@@ -36,6 +36,8 @@ pub(crate) struct Worker<'a> {
     window: usize,
     /// Whether a cancellation is on its way, which may meet another statement than the one that it was meant for.
     cancelled: bool,
+    /// Whether it has no locks of its own, and may have to wait where the read's own connection does not.
+    is_helper: bool,
 }
 
 /// How one statement ended. What it answered is off its job by then.
@@ -51,7 +53,12 @@ enum Ended {
 impl<'a> Worker<'a> {
     pub(crate) fn new(lease: &'a mut Lease) -> Worker<'a> {
         let cancelled = lease.is_broken();
-        Worker { lease, window: 1, cancelled }
+        Worker { lease, window: 1, cancelled, is_helper: false }
+    }
+
+    /// Returns one on a connection that has not locked the read's tables.
+    pub(crate) fn helper(lease: &'a mut Lease) -> Worker<'a> {
+        Worker { is_helper: true, ..Worker::new(lease) }
     }
 
     /// Runs queries until none waits.
@@ -283,6 +290,14 @@ impl<'a> Worker<'a> {
             return Round::Spoilt;
         }
         match error.code() {
+            // Somebody waits for the tables that the read has locked. It goes on by itself; where it can't, as another
+            // role, all is read again.
+            Some(&SqlState::LOCK_NOT_AVAILABLE) if self.is_helper => {
+                let error = QueryError::new(ErrorCode::Unavailable, told.message);
+                jobs.state().failure = Some(error);
+                jobs.put_first(job);
+                return Round::Lost;
+            }
             // `cached plan must not change result type`: prepare once more (P7).
             Some(&SqlState::FEATURE_NOT_SUPPORTED)
                 if job.retries == 0 && self.forget(jobs, &job) =>
