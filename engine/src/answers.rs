@@ -6,7 +6,7 @@ use crate::diff::diff;
 use crate::engine::Engine;
 use crate::groups::{Groups, Lost};
 use crate::line::Position;
-use crate::live_query::{KeptBy, Knowledge, Told, Value, snapshot_of};
+use crate::live_query::{KeptBy, Knowledge, Value, snapshot_of};
 use crate::precision::Versions;
 use crate::read_rows::ReadRows;
 use crate::reads::ReadAt;
@@ -264,12 +264,15 @@ impl<D: Database> Engine<D> {
                 value.rows().map(|rows| UpdateKind::Snapshot(snapshot_of(rows, &query.columns)))
             }
         };
+        // Then who knows the present value knows this one.
+        let digest = |value: &Value| value.rows().map(|rows| rows.digest(&query.columns));
+        let is_present = digest(&value).is_some() && digest(&value) == digest(&query.value);
         for (position, session) in self.stages_waiting(read, id) {
             if value.is_kept() && position > read_at {
                 // It would have to be brought there first.
                 self.dissolve_stage(session);
             } else {
-                self.deliver_as(session, read, id, kind.clone(), Told::Reset);
+                self.deliver_as(session, read, id, kind.clone(), is_present);
             }
         }
     }

@@ -255,14 +255,14 @@ impl<D: Database> Engine<D> {
         self.send_stage_if_complete(id);
     }
 
-    /// Hands a stage a value that is not the live query's present one.
+    /// Hands a stage a value that is not the live query's present one, though it may be equal to it.
     pub(crate) fn deliver_as(
         &mut self,
         id: SessionId,
         read: ReadId,
         query: QueryId,
         kind: Option<UpdateKind>,
-        told: Told,
+        is_present: bool,
     ) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = &mut session.stage else { return };
@@ -271,8 +271,9 @@ impl<D: Database> Engine<D> {
             let Some(sub) = session.subs.get_mut(name) else { continue };
             if stage.expects(name, query, read) {
                 stage.settle(name);
-                if let Some(kind) = kind.clone() {
-                    sub.told = told;
+                let is_told = is_present && !sub.stale && sub.told == Told::Version(state.version);
+                if let Some(kind) = kind.clone().filter(|_| !is_told) {
+                    sub.told = Told::Reset;
                     sub.have = None;
                     // It is in the cut again: that it was not need not be said any more.
                     sub.stale = false;

@@ -246,9 +246,12 @@ impl<D: Database> Engine<D> {
             Ok(renewed) => renewed,
             Err(error) => return self.fail(id, &error),
         };
-        if query.columns != template.columns || matches!(query.value, Value::Failed(_)) {
+        // An error stands until something else is known; it holds nobody up, as nothing would.
+        if query.columns != template.columns {
             query.columns = template.columns.clone();
-            query.value = Value::None;
+            if !matches!(query.value, Value::Failed(_)) {
+                query.value = Value::None;
+            }
         }
         query.slots = slots.clone();
         query.bounds = bounds;

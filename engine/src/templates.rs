@@ -323,7 +323,10 @@ impl<D: Database> Engine<D> {
                 self.refuse(applicant.session, &applicant.sub, error.clone());
             }
         }
-        for query in queries {
+        // Who has a result keeps it for a while, stale: a table that is being altered keeps everybody waiting.
+        let is_passing = matches!(error.code, ErrorCode::Timeout | ErrorCode::Unavailable)
+            && delay < PASSING_DELAY_MAX;
+        for query in queries.into_iter().filter(|_| !is_passing) {
             self.fail(query, error);
         }
         self.forget_template_if_idle(id);
@@ -411,6 +414,10 @@ impl<D: Database> Engine<D> {
 /// How soon a statement that failed is tried again, at first and at most.
 pub(crate) const RETRY_DELAY: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(10));
+
+/// A statement that can't be looked at is told to those who have a result of it once this is how soon it is tried again:
+/// at the fourth time.
+const PASSING_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// Returns the error of a statement whose parameters are not those given.
 pub(crate) fn wrong_argument_count(expected: usize, given: usize) -> QueryError {
