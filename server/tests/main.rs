@@ -4,6 +4,7 @@ mod choice;
 mod cli;
 mod client;
 mod cuts;
+mod ddl;
 mod demo;
 mod faults;
 mod guard;

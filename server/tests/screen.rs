@@ -22,6 +22,10 @@ pub struct Panel {
     pub is_answered: bool,
     /// The error that it shows.
     pub error: Option<Value>,
+    /// All errors that it has shown.
+    pub errors: Vec<Value>,
+    /// The digests of all results.
+    pub digests: Vec<Value>,
     /// How many updates of each type have named it.
     pub updates: BTreeMap<String, u32>,
 }
@@ -189,13 +193,15 @@ impl Panels {
             let kind = update["type"].as_str().unwrap_or_default();
             *panel.updates.entry(kind.to_owned()).or_default() += 1;
             if kind == "error" {
-                panel.error = Some(update["error"].clone());
+                panel.errors.push(update["error"].clone());
+                panel.error = panel.errors.last().cloned();
                 continue;
             }
             if panel.error.is_some() && kind != "snapshot" {
-                return Err(format!("after an error comes a snapshot, not {update}"));
+                return Err(format!("after {:?} comes a snapshot, not {update}", panel.error));
             }
             panel.error = None;
+            panel.digests.push(update["digest"].clone());
             panel.is_answered = true;
             panel.shown.take(update);
         }

@@ -1,0 +1,211 @@
+//! Who may read what, under subscription: the server reads as a role with few rights, which are given and taken while it
+//! runs. What it may not see any more is not shown: an error comes within seconds, then nothing, and a snapshot when the
+//! right is back.
+
+use crate::screen::{Check, Panels, Screen};
+use crate::support::{Fixture, connect};
+use convoy_postgres::testing;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_postgres::Client;
+
+const TABLE: &str = "\
+    create table secrets (id int4 primary key, grp int4 not null, word text); \
+    alter table secrets replica identity full; \
+    insert into secrets values (1, 1, 'one'), (2, 2, 'two'), (3, 1, 'three'); \
+    create table open_to_all (id int4 primary key); insert into open_to_all values (1); \
+    do $$ begin create role ddl_reader login replication; exception when duplicate_object or unique_violation then null; end $$; \
+    do $$ begin create role ddl_group; exception when duplicate_object or unique_violation then null; end $$; \
+    grant select on secrets, open_to_all to ddl_reader; \
+    do $$ begin if current_setting('server_version_num')::int < 180000 \
+    then create publication convoy_full for table secrets, open_to_all; \
+    else execute 'create publication convoy_full for table secrets, open_to_all with (publish_generated_columns = stored)'; \
+    end if; end $$; \
+    create publication convoy_ins with (publish = 'insert, truncate')";
+
+/// Each kind of plan, and one that is not concerned.
+const PANELS: [(&str, &str); 5] = [
+    ("rows", "select id, word from secrets order by id"),
+    ("groups", "select grp, count(*) as n from secrets group by grp"),
+    (
+        "again",
+        "with all_of_them as (select id, word from secrets) select max(word) as word, count(*) as n from all_of_them",
+    ),
+    ("ids", "select id from secrets order by id desc limit 2"),
+    ("calm", "select id from open_to_all order by id"),
+];
+
+/// A right that is taken, what is said of it, and what gives it back. `of` are the panels that lose theirs.
+struct Right {
+    taken: &'static str,
+    given: &'static str,
+    of: &'static [&'static str],
+}
+
+const RIGHTS: [Right; 4] = [
+    Right {
+        taken: "revoke select on secrets from ddl_reader",
+        given: "grant select on secrets to ddl_reader",
+        of: &["rows", "groups", "again", "ids"],
+    },
+    // A right on two columns is left.
+    Right {
+        taken: "revoke select on secrets from ddl_reader; grant select (id, grp) on secrets to ddl_reader",
+        given: "grant select (word) on secrets to ddl_reader",
+        of: &["rows", "again"],
+    },
+    Right {
+        taken: "revoke select (id, grp, word) on secrets from ddl_reader",
+        given: "grant select on secrets to ddl_reader",
+        of: &["rows", "groups", "again", "ids"],
+    },
+    Right {
+        taken: "revoke usage on schema public from public, ddl_reader",
+        given: "grant usage on schema public to public",
+        of: &["rows", "groups", "again", "ids"],
+    },
+];
+
+/// Checks that nothing is shown of what is written while rights are gone.
+fn nothing_leaks(closed: Arc<AtomicBool>) -> Check {
+    Box::new(move |_, transition| {
+        if !closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        for update in transition["updates"].as_array().into_iter().flatten() {
+            if update.to_string().contains("hidden") {
+                return Err(format!(
+                    "what was written after the right was gone is shown: {update}"
+                ));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What a role sees.
+async fn wanted(client: &Client, sql: &str) -> Vec<Value> {
+    let ask = format!("select coalesce(json_agg(to_json(r)), '[]')::text from ({sql}) r");
+    let row = client.query_one(&ask, &[]).await.expect("the rows");
+    let rows: Value = serde_json::from_str(row.get(0)).expect("JSON");
+    sorted(rows.as_array().expect("rows").clone())
+}
+
+fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
+    rows.sort_by_key(Value::to_string);
+    rows
+}
+
+/// Waits until these panels show what the role sees.
+async fn agree(screen: &mut Screen, reader: &Client, names: &[&str], when: &str) {
+    let mut all = Vec::new();
+    for (name, sql) in PANELS.iter().filter(|(name, _)| names.contains(name)) {
+        all.push((*name, wanted(reader, sql).await));
+    }
+    let is_so = |panels: &Panels| {
+        all.iter().all(|(name, rows)| {
+            panels
+                .by_name
+                .get(*name)
+                .is_some_and(|panel| panel.is_in_cut() && sorted(panel.shown.rows.clone()) == *rows)
+        })
+    };
+    screen.until(when, is_so).await;
+}
+
+/// A database, its URL as the reader, and a server that reads as that.
+async fn start(name: &str) -> (Client, Client, Fixture) {
+    let url = testing::shared().await.database(name).await;
+    let owner = connect(&url).await;
+    owner.batch_execute(TABLE).await.expect("tables");
+    let (before, after) = url.split_once("://").expect("a scheme");
+    let host = after.split_once('@').map_or(after, |(_, host)| host);
+    let reads_as = format!("{before}://ddl_reader@{host}");
+    let fixture = Fixture::on(&reads_as, &["--allow-sql", "--max-hold", "4"]).await;
+    let reader = connect(&reads_as).await;
+    (owner, reader, fixture)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_who_loses_a_right_is_told_and_sees_no_more() {
+    let (owner, reader, fixture) = start("ddl_rights").await;
+    let closed = Arc::new(AtomicBool::new(false));
+    let mut screen = Screen::open(fixture.address, &PANELS, nothing_leaks(closed.clone())).await;
+    let all = PANELS.map(|(name, _)| name);
+    agree(&mut screen, &reader, &all, "the first answers").await;
+    for (round, Right { taken, given, of }) in RIGHTS.iter().enumerate() {
+        eprintln!("{taken}");
+        owner.batch_execute(taken).await.expect("a right is taken");
+        let has_error =
+            |panels: &Panels| of.iter().all(|name| panels.by_name[*name].error.is_some());
+        let panels = screen.until("errors", has_error).await;
+        for name in *of {
+            let message = panels[name].error.as_ref().expect("an error")["message"].to_string();
+            let helps = message.contains("permission denied") || message.contains("does not exist");
+            assert!(helps, "{taken}, {name}: {message}");
+        }
+        closed.store(true, Ordering::SeqCst);
+        // It is written, and the others hear of it, or of something later.
+        let hidden = format!(
+            "update secrets set word = 'hidden {round}' where id = 1; insert into secrets values ({round} + 10, 1, 'hidden too'); \
+             insert into open_to_all values ({round} + 10)"
+        );
+        owner.batch_execute(&hidden).await.expect("a write");
+        if !taken.contains("schema") {
+            agree(&mut screen, &reader, &["calm"], "the others").await;
+        }
+        let panels = screen.panels();
+        assert!(of.iter().all(|name| panels[name].error.is_some()), "{taken}");
+        closed.store(false, Ordering::SeqCst);
+        owner.batch_execute(given).await.expect("a right is given");
+        agree(&mut screen, &reader, &all, "all again").await;
+        owner
+            .batch_execute(&format!("update secrets set word = 'seen {round}'"))
+            .await
+            .expect("a write");
+        agree(&mut screen, &reader, &all, "all live").await;
+    }
+    screen.close().await;
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_policies_that_come_and_go_decide_what_is_shown() {
+    let (owner, reader, fixture) = start("ddl_policies").await;
+    let mut screen = Screen::open(fixture.address, &PANELS, Box::new(|_, _| Ok(()))).await;
+    let all = PANELS.map(|(name, _)| name);
+    agree(&mut screen, &reader, &all, "the first answers").await;
+    for (round, ddl) in [
+        "alter table secrets enable row level security",
+        "create policy ones on secrets for select using (grp = 1)",
+        "alter policy ones on secrets using (grp = 2)",
+        "create policy more on secrets for select to ddl_reader using (id = 1)",
+        "alter policy more on secrets to public",
+        "create policy less on secrets as restrictive using (id < 100)",
+        "drop policy ones on secrets",
+        "alter table secrets force row level security",
+        "alter table secrets no force row level security",
+        "create policy theirs on secrets for select to ddl_group using (true)",
+        "grant ddl_group to ddl_reader",
+        "revoke ddl_group from ddl_reader",
+        "alter role ddl_reader bypassrls",
+        "alter role ddl_reader nobypassrls",
+        "alter table secrets disable row level security",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        eprintln!("{ddl}");
+        owner.batch_execute(ddl).await.expect(ddl);
+        agree(&mut screen, &reader, &all, ddl).await;
+        let write = format!(
+            "insert into secrets values ({round} + 10, {round} % 3, 'new'); update secrets set grp = 3 - grp where id < 3"
+        );
+        owner.batch_execute(&write).await.expect("a write");
+        agree(&mut screen, &reader, &all, "a write").await;
+    }
+    let panels = screen.close().await;
+    assert_eq!(panels["calm"].updates_in_all(), 1, "{:?}", panels["calm"].updates);
+    fixture.server.stop().await;
+}
