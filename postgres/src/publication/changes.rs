@@ -1,7 +1,7 @@
 //! What has to change for the publications to be as they should, from what is to be a member and what is one.
 
 use super::definition::Ours;
-use super::membership::Membership;
+use super::membership::{Member, Membership};
 use convoy_types::RelationId;
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ pub(super) struct Changes {
     /// The SQL, in the order in which it has to run.
     pub(super) statements: Vec<String>,
     pub(super) added: Vec<RelationId>,
-    /// Those that are members already, with the age of the transaction that made each one.
-    pub(super) recent: Vec<(RelationId, i64)>,
+    /// Those that are members already.
+    pub(super) there: Vec<(RelationId, Member)>,
 }
 
 impl Changes {
     /// Returns the changes that lead from these members to these memberships.
     pub(super) fn between(
         memberships: &BTreeMap<RelationId, Membership>,
-        members: &BTreeMap<(RelationId, Ours), i64>,
+        members: &BTreeMap<(RelationId, Ours), Member>,
     ) -> Changes {
-        let mut changes = Changes { statements: Vec::new(), added: Vec::new(), recent: Vec::new() };
+        let mut changes = Changes { statements: Vec::new(), added: Vec::new(), there: Vec::new() };
         for (&id, membership) in memberships {
             for publication in [Ours::Full, Ours::Inserts] {
                 let is_member = members.get(&(id, publication)).copied();
@@ -36,7 +36,7 @@ impl Changes {
                         let drop = format!("{alter} DROP TABLE ONLY {}", membership.name);
                         changes.statements.insert(0, drop);
                     }
-                    (Some(age), true) => changes.recent.push((id, age)),
+                    (Some(member), true) => changes.there.push((id, member)),
                     (None, false) => {}
                 }
             }

@@ -9,11 +9,20 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-/// The members among some relations; the age of the transaction that made each one.
+/// The members among some relations, and what each membership is.
 const MEMBERS_SQL: &str = "\
-SELECT r.prrelid, p.pubname::text, pg_catalog.age(r.xmin)
+SELECT r.prrelid, p.pubname::text, pg_catalog.age(r.xmin), r.oid
 FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 WHERE p.pubname IN ('convoy_full', 'convoy_ins') AND r.prrelid = ANY($1::pg_catalog.oid[])";
+
+/// One that is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    /// Another where it is dropped and made again.
+    pub(super) oid: u32,
+    /// The age of the transaction that made it.
+    pub(super) age: i64,
+}
 
 /// Where one relation belongs.
 #[derive(Clone, Debug)]
@@ -64,17 +73,18 @@ pub(super) fn memberships(tree: &Tree) -> Vec<(RelationId, Membership)> {
     std::iter::once(&tree.root).chain(&tree.members).map(membership).collect()
 }
 
-/// Returns which of these relations are members, and the age of the transaction that made each one.
+/// Returns which of these relations are members.
 pub(super) async fn members(
     client: &Client,
     relations: impl Iterator<Item = RelationId>,
-) -> Result<BTreeMap<(RelationId, Ours), i64>, PostgresError> {
+) -> Result<BTreeMap<(RelationId, Ours), Member>, PostgresError> {
     let oids: Vec<u32> = relations.map(|id| id.0).collect();
     let mut members = BTreeMap::new();
     for row in client.query_typed(MEMBERS_SQL, &[(&oids, Type::OID_ARRAY)]).await? {
         let (id, name, age): (u32, &str, i32) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let publication = if name == FULL { Ours::Full } else { Ours::Inserts };
-        members.insert((RelationId(id), publication), i64::from(age));
+        let member = Member { oid: row.try_get(3)?, age: i64::from(age) };
+        members.insert((RelationId(id), publication), member);
     }
     Ok(members)
 }

@@ -22,7 +22,7 @@ use changes::Changes;
 use convoy_engine::{Publication, QueryError};
 use convoy_types::RelationId;
 use definition::{create_publications, refusal, was_overtaken};
-use membership::{Membership, foreseen, members, memberships, partition_roots};
+use membership::{Member, Membership, foreseen, members, memberships, partition_roots};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub(crate) struct Publisher {
     known: Mutex<HashMap<RelationId, Publication>>,
     /// Tables that were put into our publications, whatever somebody has done to these since.
     put_in: Mutex<BTreeSet<RelationId>>,
+    /// Memberships, by their oids, whose earlier writers have all ended: nobody is waited for again for their sake.
+    settled: Mutex<HashMap<RelationId, u32>>,
     /// One change of the publications at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -66,6 +68,7 @@ impl Publisher {
             wait_max,
             known: Mutex::default(),
             put_in: Mutex::default(),
+            settled: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
         }
     }
@@ -117,9 +120,10 @@ impl Publisher {
             .collect();
         if self.mode == PublishMode::Add && !wanted.is_empty() {
             let lease = self.pool.get().await.map_err(QueryError::from)?;
-            let writers = self.bring_up_to_date(lease.client(), &wanted).await?;
+            let (writers, members) = self.bring_up_to_date(lease.client(), &wanted).await?;
             self.put_in.lock().unwrap_or_else(PoisonError::into_inner).extend(&wanted);
             wait_for(lease.client(), writers, self.wait_max).await?;
+            self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(foreseen.iter().map(|(&id, &publication)| (id, publication)));
@@ -150,7 +154,7 @@ impl Publisher {
         &self,
         client: &Client,
         wanted: &[RelationId],
-    ) -> Result<Vec<Writer>, QueryError> {
+    ) -> Result<(Vec<Writer>, HashMap<RelationId, u32>), QueryError> {
         // A partition is judged with the whole that it is part of.
         let roots = partition_roots(client, wanted).await?;
         let _changing = self.changing.lock().await;
@@ -161,14 +165,14 @@ impl Publisher {
     }
 
     /// Brings the publications to what they should be, and returns the transactions that must end before what was
-    /// added counts.
+    /// added counts, and the memberships that are settled then.
     async fn change(
         &self,
         client: &Client,
         memberships: &BTreeMap<RelationId, Membership>,
-    ) -> Result<Vec<Writer>, QueryError> {
+    ) -> Result<(Vec<Writer>, HashMap<RelationId, u32>), QueryError> {
         let mut attempts = 0;
-        let Changes { added, recent, .. } = loop {
+        let Changes { added, there, .. } = loop {
             let members = members(client, memberships.keys().copied()).await?;
             let changes = Changes::between(memberships, &members);
             let statements = &changes.statements;
@@ -192,6 +196,18 @@ impl Publisher {
                 }
             }
         };
+        let mut settled: HashMap<_, _> =
+            there.iter().map(|(id, member)| (*id, member.oid)).collect();
+        let mut added = added;
+        if !added.is_empty() {
+            // What is there by now, ours or made again by somebody else: as new, all of it.
+            let members = members(client, memberships.keys().copied()).await?;
+            let now = Changes::between(memberships, &members).there;
+            let is_new =
+                |(id, member): &&(RelationId, Member)| settled.get(id) != Some(&member.oid);
+            added.extend(now.iter().filter(is_new).map(|(id, _)| *id));
+            settled = now.iter().map(|(id, member)| (*id, member.oid)).collect();
+        }
         // Rows live in partitions that are members through their root.
         let added: BTreeSet<RelationId> = added
             .iter()
@@ -202,12 +218,14 @@ impl Publisher {
         let mut waited_for = writers(client, &added).await?;
         // What somebody else (another Convoy, or we a moment ago) added may have been missed by transactions from
         // before that.
-        let youngest = recent.iter().map(|&(_, age)| age).min();
+        let known = self.settled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let unsettled = there.iter().filter(|(id, member)| known.get(id) != Some(&member.oid));
+        let youngest = unsettled.map(|(_, member)| member.age).min();
         if let Some(age) = youngest.filter(|&age| age < i64::from(i32::MAX) && age >= 0) {
             let before = |writer: &Writer| writer.xid_age > 0 && writer.xid_age + RECENT_XIDS > age;
             waited_for.extend(writers(client, &all).await?.into_iter().filter(before));
         }
-        Ok(waited_for)
+        Ok((waited_for, settled))
     }
 
     /// Makes our publications where they are missing, with the tables that were published before. They must be there

@@ -209,3 +209,52 @@ async fn p7_policies_that_come_and_go_decide_what_is_shown() {
     assert_eq!(panels["calm"].updates_in_all(), 1, "{:?}", panels["calm"].updates);
     fixture.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_for_somebody_else_waits_for_no_open_transaction() {
+    let url = testing::shared().await.database("ddl_open").await;
+    let client = connect(&url).await;
+    let script = "create table busy (id int4 primary key, n int4); alter table busy replica identity full; \
+                  insert into busy values (1, 0), (2, 0); \
+                  do $$ begin create role ddl_other; exception when duplicate_object or unique_violation then null; end $$";
+    client.batch_execute(script).await.expect("a table");
+    let fixture = Fixture::on(&url, &["--allow-sql", "--max-hold", "1"]).await;
+    let panels = [
+        ("rows", "select id, n from busy order by id"),
+        ("again", "with all_of_them as (select n from busy) select sum(n) as n from all_of_them"),
+    ];
+    let mut screen = Screen::open(fixture.address, &panels, Box::new(|_, _| Ok(()))).await;
+    screen.until("answers", |panels| panels.by_name.len() == 2).await;
+    // It has written, and stays open: the table was published long before.
+    let open = connect(&url).await;
+    open.batch_execute("begin; update busy set n = 7 where id = 2").await.expect("a write");
+    client.batch_execute("grant select on busy to ddl_other").await.expect("a right");
+    // Longer than the watch's interval and a hold.
+    let begun = std::time::Instant::now();
+    let mut n = 0;
+    while begun.elapsed() < std::time::Duration::from_secs(4) {
+        n += 1;
+        client
+            .batch_execute(&format!("update busy set n = {n} where id = 1"))
+            .await
+            .expect("a write");
+        screen
+            .until("the write", |panels| {
+                panels["again"].shown.rows == [serde_json::json!({ "n": n })]
+                    && panels["rows"].shown.rows[0]["n"] == n
+            })
+            .await;
+    }
+    open.batch_execute("commit").await.expect("a commit");
+    let panels = screen.close().await;
+    for (name, panel) in &panels.by_name {
+        assert_eq!(
+            panel.updates_of("stale") + panel.updates_of("error"),
+            0,
+            "{name}: {:?} {:?}",
+            panel.updates,
+            panel.errors
+        );
+    }
+    fixture.server.stop().await;
+}
