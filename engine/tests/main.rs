@@ -5,6 +5,7 @@ mod away;
 mod beginning;
 mod catalog;
 mod coalescing;
+mod depth;
 mod holdings;
 mod simulation;
 mod talk;

@@ -15,6 +15,7 @@ impl Schedule {
         // What is quiet may still have been told to flush only in the next turn.
         let mut quiet_turns = 0;
         self.world.standby_answers = true;
+        self.waits = None;
         self.temper.failures = 0.0;
         self.temper.silence = 0.0;
         self.temper.touched = 0.0;

@@ -140,6 +140,8 @@ pub struct Schedule {
     pub open_reads: HashMap<ReadId, usize>,
     /// Answers on their way, some of them not before a time.
     pub answers: Vec<(Instant, Event)>,
+    /// What waits for the lock that keeps everybody out of the table; meanwhile nobody begins anything with it.
+    pub waits: Option<Move>,
     /// Whether the catalogue has changed and nobody has told.
     pub catalogue_changed: bool,
     pub seen: Seen,
@@ -178,6 +180,7 @@ impl Schedule {
             shown: HashMap::new(),
             open_reads: HashMap::new(),
             answers: Vec::new(),
+            waits: None,
             catalogue_changed: false,
             seen: Seen::default(),
         };
@@ -208,15 +211,16 @@ impl Schedule {
         if is_due && self.random.random_bool(0.3) {
             self.tick();
         }
+        self.take_lock();
         let next = self.temper.next_move(&mut self.random);
         self.trace(|_| format!("{next:?}"));
         match next {
+            Move::Commit | Move::Begin if self.waits.is_some() => self.world.end(&mut self.random),
             Move::Commit => self.world.commit(&mut self.random),
             Move::Begin => self.world.begin(&mut self.random),
             Move::End => self.world.end(&mut self.random),
             Move::Show => self.world.show(&mut self.random),
-            Move::Truncate => self.truncate(),
-            Move::AlterIdentity => self.alter_identity(),
+            Move::Truncate | Move::AlterIdentity => self.waits = Some(next),
             Move::TellCatalogue => self.tell_catalogue(),
             Move::StandbyAnswers => self.world.standby_answers |= self.random.random_bool(0.2),
             Move::SwitchStandbys => self.world.synchronous_standbys ^= true,
@@ -271,17 +275,20 @@ impl Schedule {
         }
     }
 
-    fn truncate(&mut self) {
+    /// Lets go on who has waited for the lock of the table.
+    fn take_lock(&mut self) {
         if self.world.is_unwritten() && self.open_reads.is_empty() {
-            self.seen.truncated += 1;
-            self.world.truncate();
-        }
-    }
-
-    fn alter_identity(&mut self) {
-        if self.world.is_unwritten() && self.open_reads.is_empty() {
-            self.world.alter_identity();
-            self.catalogue_changed = true;
+            match self.waits.take() {
+                Some(Move::Truncate) => {
+                    self.seen.truncated += 1;
+                    self.world.truncate();
+                }
+                Some(_) => {
+                    self.world.alter_identity();
+                    self.catalogue_changed = true;
+                }
+                None => {}
+            }
         }
     }
 
@@ -389,7 +396,8 @@ impl Schedule {
 
     /// The tables that somebody keeps readers out of just now.
     pub fn kept_out(&mut self) -> BTreeSet<convoy_types::RelationId> {
-        let is_kept_out = self.world.is_kept_out() || self.random.random_bool(0.1);
+        let is_locked = self.waits.is_some() || self.world.is_kept_out();
+        let is_kept_out = is_locked || self.random.random_bool(0.1);
         is_kept_out.then(|| self.world.table_id()).into_iter().collect()
     }
 }
