@@ -35,6 +35,9 @@ mod connection;
 mod error;
 mod retry;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 pub use config::{ReplicationConfig, SlotChoice};
 pub use connection::{ServerError, TlsSetupError};
 pub use error::{ReplicationError, SlotMismatch};

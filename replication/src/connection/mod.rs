@@ -10,6 +10,8 @@ mod server_error;
 mod socket;
 mod tls;
 
+#[cfg(fuzzing)]
+pub(crate) use frame::FrameBuffer as FuzzedFrames;
 pub(crate) use frame::{Frame, FrameError};
 pub use server_error::ServerError;
 pub use tls::TlsSetupError;
