@@ -470,7 +470,9 @@ fn take_news(
         return;
     }
     let was_stale = sub.stale;
-    sub.stale = standing != Standing::InCut && (was_stale || is_first);
+    // An error is of no point of the line: it is not stale, and nothing but a snapshot follows it.
+    let is_failed = matches!(query.value, Value::Failed(_));
+    sub.stale = standing != Standing::InCut && (was_stale || is_first) && !is_failed;
     let news = query.news(sub.told, sub.have.as_deref().copied());
     if news.is_none() && matches!(sub.told, Told::Interrupted(_)) {
         return;
@@ -492,7 +494,7 @@ fn take_news(
                 updates.push(Update { sub: name.clone(), kind: as_of });
             }
         }
-        None if was_stale && !sub.stale => {
+        None if was_stale && !sub.stale && !is_failed => {
             updates.push(Update { sub: name.clone(), kind: UpdateKind::Unchanged });
         }
         None => {}
