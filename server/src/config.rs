@@ -113,6 +113,10 @@ pub struct ServeArgs {
     /// WAL that the engine may be behind, in bytes, and still take in each change; past it what was touched is read again
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, env = "CONVOY_REFRESH_LAG")]
     pub refresh_lag: u64,
+    /// How long the replication connection may be silent, in seconds; then it counts as lost, here and (as its
+    /// wal_sender_timeout) at the server, and everything is read again over a new one
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, env = "CONVOY_REPLICATION_TIMEOUT")]
+    pub replication_timeout: Duration,
     /// The lag below which the server first calls itself ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "CONVOY_READY_LAG")]
     pub ready_lag: Duration,

@@ -140,6 +140,7 @@ impl Server {
         let pool = Pool::new(url.clone(), session, OWN_CONNECTIONS, Duration::from_secs(5));
         let mut config = ReplicationConfig::new(url);
         config.time_zone = args.database.timezone.clone();
+        config.wal_sender_timeout = args.replication_timeout;
         config.slot = args.slot.clone().map_or(SlotChoice::Temporary, SlotChoice::Named);
         let options = ReplicationOptions { config, max_lag_bytes: args.max_lag };
         let (replication, started) = Replication::new(

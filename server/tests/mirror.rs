@@ -18,6 +18,8 @@ pub struct Shown {
     pub keys: Vec<String>,
     pub rows: Vec<Value>,
     pub is_stale: bool,
+    /// How often the result was sent as another than before: in snapshots and in diffs.
+    pub changes: u32,
     /// The reason why the stream has ended.
     pub goodbye: Option<Value>,
 }
@@ -129,6 +131,7 @@ impl Shown {
     /// Takes one update in.
     pub fn take_in(&mut self, update: &Value) {
         self.is_stale = update["type"] == "stale";
+        self.changes += u32::from(update["type"] == "snapshot" || update["type"] == "diff");
         match update["type"].as_str() {
             Some("snapshot") => {
                 let keys = update["keys"].as_array().expect("keys").iter();

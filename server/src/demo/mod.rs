@@ -183,6 +183,7 @@ fn serve_args(listen: SocketAddr) -> ServeArgs {
         slot: None,
         max_lag: 1 << 30,
         refresh_lag: 64 << 20,
+        replication_timeout: Duration::from_secs(15),
         ready_lag: Duration::from_secs(10),
         results: ResultLimits::default(),
         limits: RequestLimits::default(),

@@ -42,6 +42,7 @@ struct State {
     samples: VecDeque<(Instant, Lsn)>,
     was_ready: bool,
     error: Option<String>,
+    last_loss: Option<(Instant, String)>,
     reconnects: u64,
 }
 
@@ -73,6 +74,8 @@ pub struct LagView {
     pub is_ready: bool,
     /// Why there is no stream.
     pub error: Option<String>,
+    /// How long ago the stream was last lost, and why. Stays when there is another one.
+    pub last_loss: Option<(Duration, String)>,
     /// How often the stream was lost.
     pub reconnects: u64,
 }
@@ -100,11 +103,12 @@ impl Lag {
     }
 
     /// Notes that the stream is lost.
-    pub fn lost(&self, error: String) {
+    pub fn lost(&self, now: Instant, error: String) {
         let mut state = self.lock();
         if state.stream == StreamState::Streaming {
             state.stream = StreamState::Reconnecting;
             state.reconnects += 1;
+            state.last_loss = Some((now, error.clone()));
         }
         state.slot = None;
         state.error = Some(error);
@@ -158,6 +162,10 @@ impl Lag {
             retained_bytes: state.retained_bytes,
             is_ready: state.was_ready && state.stream == StreamState::Streaming,
             error: state.error.clone(),
+            last_loss: state
+                .last_loss
+                .as_ref()
+                .map(|(at, reason)| (now.saturating_duration_since(*at), reason.clone())),
             reconnects: state.reconnects,
         }
     }
@@ -192,7 +200,7 @@ mod tests {
         assert_eq!((view.lag_bytes, view.lag, view.is_ready), (100, Duration::from_secs(4), true));
         // A lag that grows later is no reason to be taken out.
         assert!(lag.view(at(100)).is_ready);
-        lag.lost("gone".into());
+        lag.lost(at(100), "gone".into());
         let view = lag.view(at(101));
         assert_eq!(
             (view.is_ready, view.stream, view.reconnects),
@@ -200,6 +208,9 @@ mod tests {
         );
         lag.streaming("s", Lsn(400));
         assert!(lag.view(at(102)).is_ready);
+        // Whoever comes to look afterwards finds out what it was.
+        let loss = Some((Duration::from_secs(2), "gone".to_owned()));
+        assert_eq!((lag.view(at(102)).error, lag.view(at(102)).last_loss), (None, loss));
         assert_eq!(lag.view(at(102)).lag, Duration::ZERO);
     }
 

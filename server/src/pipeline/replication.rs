@@ -166,7 +166,7 @@ impl Replication {
         } else {
             error!(reason, "no replication; trying again all the same");
         }
-        self.lag.lost(reason.clone());
+        self.lag.lost(Instant::now(), reason.clone());
         if *self.started.borrow() != Started::Streaming {
             let state =
                 if is_passing { Started::Retrying(reason) } else { Started::Failed(reason) };

@@ -35,6 +35,10 @@ pub(super) async fn get(State(app): State<App>) -> Response {
             "retained_bytes": lag.retained_bytes,
             "reconnects": lag.reconnects,
             "error": lag.error,
+            "last_loss": lag.last_loss.map(|(ago, reason)| value!({
+                "seconds_ago": milliseconds(ago.as_secs_f64()),
+                "reason": reason,
+            })),
         },
         "engine": status.as_ref().map(|status| value!({
             "templates": status.templates,

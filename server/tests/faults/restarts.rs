@@ -1,0 +1,76 @@
+//! Postgres, or its part of the stream, ends and comes back.
+
+use super::{FLAGS, Mirrors, Writers, postgres, replication};
+use crate::support::{Fixture, connect, text, until};
+use convoy_postgres::launcher::Shutdown;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_restarts_and_crashes_of_postgres_lose_and_double_nothing() {
+    // Nobody flushes what is committed asynchronously, so that a crash takes commits back that were visible.
+    let (server, url) = postgres(&[("wal_writer_delay", "10s")]).await;
+    let fixture = Fixture::on(&url, &FLAGS).await;
+    let mut mirrors = Mirrors::open(&fixture).await;
+    for (round, how) in
+        [Shutdown::Fast, Shutdown::Immediate, Shutdown::Kill].into_iter().enumerate()
+    {
+        let writers = Writers::start(&url);
+        let moved = format!("writers of round {round}");
+        mirrors.0.until(&moved, |shown| shown.rows.len() > 20).await;
+        server.down(how).await.expect("it is down");
+        // What is written before the server has found its way back counts too.
+        server.up().await.expect("it is up");
+        let client = connect(&url).await;
+        let early = format!("insert into orders values ({round} - 100, 1, 'early', 1)");
+        client.batch_execute(&early).await.expect("a write");
+        assert!(writers.end().await > 20);
+        mirrors.agree(&client).await;
+        until("it streams again", async || {
+            let replication = replication(&fixture).await;
+            replication["state"] == "streaming"
+                && replication["reconnects"].as_u64() > Some(round as u64)
+        })
+        .await;
+        // It is live again, and not merely read again.
+        client
+            .batch_execute(
+                "delete from orders where id > 3; insert into orders values (500, 1, 'late', 1)",
+            )
+            .await
+            .expect("writes");
+        mirrors.agree(&client).await;
+    }
+    let client = connect(&url).await;
+    let slots = "select count(*)::text from pg_replication_slots";
+    assert_eq!(text(&client, slots).await.as_deref(), Some("1"));
+    fixture.server.stop().await;
+    assert_eq!(text(&client, slots).await.as_deref(), Some("0"));
+    server.stop().await.expect("it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_walsender_that_is_killed_costs_nothing() {
+    let fixture = Fixture::start("walsender", &FLAGS).await;
+    let mut mirrors = Mirrors::open(&fixture).await;
+    let client = connect(&fixture.url).await;
+    let writers = Writers::start(&fixture.url);
+    for round in 1..=3_u64 {
+        let slot = replication(&fixture).await["slot"].clone();
+        let slot = slot.as_str().expect("a slot");
+        let kill = format!(
+            "select pg_terminate_backend(active_pid)::text from pg_replication_slots where slot_name = '{slot}'"
+        );
+        assert_eq!(text(&client, &kill).await.as_deref(), Some("true"));
+        until("another stream", async || {
+            let replication = replication(&fixture).await;
+            replication["reconnects"] == json!(round) && replication["state"] == "streaming"
+        })
+        .await;
+        let gone =
+            format!("select slot_name::text from pg_replication_slots where slot_name = '{slot}'");
+        assert_eq!(text(&client, &gone).await, None);
+    }
+    assert!(writers.end().await > 50);
+    mirrors.agree(&client).await;
+    fixture.server.stop().await;
+}
