@@ -38,7 +38,7 @@ pub(crate) async fn cast(pool: &Pool, values: &[CastRequest]) -> Vec<Outcome> {
 
 /// Casts many values in one statement, and singly where that fails.
 async fn cast_once(pool: &Pool, values: &[CastRequest]) -> Result<Vec<Outcome>, PostgresError> {
-    let mut lease = pool.get().await?;
+    let mut lease = pool.get_briefly(Duration::ZERO).await?;
     // A default may call what leaves a setting behind.
     lease.mark_used();
     lease.client().batch_execute("BEGIN READ ONLY; SAVEPOINT convoy").await?;

@@ -7,8 +7,9 @@ use crate::tls::{Tls, TlsFiles};
 use convoy_types::{ChannelBinding, DatabaseUrl, Host, SslMode, TargetSessionAttrs};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, NoTls, Statement};
@@ -96,6 +97,11 @@ impl Connection {
         self.statements.remove(&(sql.clone(), param_types.clone())).is_some()
     }
 
+    /// Returns what closes the connection; whoever waits for an answer is told so.
+    pub(crate) fn driver(&self) -> AbortHandle {
+        self.driver.abort_handle()
+    }
+
     /// Returns what can cancel this connection's statements.
     pub(crate) fn canceller(&self) -> Canceller {
         Canceller { token: self.client.cancel_token(), tls: self.tls.clone() }
@@ -154,6 +160,11 @@ fn attempts(mode: SslMode, host: &Host) -> &'static [Attempt] {
     }
 }
 
+/// When a server was started, in microseconds since 1970: `pg_postmaster_start_time()`. No two servers have one, and
+/// none has the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerStart(pub i64);
+
 /// Connects to the first of the URL's hosts that will do.
 ///
 /// # Errors
@@ -162,6 +173,18 @@ pub async fn connect(
     url: &DatabaseUrl,
     session: &SessionOptions,
 ) -> Result<Connection, PostgresError> {
+    connect_to(url, session, None, &AtomicUsize::new(0)).await
+}
+
+/// Connects as [`connect`] does; to this very server where one is named, which is looked for first where the last one
+/// was found: hosts before it may be silent, and take their time.
+pub(crate) async fn connect_to(
+    url: &DatabaseUrl,
+    session: &SessionOptions,
+    server: Option<ServerStart>,
+    last_host: &AtomicUsize,
+) -> Result<Connection, PostgresError> {
+    let first = server.map_or(0, |_| last_host.load(Ordering::Relaxed));
     let mut last = None;
     // A standby that was met while one was merely preferred has its second chance as any server.
     let passes: &[TargetSessionAttrs] = match url.target_session_attrs {
@@ -171,9 +194,13 @@ pub async fn connect(
         ref other => std::slice::from_ref(other),
     };
     for &wanted in passes {
-        for host in &url.hosts {
-            match connect_host(url, host, session, wanted).await {
-                Ok(connection) => return Ok(connection),
+        let hosts = url.hosts.iter().enumerate().cycle().skip(first).take(url.hosts.len());
+        for (number, host) in hosts {
+            match connect_host(url, host, session, (wanted, server)).await {
+                Ok(connection) => {
+                    last_host.store(number, Ordering::Relaxed);
+                    return Ok(connection);
+                }
                 Err(
                     error @ (PostgresError::Certificate { .. }
                     | PostgresError::NoRootCertificate
@@ -191,7 +218,7 @@ async fn connect_host(
     url: &DatabaseUrl,
     host: &Host,
     session: &SessionOptions,
-    wanted: TargetSessionAttrs,
+    (wanted, server): (TargetSessionAttrs, Option<ServerStart>),
 ) -> Result<Connection, PostgresError> {
     let target = target(host);
     let limit = url.connect_timeout;
@@ -217,12 +244,15 @@ async fn connect_host(
         }
     }
     let connection = outcome.ok_or(PostgresError::Unexpected { what: "an attempt to connect" })?;
-    let suits = tokio::time::timeout(limit, suits(&connection, wanted))
+    let suits = tokio::time::timeout(limit, suits(&connection, wanted, server))
         .await
         .map_err(|_| PostgresError::ConnectTimeout { target: target.clone(), limit })??;
     match suits {
-        true => Ok(connection),
-        false => Err(PostgresError::WrongServer { target, wanted: wanted.as_str() }),
+        Suits::Yes => Ok(connection),
+        Suits::OtherKind(found) => {
+            Err(PostgresError::WrongServer { target, found, wanted: wanted.as_str() })
+        }
+        Suits::OtherServer => Err(PostgresError::OtherServer { target }),
     }
 }
 
@@ -304,20 +334,40 @@ where
     }
 }
 
-async fn suits(connection: &Connection, wanted: TargetSessionAttrs) -> Result<bool, PostgresError> {
-    if wanted == TargetSessionAttrs::Any {
-        return Ok(true);
+/// Whether a connection leads where it should.
+enum Suits {
+    Yes,
+    OtherKind(&'static str),
+    OtherServer,
+}
+
+async fn suits(
+    connection: &Connection,
+    wanted: TargetSessionAttrs,
+    server: Option<ServerStart>,
+) -> Result<Suits, PostgresError> {
+    if wanted == TargetSessionAttrs::Any && server.is_none() {
+        return Ok(Suits::Yes);
     }
     let sql = "SELECT pg_catalog.pg_is_in_recovery(), \
-               pg_catalog.current_setting('default_transaction_read_only') = 'on'";
+               pg_catalog.current_setting('default_transaction_read_only') = 'on', \
+               (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8";
     let row = connection.client.query_typed_one(sql, &[]).await?;
     let (standby, read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(match wanted {
+    let start = ServerStart(row.try_get(2)?);
+    let is_of_kind = match wanted {
         TargetSessionAttrs::Any | TargetSessionAttrs::PreferStandby => true,
         TargetSessionAttrs::ReadWrite => !standby && !read_only,
         TargetSessionAttrs::ReadOnly => standby || read_only,
         TargetSessionAttrs::Primary => !standby,
         TargetSessionAttrs::Standby => standby,
+    };
+    Ok(match is_of_kind {
+        false if standby => Suits::OtherKind("a standby"),
+        false if read_only => Suits::OtherKind("a primary that is read-only"),
+        false => Suits::OtherKind("a primary"),
+        true if server.is_some_and(|server| server != start) => Suits::OtherServer,
+        true => Suits::Yes,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::batch::{Batches, ReadCounters};
 use crate::cast::cast;
 use crate::catalog;
 use crate::collation::Collations;
+use crate::connect::ServerStart;
 use crate::describe;
 use crate::error::PostgresError;
 use crate::kept_out::KeptOut;
@@ -111,6 +112,16 @@ impl DatabaseHandle {
     /// When the role may not make them: with the SQL for somebody who may.
     pub async fn create_publications(&self) -> Result<(), QueryError> {
         self.0.publisher.create().await
+    }
+
+    /// Lets all that is asked be asked of this server alone, from which the stream comes, or of any while there is no
+    /// stream. A URL with several hosts, or a name that moves, may lead to another: then snapshots of one server would be
+    /// compared with transactions of the other.
+    pub fn bind_to(&self, server: Option<ServerStart>) {
+        let context = &self.0.context;
+        let pools = [&self.0.control, &context.main].into_iter().chain(&context.ad_hoc);
+        pools.for_each(|pool| pool.bind_to(server));
+        self.0.publisher.bind_to(server);
     }
 
     /// Returns what reads count.
@@ -316,7 +327,7 @@ impl Shared {
         };
         let watched = &self.context.watched;
         let (description, look, shown) = {
-            let mut lease = pool.get().await.map_err(QueryError::from)?;
+            let mut lease = pool.get_briefly(Duration::ZERO).await.map_err(QueryError::from)?;
             let look = watched.look();
             let description = describe::describe(&mut lease, statement, &self.collations).await?;
             let ids: Vec<RelationId> = description.trees.keys().copied().collect();
@@ -352,7 +363,7 @@ impl Shared {
         &self,
         ids: &[RelationId],
     ) -> Result<Vec<(RelationId, watch::Fingerprint)>, PostgresError> {
-        let mut lease = self.control.get().await?;
+        let mut lease = self.control.get_briefly(Duration::ZERO).await?;
         watch::fingerprints(&mut lease, ids).await
     }
 
@@ -376,7 +387,10 @@ impl Shared {
         while let Some(command) = inbox.recv().await {
             match command {
                 ReadCommand::TakeSnapshot => {
-                    let taken = read.take_snapshot().await;
+                    let taken = tokio::select! {
+                        taken = read.take_snapshot() => taken,
+                        () = closed(&mut inbox) => return read.abandon(),
+                    };
                     (self.sink)(Event::SnapshotTaken(id, taken));
                 }
                 ReadCommand::Run(queries) => {
@@ -405,7 +419,7 @@ impl Shared {
     }
 
     async fn flush(&self) -> Result<(), PostgresError> {
-        let lease = self.control.get().await?;
+        let lease = self.control.get_briefly(Duration::ZERO).await?;
         // A local commit: a synchronous standby that hangs must not hold it up.
         let script = "BEGIN; SET LOCAL synchronous_commit = local; \
                       SELECT pg_catalog.pg_logical_emit_message(true, 'convoy', ''); COMMIT";
@@ -413,7 +427,7 @@ impl Shared {
     }
 
     async fn probe(&self, kind: ProbeKind) -> Result<Probed, QueryError> {
-        let mut lease = self.control.get().await.map_err(QueryError::from)?;
+        let mut lease = self.control.get_briefly(Duration::ZERO).await.map_err(QueryError::from)?;
         // Before the snapshot: what it does not show was open by then.
         let open = match kind {
             ProbeKind::Beginning => read::open_transactions(&lease).await?,
@@ -428,7 +442,7 @@ impl Shared {
         if tables.is_empty() {
             return Ok(());
         }
-        let mut lease = self.control.get().await?;
+        let mut lease = self.control.get_briefly(Duration::ZERO).await?;
         let look = watched.look();
         let shown = watch::fingerprints(&mut lease, &tables).await?;
         let changed = watched.observe(look, &shown);

@@ -29,12 +29,20 @@ pub enum PostgresError {
         limit: Duration,
     },
     /// Connected, but not to the kind of server that `target_session_attrs` asks for.
-    #[error("{target} is not the kind of server that target_session_attrs={wanted} asks for")]
+    #[error("{target} is {found}, and target_session_attrs={wanted} asks for another")]
     WrongServer {
         /// The place: `host:port` or a socket.
         target: String,
+        /// What it is.
+        found: &'static str,
         /// What was asked for.
         wanted: &'static str,
+    },
+    /// Connected, but not to the server whose stream is read: its transactions would be taken for that one's.
+    #[error("{target} is not the server that the replication stream comes from")]
+    OtherServer {
+        /// The place: `host:port` or a socket.
+        target: String,
     },
     /// A certificate or key file does not serve.
     #[error("{} can't be read as {what}: {reason}", path.display())]
@@ -85,6 +93,7 @@ impl PostgresError {
             PostgresError::Query(source) => source.as_db_error().is_none_or(is_transient),
             PostgresError::ConnectTimeout { .. }
             | PostgresError::WrongServer { .. }
+            | PostgresError::OtherServer { .. }
             | PostgresError::PoolBusy { .. } => true,
             PostgresError::Certificate { .. }
             | PostgresError::NoRootCertificate

@@ -32,7 +32,7 @@ mod watch;
 mod worker;
 
 pub use batch::ReadCounters;
-pub use connect::{Connection, connect};
+pub use connect::{Connection, ServerStart, connect};
 pub use database::{BATCH_MAX, DatabaseHandle, DatabaseOptions, PostgresDatabase, Sink};
 pub use error::PostgresError;
 pub use pool::{Lease, Pool};

@@ -1,20 +1,23 @@
 //! A bounded set of connections: how many there are, who waits for one, and what a connection goes through before
 //! somebody else gets it.
 
-use crate::connect::{Connection, connect};
+use crate::connect::{Connection, ServerStart, connect_to};
 use crate::error::PostgresError;
 use crate::session::{RESET, SessionOptions};
 use convoy_types::DatabaseUrl;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
 /// A connection older than this is replaced, so that changed settings of the role come into force.
 const AGE_MAX: Duration = Duration::from_secs(15 * 60);
 /// How long the clean-up of a connection may take before it is thrown away.
 const RESET_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the network may take on top of what the server gives a statement.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A bounded set of connections as one role; cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,10 +30,21 @@ struct Inner {
     connections_max: usize,
     wait_max: Duration,
     permits: Arc<Semaphore>,
-    // Invariant: never longer than `connections_max`, as each was leased with a permit.
-    idle: Mutex<Vec<Connection>>,
+    state: Mutex<State>,
     /// Counts the changes of the catalogue that were heard of.
     generation: AtomicU64,
+    /// Which of the URL's hosts last let us in.
+    last_host: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    // Invariant: never longer than `connections_max`, as each was leased with a permit; all of them of `epoch`.
+    idle: Vec<Connection>,
+    /// The only server that connections may lead to, where there is one.
+    server: Option<ServerStart>,
+    /// Counts what `server` has been: connections from before are not used again.
+    epoch: u64,
 }
 
 /// A connection that is ours until it is dropped.
@@ -41,6 +55,9 @@ pub struct Lease {
     permit: Option<OwnedSemaphorePermit>,
     pool: Arc<Inner>,
     state: LeaseState,
+    epoch: u64,
+    /// Closes the connection when the lease lasts too long.
+    watchdog: Option<AbortHandle>,
 }
 
 /// What must happen to a connection when its lease ends.
@@ -68,7 +85,8 @@ impl Pool {
             connections_max,
             wait_max,
             permits: Arc::new(Semaphore::new(connections_max)),
-            idle: Mutex::default(),
+            state: Mutex::default(),
+            last_host: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
         }))
     }
@@ -90,6 +108,33 @@ impl Pool {
         self.lease(permit).await
     }
 
+    /// Returns a connection for a few short statements, which together take no longer than one may, and `more`. Past
+    /// that it is closed under them, and they fail: a connection may be dead without anybody's noticing.
+    ///
+    /// # Errors
+    /// Those of [`get`](Pool::get).
+    pub async fn get_briefly(&self, more: Duration) -> Result<Lease, PostgresError> {
+        let mut lease = self.get().await?;
+        let limit = self.0.session.statement_timeout + SILENCE_MAX + more;
+        let driver = lease.driver();
+        let watchdog = tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            tracing::warn!(?limit, "a connection to Postgres gave no answer: it is closed");
+            driver.abort();
+        });
+        lease.watchdog = Some(watchdog.abort_handle());
+        Ok(lease)
+    }
+
+    /// Lets connections lead to this server alone from now on, or to any again. Those that there are are not used any
+    /// more, which were to who knows what server, and perhaps to one that is gone without a word.
+    pub fn bind_to(&self, server: Option<ServerStart>) {
+        let mut state = self.0.state();
+        state.server = server;
+        state.epoch += 1;
+        state.idle.clear();
+    }
+
     /// Returns a connection if one may be had without waiting for somebody else to give his back.
     pub async fn try_get(&self) -> Option<Result<Lease, PostgresError>> {
         let permit = self.0.permits.clone().try_acquire_owned().ok()?;
@@ -98,9 +143,10 @@ impl Pool {
 
     async fn lease(&self, permit: OwnedSemaphorePermit) -> Result<Lease, PostgresError> {
         let generation = self.0.generation.load(Ordering::Acquire);
-        let mut connection = match self.0.take_idle() {
+        let (idle, server, epoch) = self.0.take_idle();
+        let mut connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.0.url, &self.0.session).await?,
+            None => connect_to(&self.0.url, &self.0.session, server, &self.0.last_host).await?,
         };
         connection.renew(generation);
         Ok(Lease {
@@ -108,6 +154,8 @@ impl Pool {
             permit: Some(permit),
             pool: self.0.clone(),
             state: LeaseState::Clean,
+            epoch,
+            watchdog: None,
         })
     }
 
@@ -123,23 +171,33 @@ impl Pool {
 
     /// Closes the idle connections; those in use close when they come back.
     pub fn close_idle(&self) {
-        self.0.idle().clear();
+        self.0.state().idle.clear();
     }
 }
 
 impl Inner {
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_idle(&self) -> Option<Connection> {
-        let mut idle = self.idle();
-        while let Some(connection) = idle.pop() {
-            if !connection.is_closed() && connection.age() < AGE_MAX {
-                return Some(connection);
-            }
+    /// Returns an idle connection, if there is one, and what a new one would have to be.
+    fn take_idle(&self) -> (Option<Connection>, Option<ServerStart>, u64) {
+        let mut state = self.state();
+        let is_good =
+            |connection: &Connection| !connection.is_closed() && connection.age() < AGE_MAX;
+        let mut idle = state.idle.pop();
+        while idle.as_ref().is_some_and(|connection| !is_good(connection)) {
+            idle = state.idle.pop();
         }
-        None
+        (idle, state.server, state.epoch)
+    }
+
+    /// Takes a connection back that is as a new one.
+    fn put_idle(&self, connection: Connection, epoch: u64) {
+        let mut state = self.state();
+        if state.epoch == epoch {
+            state.idle.push(connection);
+        }
     }
 }
 
@@ -178,20 +236,24 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.abort();
+        }
         let Some(connection) = self.connection.take() else { return };
+        let epoch = self.epoch;
         let (permit, pool) = (self.permit.take(), self.pool.clone());
         if connection.is_closed() || self.state == LeaseState::Broken {
             return;
         }
         if self.state == LeaseState::Clean {
-            pool.idle().push(connection);
+            pool.put_idle(connection, epoch);
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             let reset = connection.client().batch_execute(RESET);
             match tokio::time::timeout(RESET_TIMEOUT, reset).await {
-                Ok(Ok(())) => pool.idle().push(connection),
+                Ok(Ok(())) => pool.put_idle(connection, epoch),
                 Ok(Err(error)) => tracing::debug!(%error, "a connection could not be reset"),
                 Err(_) => tracing::debug!("a connection could not be reset in time"),
             }

@@ -100,6 +100,8 @@ impl Read {
         tables: Vec<RelationId>,
     ) -> Result<(Read, BTreeSet<RelationId>), QueryError> {
         let mut lease = context.main.get().await?;
+        // Whoever gives this up half way leaves a statement on it that was not answered.
+        lease.mark_used();
         let prepare = async |lease: &Lease| {
             let kept_out = context.kept_out.still(lease.client(), &tables).await?;
             let script = script(&context, lease, &tables, &kept_out).await?;

@@ -23,6 +23,8 @@ pub struct ServerIdentity {
     pub timeline: u32,
     /// The server's version, as in `server_version_num`: 150018 is 15.18.
     pub version_num: u32,
+    /// When it was started, in microseconds since 1970: no two servers have one.
+    pub started_micros: i64,
 }
 
 /// A session that is logged in and has looked whether it can stream.

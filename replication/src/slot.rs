@@ -37,7 +37,8 @@ pub(crate) async fn inspect(
     let system_identifier = number(&rows, 0)?;
     let timeline = number(&rows, 1)?;
     let settings = "SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('wal_level'), \
-                    pg_catalog.pg_is_in_recovery()";
+                    pg_catalog.pg_is_in_recovery(), \
+                    (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8";
     let rows = connection.query(settings).await?;
     let version_num: u32 = number(&rows, 0)?;
     let major = version_num / 10_000;
@@ -51,8 +52,9 @@ pub(crate) async fn inspect(
         "logical" => {}
         actual => return Err(ReplicationError::WalLevel { actual: actual.to_owned() }),
     }
+    let started_micros = number(&rows, 3)?;
     check_publications(connection, config).await?;
-    Ok(ServerIdentity { system_identifier, timeline, version_num })
+    Ok(ServerIdentity { system_identifier, timeline, version_num, started_micros })
 }
 
 async fn check_publications(

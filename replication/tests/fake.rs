@@ -49,7 +49,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         let query = String::from_utf8_lossy(&query).into_owned();
         let row: &[&str] = match &query {
             query if query.starts_with("IDENTIFY_SYSTEM") => &["42", "3"],
-            query if query.contains("wal_level") => &["150018", "logical", "f"],
+            query if query.contains("wal_level") => &["150018", "logical", "f", "1700000000000000"],
             // Around the making of the slot: from which transaction on, and whether one of those altered what is published.
             query if query.contains("pg_snapshot_xmax") => &["700"],
             query if query.starts_with("WITH RECURSIVE") => &["f"],

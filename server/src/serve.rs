@@ -16,7 +16,7 @@ use axum::Router;
 use convoy_postgres::doctor::{PreflightError, preflight};
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase};
 use convoy_replication::{ReplicationConfig, SlotChoice};
-use convoy_types::DatabaseUrl;
+use convoy_types::{DatabaseUrl, TargetSessionAttrs};
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -72,6 +72,7 @@ impl Server {
     pub async fn start(listener: TcpListener, options: ServeOptions) -> Result<Self, ServerError> {
         let ServeOptions { args, url, ad_hoc_url, queries, front_page, loopback_origins, extra } =
             options;
+        let (url, ad_hoc_url) = (of_primaries(url), ad_hoc_url.map(of_primaries));
         let system = |doing: &'static str| move |source| ServerError::System { doing, source };
         let address = listener.local_addr().map_err(system("asking for the address"))?;
 
@@ -207,6 +208,17 @@ impl Server {
         let engine = self.engine;
         let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
     }
+}
+
+/// Of several hosts only a primary will do, whichever it is at the time: a standby has no stream for us, and its snapshots
+/// don't say what they show (P3). Where there is one, its own words are the better reason.
+fn of_primaries(url: DatabaseUrl) -> DatabaseUrl {
+    let is_any = url.target_session_attrs == TargetSessionAttrs::Any;
+    let target_session_attrs = match is_any && url.hosts.len() > 1 {
+        true => TargetSessionAttrs::Primary,
+        false => url.target_session_attrs,
+    };
+    DatabaseUrl { target_session_attrs, ..url }
 }
 
 /// Waits until the stream runs or waits for others, or until it is clear that it won't.

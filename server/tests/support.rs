@@ -63,7 +63,12 @@ impl Fixture {
 
     /// Starts a server on a database that is there.
     pub async fn on(url: &str, flags: &[&str]) -> Fixture {
-        let writer = connect(url).await;
+        Fixture::between(url, url, flags).await
+    }
+
+    /// Starts a server that has one way to its database; what the test writes goes another.
+    pub async fn between(url: &str, writer_url: &str, flags: &[&str]) -> Fixture {
+        let writer = connect(writer_url).await;
         let project = tempfile::tempdir().expect("a folder");
         write_project(project.path());
         let args = serve_args(flags);

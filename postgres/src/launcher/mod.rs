@@ -31,12 +31,13 @@ mod npm;
 mod process;
 mod progress;
 mod server;
+mod standby;
 
 pub use discover::{Installation, MINIMUM_MAJOR, Search, Source, Version, usual_folders};
 pub use error::LaunchError;
 pub use progress::{Progress, Reporter};
 
-use server::{Current, Facts, Keeper, Port};
+use server::{Current, Facts, Keeper, Port, Seed};
 
 /// How long a statement of the launcher's own (CREATE DATABASE) may take.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
@@ -141,7 +142,7 @@ impl PrivatePostgres {
     /// else what failed of `initdb` and the start, with the end of the log.
     pub async fn start(options: LaunchOptions) -> Result<PrivatePostgres, LaunchError> {
         let (start_limit, listen) = (options.start_limit, options.listen);
-        let (keeper, facts, current) = Keeper::start(options).await?;
+        let (keeper, facts, current) = Keeper::start(options, Seed::Empty).await?;
         let server = PrivatePostgres { facts, current, start_limit, keeper };
         match listen {
             Listen::SocketOnly => server.await_ready(Again::Never).await?,

@@ -23,6 +23,7 @@ use super::error::LaunchError;
 use super::folder::{self, RunFolder};
 use super::process::{self, Account, Signal, Waited};
 use super::progress::Progress;
+use super::standby;
 use super::{Fsync, LaunchOptions, Listen, Shutdown};
 
 /// How long `initdb` may take; it is one second on an idle machine.
@@ -64,6 +65,15 @@ pub(super) enum Port {
     Another,
 }
 
+/// What a data folder begins with.
+#[derive(Debug, Clone)]
+pub(super) enum Seed {
+    /// A cluster that `initdb` makes.
+    Empty,
+    /// The files of a running server in backup mode. The new one is not started with it: it lacks the label.
+    CopyOf(PathBuf),
+}
+
 /// Everything that the keeping thread can be asked to do.
 enum Order {
     Up(Port, oneshot::Sender<Result<(), LaunchError>>),
@@ -80,15 +90,16 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread, which finds, prepares and spawns a server; it may not be ready yet.
+    /// Starts the thread, which finds, prepares and (of an empty seed) spawns a server; it may not be ready yet.
     pub(super) async fn start(
         options: LaunchOptions,
+        seed: Seed,
     ) -> Result<(Keeper, Facts, Arc<Current>), LaunchError> {
         let (started_tx, started_rx) = oneshot::channel();
         let (orders, inbox) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("postgres-keeper".into())
-            .spawn(move || keep(&options, started_tx, &inbox))
+            .spawn(move || keep(&options, &seed, started_tx, &inbox))
             .map_err(LaunchError::io("start the thread that keeps Postgres"))?;
         // The handle is made at once: should our caller give up, its drop ends the thread.
         let keeper = Keeper { orders: Some(orders), thread: Some(thread) };
@@ -132,15 +143,24 @@ impl Drop for Keeper {
 type Started = Result<(Facts, Arc<Current>), LaunchError>;
 
 /// The thread's life.
-fn keep(options: &LaunchOptions, started: oneshot::Sender<Started>, inbox: &mpsc::Receiver<Order>) {
-    let mut server = match Server::prepare(options, &|| started.is_closed()) {
+fn keep(
+    options: &LaunchOptions,
+    seed: &Seed,
+    started: oneshot::Sender<Started>,
+    inbox: &mpsc::Receiver<Order>,
+) {
+    let mut server = match Server::prepare(options, seed, &|| started.is_closed()) {
         Ok(server) => server,
         Err(error) => {
             let _ = started.send(Err(error));
             return;
         }
     };
-    let answer = server.up(Port::Another).map(|()| (server.facts.clone(), server.current.clone()));
+    let spawned = match seed {
+        Seed::Empty => server.up(Port::Another),
+        Seed::CopyOf(_) => Ok(()),
+    };
+    let answer = spawned.map(|()| (server.facts.clone(), server.current.clone()));
     if started.send(answer).is_err() {
         return;
     }
@@ -169,6 +189,7 @@ impl Server {
     /// Finds the programs and makes the data folder.
     fn prepare(
         options: &LaunchOptions,
+        seed: &Seed,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Server, LaunchError> {
         folder::sweep(&options.temp_dir);
@@ -187,8 +208,18 @@ impl Server {
         let version = installation.version.clone();
         options.progress.report(&Progress::Initializing { version });
         let password = (options.listen == Listen::Loopback).then(random_password);
-        let libc_locale =
-            initdb(&installation.bin, &folder, account.as_ref(), password.as_deref(), cancelled)?;
+        let libc_locale = match seed {
+            Seed::Empty => {
+                let (bin, password) = (&installation.bin, password.as_deref());
+                initdb(bin, &folder, account.as_ref(), password, cancelled)?
+            }
+            Seed::CopyOf(data) => {
+                standby::copy_data(data, &folder.data(), account.as_ref())
+                    .map_err(LaunchError::io(format!("copy {}", data.display())))?;
+                // Of use for databases that are made, which a standby makes none of.
+                "C"
+            }
+        };
         configure(options, &folder)?;
         let facts = Facts {
             folder: folder.path().to_owned(),

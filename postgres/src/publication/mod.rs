@@ -17,6 +17,7 @@ mod writers;
 pub use definition::{FULL, INSERTS_ONLY};
 
 use crate::catalog::{self, Tree};
+use crate::connect::ServerStart;
 use crate::pool::Pool;
 use changes::Changes;
 use convoy_engine::{Publication, QueryError};
@@ -73,6 +74,10 @@ impl Publisher {
         }
     }
 
+    pub(crate) fn bind_to(&self, server: Option<ServerStart>) {
+        self.pool.bind_to(server);
+    }
+
     /// Makes sure that these tables are published, and that nobody is still writing to one of them from before it
     /// was. Answers by the trees' roots. A table that is known to be published costs nothing.
     pub(crate) async fn publish(
@@ -119,7 +124,7 @@ impl Publisher {
             .map(|(&id, _)| id)
             .collect();
         if self.mode == PublishMode::Add && !wanted.is_empty() {
-            let lease = self.pool.get().await.map_err(QueryError::from)?;
+            let lease = self.pool.get_briefly(self.wait_max).await.map_err(QueryError::from)?;
             let (writers, members) = self.bring_up_to_date(lease.client(), &wanted).await?;
             self.put_in.lock().unwrap_or_else(PoisonError::into_inner).extend(&wanted);
             wait_for(lease.client(), writers, self.wait_max).await?;
@@ -137,7 +142,7 @@ impl Publisher {
         if self.mode == PublishMode::Foresee {
             return Ok(());
         }
-        let lease = self.pool.get().await.map_err(QueryError::from)?;
+        let lease = self.pool.get_briefly(Duration::ZERO).await.map_err(QueryError::from)?;
         let trees = catalog::trees(lease.client(), tables).await?;
         let wanted: Vec<RelationId> = trees
             .iter()
@@ -235,7 +240,7 @@ impl Publisher {
             return Ok(());
         }
         {
-            let lease = self.pool.get().await.map_err(QueryError::from)?;
+            let lease = self.pool.get_briefly(Duration::ZERO).await.map_err(QueryError::from)?;
             let _changing = self.changing.lock().await;
             create_publications(lease.client()).await?;
         }

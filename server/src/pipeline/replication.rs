@@ -11,7 +11,7 @@ use super::runner::EngineTurns;
 use super::slot;
 use crate::error::chain;
 use convoy_engine::{ErrorCode, Event, QueryError};
-use convoy_postgres::{DatabaseHandle, Pool};
+use convoy_postgres::{DatabaseHandle, Pool, ServerStart};
 use convoy_replication::{
     Backoff, ReplicationConfig, ReplicationError, ReplicationSession, ReplicationStream,
     SlotChoice, StreamEvent,
@@ -139,6 +139,7 @@ impl Replication {
                     stream.shutdown().await;
                     let Err(loss) = ended else { return };
                     self.queue.push_lost();
+                    self.bind_to(None);
                     loss
                 }
                 Err(loss) => loss,
@@ -156,6 +157,11 @@ impl Replication {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
         }
+    }
+
+    fn bind_to(&self, server: Option<ServerStart>) {
+        self.database.bind_to(server);
+        self.pool.bind_to(server);
     }
 
     fn report(&mut self, loss: &Loss) {
@@ -209,6 +215,7 @@ impl Replication {
     /// Streams until the server stops, or until the stream is lost.
     async fn stream(&mut self, stream: &mut ReplicationStream) -> Result<(), Loss> {
         let slot = stream.slot_name().to_owned();
+        self.bind_to(Some(ServerStart(stream.identity().started_micros)));
         self.lag.streaming(&slot, stream.start_lsn());
         self.queue.push_stream([Event::ReplicationStarted]);
         self.turns.take_inline_or_wake();

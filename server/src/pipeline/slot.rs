@@ -3,6 +3,7 @@
 
 use convoy_postgres::{Pool, PostgresError};
 use convoy_types::{Lsn, ParseLsnError};
+use std::time::Duration;
 use thiserror::Error;
 
 /// What a slot holds back.
@@ -40,7 +41,7 @@ pub(super) async fn view(pool: &Pool, slot: &str) -> Result<Option<SlotView>, Sl
                     FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL \
                     ORDER BY xact_start LIMIT 1) w ON true \
          WHERE s.slot_name = $1";
-    let lease = pool.get().await?;
+    let lease = pool.get_briefly(Duration::ZERO).await?;
     let name = tokio_postgres::types::Type::TEXT;
     let rows = lease.client().query_typed(SQL, &[(&slot, name)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -64,7 +65,7 @@ pub(super) async fn blockers(pool: &Pool, walsender: i32) -> Result<Vec<String>,
          coalesce(extract(epoch FROM now() - a.xact_start), 0)::float8 \
          FROM unnest(pg_catalog.pg_blocking_pids($1)) b(pid) \
          JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid";
-    let lease = pool.get().await?;
+    let lease = pool.get_briefly(Duration::ZERO).await?;
     let rows =
         lease.client().query_typed(SQL, &[(&walsender, tokio_postgres::types::Type::INT4)]).await?;
     rows.iter()
@@ -80,7 +81,7 @@ pub(super) async fn blockers(pool: &Pool, walsender: i32) -> Result<Vec<String>,
 pub(super) async fn drop_slot(pool: &Pool, slot: &str) -> Result<(), SlotError> {
     const SQL: &str = "SELECT pg_catalog.pg_drop_replication_slot(slot_name) \
          FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND NOT active";
-    let lease = pool.get().await?;
+    let lease = pool.get_briefly(Duration::ZERO).await?;
     lease.client().query_typed(SQL, &[(&slot, tokio_postgres::types::Type::TEXT)]).await?;
     Ok(())
 }

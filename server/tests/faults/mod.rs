@@ -1,6 +1,8 @@
 //! What goes wrong below a running server, and what its subscribers see of it: in the end exactly what Postgres says.
 
 mod commits;
+mod failover;
+mod frozen;
 mod neighbours;
 mod network;
 mod proxy;
