@@ -308,6 +308,20 @@ impl ReplicationError {
         }
     }
 
+    /// Returns whether the slot as it is would only lead here again: from another one, which begins later, all is well.
+    ///
+    /// Internal errors of the server count. What a slot is decoded by comes from when it was made, and where that lacks a
+    /// table which was made at the same time, the server can't get past the first change of it (P2).
+    pub fn is_of_slot(&self) -> bool {
+        match self {
+            ReplicationError::PublicationDropped { .. }
+            | ReplicationError::SlotLost { .. }
+            | ReplicationError::Decode(_) => true,
+            ReplicationError::Server(error) => error.code().starts_with("XX"),
+            _ => false,
+        }
+    }
+
     /// Returns whether another of several hosts may do where this one failed. A wrong password is wrong everywhere,
     /// as libpq has it.
     pub(crate) fn is_of_host(&self) -> bool {

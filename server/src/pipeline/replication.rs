@@ -63,12 +63,7 @@ impl Loss {
     fn needs_new_slot(&self) -> bool {
         match self {
             Loss::Lag { .. } | Loss::Overrun | Loss::PublicationDropped => true,
-            Loss::Replication(error) => {
-                matches!(
-                    error,
-                    ReplicationError::PublicationDropped { .. } | ReplicationError::SlotLost { .. }
-                )
-            }
+            Loss::Replication(error) => error.is_of_slot(),
             Loss::Publications(_) => false,
         }
     }

@@ -8,6 +8,7 @@ mod network;
 mod proxy;
 mod publications;
 mod restarts;
+mod slot;
 
 use crate::client::get;
 use crate::mirror::Mirror;

@@ -1,0 +1,127 @@
+//! The slot goes while it streams: dropped by hand, or by the server, which lets the WAL go that it needs.
+
+use super::proxy::{Proxy, Whose};
+use super::{FLAGS, Mirrors, Writers, postgres, replication};
+use crate::support::{Fixture, connect, text, until};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+async fn streams_after(fixture: &Fixture, losses: u64) -> Value {
+    until("another stream", async || {
+        let replication = replication(fixture).await;
+        replication["state"] == "streaming" && replication["reconnects"].as_u64() >= Some(losses)
+    })
+    .await;
+    replication(fixture).await
+}
+
+/// Waits until there is one slot and it is in use.
+async fn one_slot(client: &Client) {
+    let slots = "select string_agg(active::text, ' ') from pg_replication_slots where database = current_database()";
+    until("one slot in use", async || text(client, slots).await.as_deref() == Some("true")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_slot_that_is_dropped_by_hand_costs_nothing() {
+    for flags in [&[][..], &["--slot", "convoy_dropped"]] {
+        let flags = [&FLAGS[..], flags].concat();
+        let fixture = Fixture::start("slot_dropped", &flags).await;
+        let client = connect(&fixture.url).await;
+        let mut mirrors = Mirrors::open(&fixture).await;
+        let writers = Writers::start(&fixture.url);
+        for round in 1..=3 {
+            let slot = replication(&fixture).await["slot"].as_str().expect("a slot").to_owned();
+            // A named slot stays when its walsender ends, a temporary one goes with it; or Convoy is there first.
+            let by_hand = format!(
+                "do $$ begin \
+                 perform pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = '{slot}'; \
+                 perform pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{slot}'; \
+                 exception when object_in_use then null; end $$"
+            );
+            client.batch_execute(&by_hand).await.expect("it is gone");
+            streams_after(&fixture, round).await;
+        }
+        assert!(writers.end().await > 50);
+        mirrors.agree(&client).await;
+        one_slot(&client).await;
+        fixture.server.stop().await;
+        let free = "select pg_drop_replication_slot(slot_name) from pg_replication_slots \
+                    where database = current_database()";
+        client.batch_execute(free).await.expect("it is free");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_slot_that_lost_its_wal_is_made_again() {
+    let (server, url) =
+        postgres(&[("max_slot_wal_keep_size", "1MB"), ("max_wal_size", "32MB")]).await;
+    for slot in [None, Some("convoy_lost")] {
+        let proxy = Proxy::start(server.socket_dir(), server.port()).await;
+        let flags = slot.map_or(vec![], |slot| vec!["--slot", slot]);
+        let flags = [&FLAGS[..], &flags].concat();
+        let fixture = Fixture::on(&proxy.url("shop"), &flags).await;
+        let client = connect(&url).await;
+        let mut mirrors = Mirrors::open(&fixture).await;
+        // Nothing is confirmed any more, while WAL is written for several times what a slot may keep.
+        proxy.stall(Whose::Replication);
+        let much = "create table bulk (id int, filler text); \
+                    insert into bulk select n, repeat('x', 1000) from generate_series(1, 20000) n; \
+                    select pg_switch_wal(); insert into bulk select n, repeat('y', 1000) from generate_series(1, 20000) n; \
+                    drop table bulk; select pg_switch_wal(); insert into orders values (50, 1, 'meanwhile', 1)";
+        for statement in much.split("; ") {
+            client.batch_execute(statement).await.expect("a write");
+        }
+        client.batch_execute("checkpoint").await.expect("a checkpoint");
+        let lost =
+            "select coalesce(bool_and(wal_status = 'lost'), true)::text from pg_replication_slots";
+        until("it is lost", async || text(&client, lost).await.as_deref() == Some("true")).await;
+        // The server ends what streams from it; that this never comes is the proxy's doing.
+        proxy.cut(Whose::Replication);
+        let after = streams_after(&fixture, 1).await;
+        mirrors.agree(&client).await;
+        one_slot(&client).await;
+        assert!(after["error"].is_null(), "{after}");
+        client.batch_execute("delete from orders where id = 50").await.expect("a write");
+        mirrors.agree(&client).await;
+        fixture.server.stop().await;
+    }
+    server.stop().await.expect("it is gone");
+}
+
+/// Waits until a walsender waits for this session.
+async fn is_waited_for(client: &Client, session: &Client) {
+    let pid = text(session, "select pg_backend_pid()::text").await.expect("a process id");
+    let waits = format!(
+        "select (coalesce(bool_or({pid} = any (pg_blocking_pids(pid))), false))::text from pg_stat_activity \
+         where backend_type = 'walsender'"
+    );
+    until("the slot waits", async || text(client, &waits).await.as_deref() == Some("true")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_named_slot_that_cannot_be_read_is_made_again() {
+    let (server, url) = postgres(&[]).await;
+    let [client, first, second, third] =
+        [connect(&url).await, connect(&url).await, connect(&url).await, connect(&url).await];
+    client.batch_execute("create table u (id int)").await.expect("a table");
+    let flags = [&FLAGS[..], &["--slot", "convoy_wedged"]].concat();
+    // The catalog that the slot is read by comes from before the table, and the writer's changes from after it (P2).
+    first.batch_execute("begin; insert into u values (1)").await.expect("a writer");
+    let (fixture, ()) = tokio::join!(Fixture::on(&url, &flags), async {
+        is_waited_for(&client, &first).await;
+        second.batch_execute("begin; insert into u values (2)").await.expect("a writer");
+        client.batch_execute("create table fresh (id int primary key)").await.expect("a table");
+        first.batch_execute("commit").await.expect("a commit");
+        is_waited_for(&client, &second).await;
+        third.batch_execute("begin; insert into fresh values (1)").await.expect("a writer");
+        second.batch_execute("commit").await.expect("a commit");
+        third.batch_execute("commit").await.expect("a commit");
+    });
+    let mut mirrors = Mirrors::open(&fixture).await;
+    let loss = streams_after(&fixture, 1).await["last_loss"]["reason"].to_string();
+    assert!(loss.contains("could not map filenode"), "{loss}");
+    client.batch_execute("update orders set status = 'live'").await.expect("a write");
+    mirrors.agree(&client).await;
+    fixture.server.stop().await;
+    server.stop().await.expect("it is gone");
+}
