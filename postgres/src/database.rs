@@ -445,7 +445,8 @@ impl Shared {
         let mut lease = self.control.get_briefly(Duration::ZERO).await?;
         let look = watched.look();
         let shown = watch::fingerprints(&mut lease, &tables).await?;
-        let changed = watched.observe(look, &shown);
+        let mut changed = watched.observe(look, &shown);
+        changed.extend(self.publisher.taken_out(lease.client()).await?);
         if !changed.is_empty() {
             drop(lease);
             if let Err(error) = self.publisher.adjust(&changed).await {

@@ -5,7 +5,7 @@ use crate::catalog::{Relation, Tree};
 use crate::error::PostgresError;
 use convoy_engine::{Publication, TableKind};
 use convoy_types::RelationId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -14,6 +14,24 @@ const MEMBERS_SQL: &str = "\
 SELECT r.prrelid, p.pubname::text, pg_catalog.age(r.xmin), r.oid
 FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 WHERE p.pubname IN ('convoy_full', 'convoy_ins') AND r.prrelid = ANY($1::pg_catalog.oid[])";
+
+/// Those of these relations that are not in these publications, although both are there; with all that they are part of
+/// and all that is part of them, for a statement may read any of these.
+const LOST_SQL: &str = "\
+WITH RECURSIVE lost(id) AS (
+  SELECT asked.id
+  FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.text[])) AS asked(id, publication)
+  JOIN pg_catalog.pg_publication p ON p.pubname = asked.publication::pg_catalog.name
+  JOIN pg_catalog.pg_class c ON c.oid = asked.id
+  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = asked.id AND r.prpubid = p.oid)
+), above(id) AS (
+  SELECT id FROM lost UNION
+  SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits i ON i.inhrelid = above.id
+), below(id) AS (
+  SELECT id FROM lost UNION
+  SELECT i.inhrelid FROM below JOIN pg_catalog.pg_inherits i ON i.inhparent = below.id
+)
+SELECT id, true FROM lost UNION ALL SELECT id, false FROM above UNION ALL SELECT id, false FROM below";
 
 /// One that is there.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +105,37 @@ pub(super) async fn members(
         members.insert((RelationId(id), publication), member);
     }
     Ok(members)
+}
+
+/// Members that are none any more.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    pub(super) members: BTreeSet<RelationId>,
+    /// The members, what they are part of and what is part of them.
+    pub(super) related: BTreeSet<RelationId>,
+}
+
+/// Returns which of these relations should be members and are not.
+pub(super) async fn lost(
+    client: &Client,
+    should: &BTreeMap<RelationId, Ours>,
+) -> Result<Lost, PostgresError> {
+    let mut lost = Lost::default();
+    if should.is_empty() {
+        return Ok(lost);
+    }
+    let oids: Vec<u32> = should.keys().map(|id| id.0).collect();
+    let names: Vec<&str> = should.values().map(|publication| publication.name()).collect();
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&oids, Type::OID_ARRAY), (&names, Type::TEXT_ARRAY)];
+    for row in client.query_typed(LOST_SQL, &parameters).await? {
+        let (id, is_member) = (RelationId(row.try_get(0)?), row.try_get(1)?);
+        lost.related.insert(id);
+        if is_member {
+            lost.members.insert(id);
+        }
+    }
+    Ok(lost)
 }
 
 /// Returns the tables, partitions replaced by the topmost table that they are part of.

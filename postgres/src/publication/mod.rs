@@ -18,12 +18,13 @@ pub use definition::{FULL, INSERTS_ONLY};
 
 use crate::catalog::{self, Tree};
 use crate::connect::ServerStart;
+use crate::error::PostgresError;
 use crate::pool::Pool;
 use changes::Changes;
 use convoy_engine::{Publication, QueryError};
 use convoy_types::RelationId;
-use definition::{create_publications, refusal, was_overtaken};
-use membership::{Member, Membership, foreseen, members, memberships, partition_roots};
+use definition::{Ours, create_publications, refusal, was_overtaken};
+use membership::{Member, Membership, foreseen, lost, members, memberships, partition_roots};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub(crate) struct Publisher {
     put_in: Mutex<BTreeSet<RelationId>>,
     /// Memberships, by their oids, whose earlier writers have all ended: nobody is waited for again for their sake.
     settled: Mutex<HashMap<RelationId, u32>>,
+    /// Where relations are members since they were last brought up to date.
+    members: Mutex<BTreeMap<RelationId, Ours>>,
     /// One change of the publications at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -70,6 +73,7 @@ impl Publisher {
             known: Mutex::default(),
             put_in: Mutex::default(),
             settled: Mutex::default(),
+            members: Mutex::default(),
             changing: tokio::sync::Mutex::new(()),
         }
     }
@@ -133,6 +137,22 @@ impl Publisher {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(foreseen.iter().map(|(&id, &publication)| (id, publication)));
         Ok(foreseen)
+    }
+
+    /// Returns the tables that somebody has taken out of our publications, with those that are read through them. Each is
+    /// told once: describing it again puts it back, or says why that does not go.
+    pub(crate) async fn taken_out(
+        &self,
+        client: &Client,
+    ) -> Result<Vec<RelationId>, PostgresError> {
+        let members = self.members().clone();
+        let lost = lost(client, &members).await?;
+        self.members().retain(|id, _| !lost.members.contains(id));
+        Ok(lost.related.into_iter().collect())
+    }
+
+    fn members(&self) -> std::sync::MutexGuard<'_, BTreeMap<RelationId, Ours>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the publications to what they should be for tables whose catalogue entries have changed, without
@@ -212,6 +232,15 @@ impl Publisher {
                 |(id, member): &&(RelationId, Member)| settled.get(id) != Some(&member.oid);
             added.extend(now.iter().filter(is_new).map(|(id, _)| *id));
             settled = now.iter().map(|(id, member)| (*id, member.oid)).collect();
+        }
+        {
+            let mut known = self.members();
+            for (&id, membership) in memberships {
+                match membership.of {
+                    Some(publication) => known.insert(id, publication),
+                    None => known.remove(&id),
+                };
+            }
         }
         // Rows live in partitions that are members through their root.
         let added: BTreeSet<RelationId> = added
