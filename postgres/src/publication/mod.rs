@@ -129,6 +129,14 @@ impl Publisher {
             .collect();
         if self.mode == PublishMode::Add && !wanted.is_empty() {
             let lease = self.pool.get_briefly(self.wait_max).await.map_err(QueryError::from)?;
+            // Somebody else may have published them, and waited for their writers, while we waited for the connection.
+            let is_known = |id: &RelationId| {
+                let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.contains_key(id) && known.get(id) == foreseen.get(id)
+            };
+            if wanted.iter().all(is_known) {
+                return Ok(foreseen);
+            }
             let (writers, members) = self.bring_up_to_date(lease.client(), &wanted).await?;
             self.put_in.lock().unwrap_or_else(PoisonError::into_inner).extend(&wanted);
             wait_for(lease.client(), writers, self.wait_max).await?;

@@ -183,6 +183,37 @@ async fn p2_a_writer_from_before_is_waited_for() {
 }
 
 #[tokio::test]
+async fn p2_many_statements_of_one_table_wait_for_its_writers_once() {
+    let mut harness = Harness::new("p2_many", "create table t (id int primary key)").await;
+    let mut other = client(&harness.url).await;
+    let writing = other.transaction().await.expect("a transaction");
+    writing.batch_execute("insert into t values (1)").await.expect("insert");
+    let asked: Vec<_> = (1000..1012).map(convoy_engine::DescribeId).collect();
+    for (number, id) in asked.iter().enumerate() {
+        let sql = format!("select id from t where id <> {number}");
+        harness.database.describe(*id, &statement(&sql));
+    }
+    // As many wait as there are connections for it.
+    let wait = "select from pg_stat_activity where datname = current_database() \
+                and (query like '%WHERE virtualtransaction = ANY%' or query like '%WHERE transaction::%') \
+                and pid <> pg_backend_pid() having count(*) = 3";
+    until(&harness.admin, wait).await;
+    // Who comes later finds the table published, and need not wait for who wrote since.
+    let mut third = client(&harness.url).await;
+    let later = third.transaction().await.expect("a transaction");
+    later.batch_execute("insert into t values (2)").await.expect("insert");
+    writing.commit().await.expect("commit");
+    for id in asked {
+        let described = harness.wait(|event| match event {
+            Event::Described(of, described) if of == id => Ok(*described),
+            other => Err(other),
+        });
+        assert_eq!(described.await.expect("facts").tables[0].publication, Publication::Full);
+    }
+    later.commit().await.expect("commit");
+}
+
+#[tokio::test]
 async fn p2_a_prepared_writer_is_named() {
     let mut harness = Harness::with("prepared", "create table t (id int primary key)", |options| {
         convoy_postgres::DatabaseOptions { publish_wait_max: Duration::from_millis(100), ..options }
