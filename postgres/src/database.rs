@@ -8,7 +8,7 @@ use crate::cast::cast;
 use crate::catalog;
 use crate::collation::Collations;
 use crate::connect::ServerStart;
-use crate::describe;
+use crate::describe::{self, Description};
 use crate::error::PostgresError;
 use crate::kept_out::KeptOut;
 use crate::lock_script::LockScripts;
@@ -16,7 +16,7 @@ use crate::pool::Pool;
 use crate::publication::{PublishMode, Publisher};
 use crate::read::{self, Read, ReadContext};
 use crate::session::SessionOptions;
-use crate::watch::{self, Watched};
+use crate::watch::{self, Look, Watched};
 use convoy_engine::{
     CastId, CastRequest, Database, DescribeId, Described, ErrorCode, Event, ProbeId, ProbeKind,
     Probed, QueryError, QueryRead, ReadId, Statement, StatementFacts, TableKind,
@@ -25,7 +25,7 @@ use convoy_types::{DatabaseUrl, RelationId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -326,19 +326,16 @@ impl Shared {
             _ => &self.context.main,
         };
         let watched = &self.context.watched;
-        let (description, look, shown) = {
-            let mut lease = pool.get_briefly(Duration::ZERO).await.map_err(QueryError::from)?;
-            let look = watched.look();
-            let description = describe::describe(&mut lease, statement, &self.collations).await?;
-            let ids: Vec<RelationId> = description.trees.keys().copied().collect();
-            // As the server's own role, since the watch will compare with what that sees; in this transaction where
-            // the two are one.
-            let shown = match pool.user() == self.control.user() {
-                true => watch::fingerprints(&mut lease, &ids).await?,
-                false => self.fingerprints(&ids).await?,
-            };
-            (description, look, shown)
-        };
+        let (description, look, shown) = match self.look_up(pool, statement).await {
+            // A connection that died while it was idle: the next one is fresh or tells the reason.
+            Err(LookUpError { error, is_closed: true }) => {
+                tracing::debug!(%error, "asking for a statement again");
+                pool.close_idle();
+                self.look_up(pool, statement).await
+            }
+            outcome => outcome,
+        }
+        .map_err(|failed| failed.error)?;
         let is_view = |id: &RelationId| {
             description.trees.get(id).is_some_and(|tree| tree.root.kind == TableKind::View)
         };
@@ -357,6 +354,31 @@ impl Shared {
         };
         let (facts, tables) = description.take();
         Ok(StatementFacts { tables: catalog::published(tables, &publications), ..facts })
+    }
+
+    /// Asks what a statement reads, and how its tables stand in the catalog at that time.
+    async fn look_up(
+        &self,
+        pool: &Pool,
+        statement: &Statement,
+    ) -> Result<(Description, Look, Vec<(RelationId, watch::Fingerprint)>), LookUpError> {
+        let no_connection =
+            |error| LookUpError { error: QueryError::from(error), is_closed: false };
+        let mut lease = pool.get_briefly(Duration::ZERO).await.map_err(no_connection)?;
+        let look = self.context.watched.look();
+        let looked_up = async {
+            let description = describe::describe(&mut lease, statement, &self.collations).await?;
+            let ids: Vec<RelationId> = description.trees.keys().copied().collect();
+            // As the server's own role, since the watch will compare with what that sees; in this transaction where
+            // the two are one.
+            let shown = match pool.user() == self.control.user() {
+                true => watch::fingerprints(&mut lease, &ids).await?,
+                false => self.fingerprints(&ids).await?,
+            };
+            Ok((description, look, shown))
+        };
+        let looked_up = looked_up.await;
+        looked_up.map_err(|error| LookUpError { error, is_closed: lease.is_closed() })
     }
 
     async fn fingerprints(
@@ -385,11 +407,12 @@ impl Shared {
             Err(error) => return (self.sink)(Event::ReadOpened(id, Err(error))),
         };
         while let Some(command) = inbox.recv().await {
+            let asked = Instant::now();
             match command {
                 ReadCommand::TakeSnapshot => {
                     let taken = tokio::select! {
                         taken = read.take_snapshot() => taken,
-                        () = closed(&mut inbox) => return read.abandon(),
+                        () = closed(&mut inbox) => return read.abandon(asked),
                     };
                     (self.sink)(Event::SnapshotTaken(id, taken));
                 }
@@ -397,7 +420,7 @@ impl Shared {
                     let answer = |(query, result)| (self.sink)(Event::QueryRead(id, query, result));
                     let changed = tokio::select! {
                         changed = read.run(queries, &answer) => changed,
-                        () = closed(&mut inbox) => return read.abandon(),
+                        () = closed(&mut inbox) => return read.abandon(asked),
                     };
                     self.tell_changed(changed);
                     return (self.sink)(Event::ReadFinished(id));
@@ -456,6 +479,13 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Why a statement could not be looked up.
+struct LookUpError {
+    error: QueryError,
+    /// Whether the connection is what failed.
+    is_closed: bool,
 }
 
 fn has_way_out(statement: &Statement) -> bool {

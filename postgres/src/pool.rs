@@ -115,15 +115,21 @@ impl Pool {
     /// Those of [`get`](Pool::get).
     pub async fn get_briefly(&self, more: Duration) -> Result<Lease, PostgresError> {
         let mut lease = self.get().await?;
-        let limit = self.0.session.statement_timeout + SILENCE_MAX + more;
-        let driver = lease.driver();
+        let limit = self.answer_max() + more;
+        let (driver, pool) = (lease.driver(), self.clone());
         let watchdog = tokio::spawn(async move {
             tokio::time::sleep(limit).await;
             tracing::warn!(?limit, "a connection to Postgres gave no answer: it is closed");
             driver.abort();
+            pool.close_idle();
         });
         lease.watchdog = Some(watchdog.abort_handle());
         Ok(lease)
+    }
+
+    /// Returns how long an answer may take before its connection counts as dead, and others as suspect.
+    pub(crate) fn answer_max(&self) -> Duration {
+        self.0.session.statement_timeout + SILENCE_MAX
     }
 
     /// Lets connections lead to this server alone from now on, or to any again. Those that there are are not used any

@@ -19,7 +19,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -268,7 +268,11 @@ impl Read {
     }
 
     /// Stops what the connection is doing, for nobody wants the answers any more.
-    pub(crate) fn abandon(mut self) {
+    pub(crate) fn abandon(mut self, asked: Instant) {
+        // Those beside a connection that is dead are likely to be dead, too.
+        if asked.elapsed() > self.context.main.answer_max() {
+            self.context.main.close_idle();
+        }
         self.lease.canceller().cancel();
         self.lease.mark_broken();
     }

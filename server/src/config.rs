@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long after a statement's time the database may be silent before the read counts as lost.
-const READ_SILENCE: Duration = Duration::from_secs(30);
+const READ_SILENCE: Duration = Duration::from_secs(10);
 /// Where it listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:4500";
 

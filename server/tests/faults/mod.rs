@@ -5,6 +5,7 @@ mod failover;
 mod frozen;
 mod neighbours;
 mod network;
+mod pool;
 mod proxy;
 mod publications;
 mod restarts;

@@ -20,18 +20,22 @@ fn dice() -> SmallRng {
 }
 
 /// A Postgres behind a proxy, and a server that knows no other way to it.
-struct Behind {
-    postgres: PrivatePostgres,
+pub struct Behind {
+    pub postgres: PrivatePostgres,
     /// Around the proxy.
-    url: String,
-    client: Client,
-    proxy: Proxy,
-    fixture: Fixture,
+    pub url: String,
+    pub client: Client,
+    pub proxy: Proxy,
+    pub fixture: Fixture,
 }
 
 impl Behind {
-    async fn start(flags: &[&str]) -> Behind {
-        let (postgres, url) = postgres(&[]).await;
+    pub async fn start(flags: &[&str]) -> Behind {
+        Behind::with(&[], flags).await
+    }
+
+    pub async fn with(settings: &[(&str, &str)], flags: &[&str]) -> Behind {
+        let (postgres, url) = postgres(settings).await;
         let proxy = Proxy::start(postgres.socket_dir(), postgres.port()).await;
         let flags = [&FLAGS[..], flags].concat();
         let fixture = Fixture::on(&proxy.url("shop"), &flags).await;
@@ -39,7 +43,7 @@ impl Behind {
     }
 
     /// Waits until the stream has been lost so often and runs again.
-    async fn streams_after(&self, losses: u64) {
+    pub async fn streams_after(&self, losses: u64) {
         until(&format!("a stream after {losses} losses"), async || {
             let replication = replication(&self.fixture).await;
             replication["state"] == "streaming"
@@ -48,11 +52,11 @@ impl Behind {
         .await;
     }
 
-    async fn losses(&self) -> u64 {
+    pub async fn losses(&self) -> u64 {
         replication(&self.fixture).await["reconnects"].as_u64().expect("a number")
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.fixture.server.stop().await;
         let slots = "select count(*)::text from pg_replication_slots";
         assert_eq!(text(&self.client, slots).await.as_deref(), Some("0"));

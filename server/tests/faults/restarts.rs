@@ -1,5 +1,6 @@
 //! Postgres, or its part of the stream, ends and comes back.
 
+use super::frozen::Frozen;
 use super::{FLAGS, Mirrors, Writers, postgres, replication};
 use crate::support::{Fixture, connect, text, until};
 use convoy_postgres::launcher::Shutdown;
@@ -73,4 +74,33 @@ async fn p10_a_walsender_that_is_killed_costs_nothing() {
     assert!(writers.end().await > 50);
     mirrors.agree(&client).await;
     fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_a_postgres_that_stands_still_for_a_while_costs_nothing() {
+    let (server, url) = postgres(&[]).await;
+    let flags = [&FLAGS[..], &["--replication-timeout", "2"]].concat();
+    let fixture = Fixture::on(&url, &flags).await;
+    let mut mirrors = Mirrors::open(&fixture).await;
+    let client = connect(&url).await;
+    let writers = Writers::start(&url);
+    mirrors.0.until("writers", |shown| shown.rows.len() > 20).await;
+    // Too short to be noticed.
+    drop(Frozen::new(&server));
+    let before = mirrors.changes();
+    mirrors.1.until("reads", |shown| shown.changes > before[1] + 3).await;
+    assert_eq!(replication(&fixture).await["reconnects"], 0);
+    // Long enough to be given up: that is what is waited for.
+    let frozen = Frozen::new(&server);
+    until("it is given up", async || replication(&fixture).await["reconnects"] == 1).await;
+    let silent = replication(&fixture).await["error"].to_string();
+    assert!(silent.contains("has been silent"), "{silent}");
+    drop(frozen);
+    until("it streams again", async || replication(&fixture).await["state"] == "streaming").await;
+    let before = mirrors.changes();
+    mirrors.0.until("changes", |shown| shown.changes > before[0] + 10).await;
+    assert!(writers.end().await > 20);
+    mirrors.agree(&client).await;
+    fixture.server.stop().await;
+    server.stop().await.expect("it is gone");
 }
