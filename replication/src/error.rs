@@ -173,12 +173,16 @@ pub enum ReplicationError {
         name: String,
     },
     /// Another process reads from the slot.
-    #[error("slot {name:?} is held by {}: give each Convoy a slot of its own", holder(*pid))]
+    #[error(
+        "slot {name:?} is held by {}: give each Convoy a slot of its own", holder(*pid, application.as_deref())
+    )]
     SlotHeld {
         /// The slot.
         name: String,
         /// The walsender that holds it, if the server says.
         pid: Option<i32>,
+        /// What that one's client calls itself, if the server says.
+        application: Option<String>,
     },
     /// The slot was not made for us.
     #[error(
@@ -384,8 +388,12 @@ fn quoted(name: &str) -> String {
     }
 }
 
-fn holder(pid: Option<i32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("the walsender with pid {pid}"))
+fn holder(pid: Option<i32>, application: Option<&str>) -> String {
+    match (pid, application.filter(|name| !name.is_empty())) {
+        (Some(pid), Some(application)) => format!("the walsender with pid {pid} ({application:?})"),
+        (Some(pid), None) => format!("the walsender with pid {pid}"),
+        (None, _) => "another process".to_owned(),
+    }
 }
 
 fn list(attempts: &[ReplicationError]) -> String {

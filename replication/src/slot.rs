@@ -168,7 +168,7 @@ async fn create_once(
         }
         // duplicate_object: somebody made it since we looked.
         Err(ReplicationError::Server(error)) if error.code() == "42710" => {
-            Err(ReplicationError::SlotHeld { name, pid: None })
+            Err(ReplicationError::SlotHeld { name, pid: None, application: None })
         }
         Err(error) => Err(error),
     }
@@ -200,10 +200,7 @@ async fn adopt(
         return foreign(SlotMismatch::Temporary);
     }
     if text(&rows, 4)? == "t" {
-        return Err(ReplicationError::SlotHeld {
-            name: name.to_owned(),
-            pid: number(&rows, 5).ok(),
-        });
+        return Err(held(name, &rows));
     }
     // Null in the moment before the first position is known, as lost as a slot that the server says is lost.
     match (column(&rows, 6), column(&rows, 7)) {
@@ -212,12 +209,22 @@ async fn adopt(
     }
 }
 
+/// Returns the error of a slot that somebody holds, from its row.
+fn held(name: &str, rows: &[TextRow]) -> ReplicationError {
+    ReplicationError::SlotHeld {
+        name: name.to_owned(),
+        pid: number(rows, 5).ok(),
+        application: column(rows, 8).map(str::to_owned),
+    }
+}
+
 async fn slot_row(
     connection: &mut Connection,
     name: &str,
 ) -> Result<Vec<TextRow>, ReplicationError> {
     let query = format!(
-        "SELECT slot_type, plugin, database, temporary, active, active_pid, wal_status, confirmed_flush_lsn \
+        "SELECT slot_type, plugin, database, temporary, active, active_pid, wal_status, confirmed_flush_lsn, \
+         (SELECT application_name FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) active_pid) \
          FROM pg_catalog.pg_replication_slots WHERE slot_name OPERATOR(pg_catalog.=) {}::pg_catalog.name",
         quote_literal(name)
     );
@@ -240,9 +247,8 @@ pub(crate) async fn start(
     match connection.start_copy(&command).await {
         // object_in_use: somebody was quicker.
         Err(ReplicationError::Server(error)) if error.code() == "55006" => {
-            let pid =
-                slot_row(connection, &slot.name).await.ok().and_then(|rows| number(&rows, 5).ok());
-            Err(ReplicationError::SlotHeld { name: slot.name.clone(), pid })
+            let rows = slot_row(connection, &slot.name).await.unwrap_or_default();
+            Err(held(&slot.name, &rows))
         }
         Err(error) => Err(in_stream(error)),
         Ok(()) => Ok(()),

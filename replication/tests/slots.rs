@@ -222,7 +222,8 @@ async fn p10_a_slot_that_cannot_be_had_says_why() {
             matches!(&error, ReplicationError::SlotHeld { pid: Some(pid), .. } if *pid == holder.backend_pid()),
             "{error:?}"
         );
-        assert!(error.is_retryable() && error.to_string().contains(&holder.backend_pid().to_string()));
+        let named = format!("the walsender with pid {} (\"convoy\")", holder.backend_pid());
+        assert!(error.is_retryable() && error.to_string().contains(&named), "{error}");
         holder.shutdown().await;
 
         let error = refusal(elsewhere.config_with_slot("replication_held")).await;

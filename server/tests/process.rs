@@ -207,3 +207,32 @@ async fn a_second_signal_cuts_the_end_short() {
     };
     timeout(PATIENCE, gone).await.expect("the slot goes with its process");
 }
+
+#[tokio::test]
+async fn p10_a_named_slot_that_another_server_holds_is_refused_by_name() {
+    let (url, client, project) = database("held").await;
+    let flags = ["--slot", "convoy_held"];
+    let mut holder = Process::start(&url, project.path(), &flags).await;
+    let pid = "select active_pid::text from pg_replication_slots where slot_name = 'convoy_held'";
+    let pid: String = client.query_one(pid, &[]).await.expect("a slot").get(0);
+    let refused = Command::new(env!("CARGO_BIN_EXE_convoy"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--project"])
+        .arg(project.path())
+        .args(flags)
+        .env("CONVOY_DATABASE_URL", &url)
+        .output();
+    let refused = timeout(PATIENCE, refused).await.expect("in time").expect("a second server");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    let named =
+        format!("slot \"convoy_held\" is held by the walsender with pid {pid} (\"convoy\")");
+    assert!(!refused.status.success() && said.contains(&named), "{said}");
+    // A sudden end leaves the slot to whoever comes next.
+    holder.signal("KILL").await;
+    holder.ended().await;
+    let mut next = Process::start(&url, project.path(), &flags).await;
+    assert_eq!(slots(&client).await.as_deref(), Some("convoy_held in use"));
+    next.signal("TERM").await;
+    assert_eq!(next.ended().await, Some(0));
+    let free = "select pg_drop_replication_slot('convoy_held')";
+    client.batch_execute(free).await.expect("it is free");
+}
