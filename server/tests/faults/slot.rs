@@ -128,3 +128,29 @@ async fn p10_a_named_slot_that_cannot_be_read_is_made_again() {
     fixture.server.stop().await;
     server.stop().await.expect("it is gone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_past_max_lag_a_line_that_crawls_costs_the_slot_and_not_the_disk() {
+    let (server, url) = postgres(&[]).await;
+    let proxy = Proxy::start(server.socket_dir(), server.port()).await;
+    let flags = [&FLAGS[..], &["--slot", "convoy_crawls", "--max-lag", "1000000"]].concat();
+    let fixture = Fixture::on(&proxy.url("shop"), &flags).await;
+    let client = connect(&url).await;
+    let mut mirrors = Mirrors::open(&fixture).await;
+    proxy.throttle(Whose::Replication, Some(20_000));
+    let much = "insert into orders select n, 7, repeat('x', 1000), n from generate_series(10, 4000) n; \
+                delete from orders where id > 10";
+    client.batch_execute(much).await.expect("writes");
+    let end = text(&client, "select pg_current_wal_insert_lsn()::text").await.expect("a position");
+    // The engine is not behind: the server says what it keeps.
+    until("it is given up", async || replication(&fixture).await["reconnects"] == 1).await;
+    proxy.throttle(Whose::Replication, None);
+    let after = streams_after(&fixture, 1).await;
+    let reason = after["last_loss"]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("more than --max-lag 1000000"), "{reason}");
+    let held = format!("select bool_and(restart_lsn >= '{end}')::text from pg_replication_slots");
+    assert_eq!(text(&client, &held).await.as_deref(), Some("true"));
+    mirrors.agree(&client).await;
+    fixture.server.stop().await;
+    server.stop().await.expect("it is gone");
+}
