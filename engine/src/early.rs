@@ -3,10 +3,10 @@
 //! Nothing is known at that time and nothing is being read, so that what these transactions did will be read in any
 //! case. Past a bound they are let go, but for their ids: the first snapshots must show them.
 
-use convoy_types::{ChangeKind, Changes, Lsn, OldRow, Transaction, Xid};
+use convoy_types::{Changes, LogicalMessage, Lsn, Transaction, Xid};
 use roaring::RoaringBitmap;
 
-/// What a transaction and a change take beside the values.
+/// What a transaction and a message take beside the values.
 const ENTRY_BYTES: usize = 160;
 
 /// Transactions and positions that came before the line.
@@ -31,6 +31,11 @@ impl Early {
         }
     }
 
+    /// Returns the bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Notes that the stream has passed a position.
     pub fn progress(&mut self, lsn: Lsn) {
         self.received = self.received.max(lsn);
@@ -43,22 +48,13 @@ impl Early {
 }
 
 fn bytes(transaction: &Transaction) -> usize {
-    let old = |old: &OldRow| match old {
-        OldRow::SameKey => 0,
-        OldRow::Key(row) | OldRow::Full(row) => row.text_bytes(),
+    let tables = match &transaction.changes {
+        Changes::Rows(_) => 0,
+        Changes::Touched(relations) => relations.len() * size_of::<usize>(),
     };
-    let change = |kind: &ChangeKind| match kind {
-        ChangeKind::Insert { new } => new.text_bytes(),
-        ChangeKind::Update { old: before, new } => old(before) + new.text_bytes(),
-        ChangeKind::Delete { old: before } => old(before),
-        ChangeKind::Truncate => 0,
-    };
-    let changes = match &transaction.changes {
-        Changes::Rows(rows) => rows.iter().map(|row| ENTRY_BYTES + change(&row.kind)).sum(),
-        Changes::Touched(relations) => relations.len() * ENTRY_BYTES,
-    };
-    let message = |message: &convoy_types::LogicalMessage| ENTRY_BYTES + message.content.len();
-    ENTRY_BYTES + changes + transaction.messages.iter().map(message).sum::<usize>()
+    let message = |message: &LogicalMessage| ENTRY_BYTES + message.content.len();
+    let messages: usize = transaction.messages.iter().map(message).sum();
+    ENTRY_BYTES + transaction.row_bytes() + tables + messages
 }
 
 #[cfg(test)]

@@ -101,6 +101,10 @@ pub struct Counters {
     pub transitions: u64,
     /// Snapshots that had to be taken again, since an applied transaction was not yet visible.
     pub snapshots_retaken: u64,
+    /// Transactions whose rows gave way to the tables that they touched, while they waited for a snapshot.
+    pub collapsed: u64,
+    /// Transactions that came without rows, since they were too large or too many: their tables were read again.
+    pub without_rows: u64,
     /// Subscriptions that became stale.
     pub stale: u64,
     /// Results that were read again to be compared with what was held.
@@ -179,6 +183,9 @@ impl<D: Database> Engine<D> {
                     None => {}
                 }
                 self.advance();
+                if let Some(line) = &mut self.line {
+                    self.counters.collapsed += line.bound_waiting(self.limits.waiting_bytes_max);
+                }
             }
             Event::Progress(lsn) => {
                 match &mut self.line {
@@ -237,6 +244,13 @@ impl<D: Database> Engine<D> {
             Event::OutboxDrained(id) => {
                 if let Some(session) = self.sessions.get_mut(id) {
                     session.drained();
+                    self.sessions.stir(id);
+                }
+            }
+            Event::OutboxLost(id) => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.drained();
+                    session.tell_anew();
                     self.sessions.stir(id);
                 }
             }

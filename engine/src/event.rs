@@ -73,6 +73,8 @@ pub enum Event {
     Await(SessionId, Lsn),
     /// The session's outbox, which was full, has room again.
     OutboxDrained(SessionId),
+    /// The session's outbox let go what it held: everything that the session subscribes to is sent anew.
+    OutboxLost(SessionId),
     /// A session is over.
     SessionClosed(SessionId),
 

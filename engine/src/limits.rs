@@ -15,6 +15,9 @@ pub struct Limits {
     pub result_bytes_max: usize,
     /// Bytes of changes that are kept for results being read. Past it those are read once more.
     pub write_log_bytes_max: usize,
+    /// Bytes of rows of transactions that wait for a snapshot to be settled, or to show them. Past it they give way to the
+    /// tables that they touched, which are read again.
+    pub waiting_bytes_max: usize,
     /// Bytes of transactions that are kept while nobody could say yet what is visible. Past it they are let go; what they
     /// did is read anyway.
     pub early_bytes_max: usize,
@@ -57,8 +60,9 @@ impl Default for Limits {
             result_rows_max: 100_000,
             result_bytes_max: 16 << 20,
             write_log_bytes_max: 64 << 20,
+            waiting_bytes_max: 64 << 20,
             early_bytes_max: 64 << 20,
-            memory_bytes_max: 1 << 30,
+            memory_bytes_max: 448 << 20,
             groups_bytes_max: 16 << 20,
             reads_max: 8,
             reads_per_query_max: 2,

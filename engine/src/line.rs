@@ -31,6 +31,8 @@ pub(crate) struct Arrived {
     pub xid: FullXid,
     pub transaction: Transaction,
     pub received_at: Instant,
+    /// What its rows take, in bytes.
+    row_bytes: usize,
 }
 
 /// What became of a snapshot that the line was told of.
@@ -67,6 +69,9 @@ pub(crate) struct Line {
     gate: Gate,
     /// Received, not applied, in the order of their commits.
     arrived: VecDeque<Arrived>,
+    /// What their rows take.
+    // Invariant: the sum of theirs.
+    arrived_bytes: usize,
     /// The greatest position that the stream has passed.
     received: Lsn,
     /// The newest snapshot: what widens transaction ids.
@@ -95,6 +100,7 @@ impl Line {
             head,
             gate: Gate::Open,
             arrived: VecDeque::new(),
+            arrived_bytes: 0,
             received: Lsn::default(),
             newest: snapshot.mark,
             synchronous_standbys: snapshot.synchronous_standbys,
@@ -141,7 +147,30 @@ impl Line {
         self.received = self.received.max(transaction.end_lsn);
         let xid = self.newest.widen(transaction.xid);
         self.open.retain(|open| open.xid != xid);
-        self.arrived.push_back(Arrived { xid, transaction, received_at });
+        let row_bytes = transaction.row_bytes();
+        self.arrived_bytes += row_bytes;
+        self.arrived.push_back(Arrived { xid, transaction, received_at, row_bytes });
+    }
+
+    /// Lets the rows of all that waits give way to the tables that they touched, where they take more than this.
+    /// Returns how many transactions gave theirs.
+    pub fn bound_waiting(&mut self, bytes_max: usize) -> u64 {
+        if self.arrived_bytes <= bytes_max {
+            return 0;
+        }
+        let mut collapsed = 0;
+        for arrived in &mut self.arrived {
+            collapsed += u64::from(arrived.row_bytes > 0);
+            arrived.transaction.collapse();
+            arrived.row_bytes = 0;
+        }
+        self.arrived_bytes = 0;
+        collapsed
+    }
+
+    /// Returns the bytes of rows that wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.arrived_bytes
     }
 
     /// Notes a transaction that came before the line began and was not kept. The first snapshots must show it.
@@ -277,6 +306,7 @@ impl Line {
         };
         if let Some(index) = next {
             let arrived = self.arrived.remove(index)?;
+            self.arrived_bytes -= arrived.row_bytes;
             let xid = arrived.xid;
             self.head.0 += 1;
             if !self.newest.shows(xid) {

@@ -7,6 +7,7 @@ use crate::groups::Groups;
 use crate::held_rows::HeldRows;
 use crate::precision::AskedFor;
 use crate::result::Refreshed;
+use crate::result_row::ResultRow;
 use crate::row_list::RowList;
 use crate::subscribers::Subscribers;
 use crate::update::{Diff, DiffOp, ResultSnapshot, Shared, UpdateKind};
@@ -279,6 +280,13 @@ impl LiveQuery {
     /// Returns the bytes of the diffs that are kept.
     pub fn history_bytes(&self) -> usize {
         self.history.as_ref().map_or(0, |history| history.bytes)
+    }
+
+    /// Returns the bytes of the value as a snapshot, beside the rows that it shares with the value.
+    pub fn snapshot_bytes(&self) -> usize {
+        self.snapshot.as_ref().map_or(0, |snapshot| {
+            snapshot.value.rows.len() * size_of::<ResultRow>() + snapshot.encoded_bytes()
+        })
     }
 
     /// Returns what a subscription that was told so far must be told now; none where it knows.

@@ -26,7 +26,8 @@ impl LiveQuery {
     /// Returns about how many bytes it takes.
     fn memory_bytes(&self) -> usize {
         let args: usize = self.args.iter().flatten().map(|arg| arg.len()).sum();
-        QUERY_BYTES + args + self.history_bytes() + value_bytes(&self.value, self.columns.len())
+        let to_be_told = self.history_bytes() + self.snapshot_bytes();
+        QUERY_BYTES + args + to_be_told + value_bytes(&self.value, self.columns.len())
     }
 }
 
@@ -72,8 +73,8 @@ impl<D: Database> Engine<D> {
         Err(QueryError::new(
             ErrorCode::LimitExceeded,
             format!(
-                "live queries take {} of {limit} bytes (--memory-limit), too much for one more: unsubscribe from some, or \
-                 ask for fewer rows",
+                "live queries take {} of {limit} bytes (--memory-results, a part of --memory-limit), too much for one \
+                 more: unsubscribe from some, or ask for fewer rows",
                 self.memory_bytes
             ),
         ))

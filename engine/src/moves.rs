@@ -47,8 +47,8 @@ impl<D: Database> Engine<D> {
             };
             if query.subscribers.iter().all(told) {
                 query.forget_history();
-                self.weigh(id);
             }
+            self.weigh(id);
         }
     }
 
@@ -66,6 +66,10 @@ impl<D: Database> Engine<D> {
                 }
             }
         }
+        for id in self.sessions.take_restless() {
+            self.move_session(id, label);
+        }
+        // Whose outbox lost what was just sent is told at once what is so now.
         for id in self.sessions.take_restless() {
             self.move_session(id, label);
         }
@@ -155,6 +159,9 @@ impl<D: Database> Engine<D> {
             now,
             Transition { lsn: label, committed_at, reflects: Vec::new(), updates, position: head },
         );
+        if session.take_lost() {
+            self.sessions.stir(id);
+        }
     }
 
     /// Lets the sessions that see one of these queries, which were just put into a read, take down what is known at the

@@ -91,6 +91,11 @@ impl ReadRows {
         self.texts.len()
     }
 
+    /// Returns the bytes of memory that the rows take.
+    pub fn memory_bytes(&self) -> usize {
+        self.texts.len() + self.ends.len() * size_of::<End>()
+    }
+
     /// Returns the rows, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = ReadRow<'_>> {
         (0..self.len).map(|row| ReadRow { rows: self, first: row * self.columns })

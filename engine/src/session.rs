@@ -34,6 +34,8 @@ pub enum OutboxState {
     Ready,
     /// It is in, and now the box is full: send nothing before `Event::OutboxDrained`.
     Full,
+    /// It was not taken, and what was sent before may not arrive either: tell everything anew.
+    Lost,
     /// Nobody reads any more.
     Closed,
 }

@@ -135,6 +135,8 @@ pub(crate) struct Session {
     pub awaits: Vec<Lsn>,
     /// When it was last told anything.
     pub told_at: Instant,
+    /// Whether its outbox did not take the last transition.
+    is_lost: bool,
     /// The point of the line where it is.
     pub position: Position,
 }
@@ -151,6 +153,7 @@ impl Session {
             label,
             awaits: Vec::new(),
             told_at: now,
+            is_lost: false,
             position,
         }
     }
@@ -161,6 +164,14 @@ impl Session {
     pub fn resume(&mut self, outbox: Box<dyn Outbox>, now: Instant) {
         self.outbox = outbox;
         self.outbox_state = OutboxState::Ready;
+        self.tell_anew();
+        for sub in self.subs.values_mut() {
+            sub.since = now;
+        }
+    }
+
+    /// Forgets how far it was told: some of that has not arrived and never will.
+    pub fn tell_anew(&mut self) {
         self.stage = None;
         self.stale_updates.clear();
         self.held_since = None;
@@ -172,7 +183,6 @@ impl Session {
                 sub.have = self.outbox.has(name).map(Box::new);
             }
             sub.stale = false;
-            sub.since = now;
         }
     }
 
@@ -200,7 +210,19 @@ impl Session {
         self.position = self.position.max(transition.position);
         self.awaits.retain(|lsn| *lsn > self.label);
         self.told_at = now;
-        self.outbox_state = self.outbox.send(transition);
+        self.outbox_state = match self.outbox.send(transition) {
+            OutboxState::Lost => {
+                self.tell_anew();
+                self.is_lost = true;
+                OutboxState::Ready
+            }
+            state => state,
+        };
+    }
+
+    /// Returns whether a transition was lost since this was asked last: then there is something to be told.
+    pub fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.is_lost)
     }
 
     /// Sends an error of one subscription, which never waits for a cut.

@@ -24,6 +24,10 @@ pub struct EngineStatus {
     pub memory_bytes: usize,
     /// The limit of that.
     pub memory_bytes_max: usize,
+    /// What row changes take that wait for a snapshot, in bytes.
+    pub waiting_bytes: usize,
+    /// What row changes take that are kept for results being read, or until it is known what is visible, in bytes.
+    pub log_bytes: usize,
     /// Live queries whose result is not known and must be read.
     pub dirty_queries: usize,
     /// Statements analysed.
@@ -74,6 +78,8 @@ impl<D: Database> Engine<D> {
             live_queries: self.queries.len(),
             memory_bytes: self.memory_bytes,
             memory_bytes_max: self.limits.memory_bytes_max,
+            waiting_bytes: self.line.as_ref().map_or(0, |line| line.waiting_bytes()),
+            log_bytes: self.reads.log.bytes() + self.early.bytes(),
             dirty_queries: self.dirty.len(),
             templates: self.templates.len(),
             sessions: self.sessions.len(),

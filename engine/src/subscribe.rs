@@ -119,6 +119,9 @@ impl<D: Database> Engine<D> {
             stage.settle(sub);
         }
         state.send_error(now, sub.clone(), true, error);
+        if state.take_lost() {
+            self.sessions.stir(session);
+        }
         if let Some(query) = refused.query {
             self.leave(query, session, sub);
         }

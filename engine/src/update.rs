@@ -6,6 +6,7 @@ use crate::facts::OutputColumn;
 use crate::line::Position;
 use crate::result_row::ResultRow;
 use convoy_types::{Lsn, PgTimestamp};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A whole result.
@@ -84,12 +85,34 @@ pub struct Shared<T> {
     /// The value.
     pub value: T,
     encoded: [OnceLock<bytes::Bytes>; 2],
+    /// How many of those who wait for it count its memory.
+    holders: AtomicUsize,
 }
 
 impl<T> Shared<T> {
     /// Wraps a value.
     pub fn new(value: T) -> Arc<Self> {
-        Arc::new(Shared { value, encoded: [OnceLock::new(), OnceLock::new()] })
+        Arc::new(Shared {
+            value,
+            encoded: [OnceLock::new(), OnceLock::new()],
+            holders: AtomicUsize::new(0),
+        })
+    }
+
+    /// Notes one more who holds on to it. Returns whether that is the first: its memory counts once, however many there
+    /// are.
+    pub fn hold(&self) -> bool {
+        self.holders.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// Notes one less. Returns whether that was the last.
+    pub fn release(&self) -> bool {
+        self.holders.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// Returns the bytes of all forms in which it is encoded by now.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded.iter().filter_map(OnceLock::get).map(bytes::Bytes::len).sum()
     }
 
     /// Returns the bytes of this form, encoding them if nobody has yet. `form` is 0 or 1.

@@ -96,6 +96,11 @@ impl WriteLog {
         }
     }
 
+    /// Returns the bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns a table's changes after one point of the line, up to another, and when the last transaction committed that
     /// made one; none where they are not all known.
     pub fn changes_between(
@@ -139,7 +144,7 @@ impl<D: Database> Engine<D> {
     /// Applies a transaction, the next one of the line.
     pub(crate) fn apply(&mut self, arrived: Arrived) {
         let position = self.head();
-        let Arrived { xid, transaction, received_at } = arrived;
+        let Arrived { xid, transaction, received_at, .. } = arrived;
         let (lsn, committed_at) = (transaction.end_lsn, transaction.commit_time);
         let applied_at = self.now;
         let cause = |relation: RelationId, key: Option<Box<str>>| {
@@ -154,6 +159,7 @@ impl<D: Database> Engine<D> {
         let mut unknown = BTreeSet::new();
         match &transaction.changes {
             Changes::Touched(relations) => {
+                self.counters.without_rows += 1;
                 for relation in relations {
                     unknown
                         .extend(self.tables.read_through(relation.id).iter().map(|table| table.id));

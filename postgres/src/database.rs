@@ -4,6 +4,7 @@
 //! what waits for a connection waits for a limited time and then fails.
 
 use crate::batch::{Batches, ReadCounters};
+use crate::budget::MemoryBudget;
 use crate::cast::cast;
 use crate::catalog;
 use crate::collation::Collations;
@@ -61,6 +62,9 @@ pub struct DatabaseOptions {
     pub helper_after: Duration,
     /// At most so many live queries of one template are read by one statement; 1 reads each by its own.
     pub batch_max: usize,
+    /// What answers may take that are being read, or that nobody has taken in yet: past it rows wait in the server. Who
+    /// takes an answer in gives its bytes back.
+    pub answers: Arc<MemoryBudget>,
     /// How often the catalog is looked at.
     pub watch_interval: Duration,
     /// How long a newly published table waits for transactions that were writing to it.
@@ -83,6 +87,7 @@ impl DatabaseOptions {
             helpers_max: 4,
             helper_after: Duration::from_millis(5),
             batch_max: BATCH_MAX,
+            answers: MemoryBudget::new(usize::MAX),
             watch_interval: Duration::from_secs(1),
             publish_wait_max: Duration::from_secs(30),
             publish: PublishMode::Add,
@@ -178,6 +183,7 @@ impl PostgresDatabase {
             kept_out: KeptOut::default(),
             batches: Batches::new(options.batch_max),
             counters: Arc::default(),
+            answers: options.answers.clone(),
             helpers_max: options.helpers_max,
             helper_after: options.helper_after,
             export_snapshots: options.export_snapshots,

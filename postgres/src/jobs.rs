@@ -4,6 +4,7 @@
 //! was: the batch is halved, and its halves are, until the one is alone. After the limit of time each is run by itself.
 
 use crate::batch::{BatchCall, Batches, ReadCounters};
+use crate::budget::MemoryBudget;
 use crate::read::Answer;
 use convoy_engine::{
     BatchStatement, Batching, ErrorCode, QueryError, QueryRead, ReadRows, ReadStatement,
@@ -21,6 +22,8 @@ pub(crate) struct Jobs<'a> {
     state: Mutex<State>,
     pub(crate) batches: &'a Batches,
     pub(crate) counters: &'a ReadCounters,
+    /// What answers may take until they are taken in.
+    pub(crate) memory: &'a Arc<MemoryBudget>,
     answer: &'a (dyn Fn(Answer) + Send + Sync),
 }
 
@@ -57,12 +60,13 @@ impl<'a> Jobs<'a> {
         queries: Vec<QueryRead>,
         batches: &'a Batches,
         counters: &'a ReadCounters,
+        memory: &'a Arc<MemoryBudget>,
         answer: &'a (dyn Fn(Answer) + Send + Sync),
     ) -> Jobs<'a> {
         let job = |reads: Vec<QueryRead>| Job::new(reads.into());
         let waiting = batches.group(queries).into_iter().map(job).collect();
         let state = State { waiting, failure: None };
-        Jobs { state: Mutex::new(state), batches, counters, answer }
+        Jobs { state: Mutex::new(state), batches, counters, memory, answer }
     }
 
     pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {

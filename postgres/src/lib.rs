@@ -5,6 +5,7 @@
 //! modules cite as P1 to P14. [`launcher`] starts a Postgres of our own.
 
 mod batch;
+mod budget;
 mod cast;
 mod catalog;
 mod collation;
@@ -32,6 +33,7 @@ mod watch;
 mod worker;
 
 pub use batch::ReadCounters;
+pub use budget::{MemoryBudget, Room};
 pub use connect::{Connection, ServerStart, connect};
 pub use database::{BATCH_MAX, DatabaseHandle, DatabaseOptions, PostgresDatabase, Sink};
 pub use error::PostgresError;

@@ -5,6 +5,7 @@
 //! is slow, helpers on other connections import its snapshot and take the rest (`worker`).
 
 use crate::batch::{Batches, ReadCounters};
+use crate::budget::MemoryBudget;
 use crate::error::{PostgresError, query_error};
 use crate::jobs::Jobs;
 use crate::kept_out::KeptOut;
@@ -67,6 +68,8 @@ pub(crate) struct ReadContext {
     pub(crate) kept_out: KeptOut,
     pub(crate) batches: Batches,
     pub(crate) counters: Arc<ReadCounters>,
+    /// What answers may take until they are taken in.
+    pub(crate) answers: Arc<MemoryBudget>,
     /// Helpers that one read may take beside its own connection.
     pub(crate) helpers_max: usize,
     /// The queue is given this long before a helper is taken.
@@ -228,7 +231,9 @@ impl Read {
             }
         };
         let context = self.context.clone();
-        let jobs = |queries| Jobs::new(queries, &context.batches, &context.counters, answer);
+        let jobs = |queries| {
+            Jobs::new(queries, &context.batches, &context.counters, &context.answers, answer)
+        };
         let (main, ad_hoc) = (jobs(main), jobs(ad_hoc));
         let own_is_done = Notify::new();
         let own = async {

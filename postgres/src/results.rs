@@ -1,5 +1,6 @@
 //! The results that a statement's rows make, each within its limits of rows and bytes.
 
+use crate::budget::Room;
 use crate::jobs::{Job, Jobs};
 use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadRows};
 
@@ -21,14 +22,18 @@ pub(crate) struct Results {
     rows: ReadRows,
     /// The place of each, in a batch.
     places: Vec<i64>,
+    /// What its rows take; whoever takes the answer in gives it back.
+    room: Room,
 }
 
 impl Results {
-    pub(crate) fn new(is_batch: bool) -> Results {
-        Results { is_batch, number: 1, rows: ReadRows::default(), places: Vec::new() }
+    pub(crate) fn new(is_batch: bool, jobs: &Jobs<'_>) -> Results {
+        let room = Room::new(jobs.memory);
+        Results { is_batch, number: 1, rows: ReadRows::default(), places: Vec::new(), room }
     }
 
-    pub(crate) fn take(
+    /// Takes a row in, once there is room for it.
+    pub(crate) async fn take(
         &mut self,
         row: &tokio_postgres::Row,
         job: &mut Job,
@@ -44,13 +49,18 @@ impl Results {
             }
             self.places.push(place);
         }
+        let before = self.rows.memory_bytes();
         let texts = (first_column..row.len()).map(|column| row.try_get(column));
         self.rows.try_push(texts).map_err(Misfit::Row)?;
+        self.room.grow(self.rows.memory_bytes() - before).await;
         let excess = job.reads.front().and_then(|read| excess(read, &self.rows));
         let Some(error) = excess else { return Ok(()) };
         if let Some(read) = job.reads.pop_front() {
             jobs.answer(&read, Err(error));
         }
+        // What still comes of it is let go.
+        self.rows = ReadRows::default();
+        self.room = Room::new(jobs.memory);
         Err(Misfit::TooLarge)
     }
 
@@ -69,6 +79,7 @@ impl Results {
         if self.is_batch {
             jobs.counters.read_in_batch();
         }
+        self.room.hand_over(rows.memory_bytes());
         jobs.answer(&read, Ok(rows));
     }
 

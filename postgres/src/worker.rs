@@ -384,14 +384,14 @@ async fn run(
         Ok(rows) => pin!(rows),
         Err(error) => return (job, Ended::Failed(error)),
     };
-    let mut results = Results::new(call.is_some());
+    let mut results = Results::new(call.is_some(), jobs);
     loop {
         let row = match rows.next().await {
             Some(Ok(row)) => row,
             Some(Err(error)) => return (job, Ended::Failed(error)),
             None => break,
         };
-        match results.take(&row, &mut job, jobs) {
+        match results.take(&row, &mut job, jobs).await {
             Ok(()) => {}
             Err(Misfit::TooLarge) => {
                 canceller.cancel();

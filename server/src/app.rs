@@ -1,7 +1,7 @@
 //! What every request's handler shares, and the router.
 
 use crate::guard::{self, Guard};
-use crate::limits::RequestLimits;
+use crate::limits::{MemoryParts, RequestLimits};
 use crate::metrics::Metrics;
 use crate::pipeline::{EventQueue, Lag};
 use crate::project::NamedQueries;
@@ -40,6 +40,8 @@ pub struct AppState {
     pub guard: Guard,
     /// The bounds of requests.
     pub limits: RequestLimits,
+    /// The bounds of memory.
+    pub memory: MemoryParts,
     /// Whether clients may send SQL.
     pub ad_hoc_sql: AdHocSql,
     /// What stands at `/`.

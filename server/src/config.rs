@@ -2,7 +2,7 @@
 //! passfile, …). No other module reads the environment, but for colours (`telemetry.rs`).
 
 use crate::error::ServerError;
-use crate::limits::{RequestLimits, seconds, seconds_or_none};
+use crate::limits::{MemoryLimits, MemoryParts, RequestLimits, seconds, seconds_or_none};
 use crate::passfile;
 use clap::{Args, Parser, Subcommand};
 use convoy_engine::Limits;
@@ -123,6 +123,9 @@ pub struct ServeArgs {
     /// The bounds of results.
     #[command(flatten)]
     pub results: ResultLimits,
+    /// The bounds of memory.
+    #[command(flatten)]
+    pub memory: MemoryLimits,
     /// The bounds of requests.
     #[command(flatten)]
     pub limits: RequestLimits,
@@ -141,10 +144,6 @@ pub struct ResultLimits {
     /// Bytes in a result; past it the query fails
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, env = "CONVOY_RESULT_BYTES_MAX")]
     pub result_bytes_max: usize,
-    /// What all live queries may take, in bytes, estimated from their results; past it a subscription that needs a new one
-    /// is refused, and the others go on
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, env = "CONVOY_MEMORY_LIMIT")]
-    pub memory_limit: usize,
     /// Reads that run at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one, env = "CONVOY_READS_MAX")]
     pub reads_max: usize,
@@ -168,7 +167,6 @@ impl Default for ResultLimits {
             max_hold: limits.max_hold,
             result_rows_max: limits.result_rows_max,
             result_bytes_max: limits.result_bytes_max,
-            memory_limit: limits.memory_bytes_max,
             reads_max: limits.reads_max,
             batch_max: BATCH_MAX,
             first_answer_max: limits.first_answer_max,
@@ -178,8 +176,8 @@ impl Default for ResultLimits {
 }
 
 impl ServeArgs {
-    /// Returns the engine's limits.
-    pub fn engine_limits(&self) -> Limits {
+    /// Returns the engine's limits, with these parts of memory.
+    pub fn engine_limits(&self, memory: &MemoryParts) -> Limits {
         Limits {
             max_hold: self.results.max_hold,
             statement_timeout: self.database.statement_timeout,
@@ -187,7 +185,11 @@ impl ServeArgs {
             read_silence_max: self.database.statement_timeout + READ_SILENCE,
             result_rows_max: self.results.result_rows_max,
             result_bytes_max: self.results.result_bytes_max,
-            memory_bytes_max: self.results.memory_limit,
+            memory_bytes_max: memory.results,
+            write_log_bytes_max: memory.log,
+            // There is either a log or what came before the first snapshot.
+            early_bytes_max: memory.log,
+            waiting_bytes_max: memory.waiting(),
             reads_max: self.results.reads_max,
             first_answer_max: self.results.first_answer_max,
             audit_interval: self.results.audit_interval,
@@ -351,6 +353,13 @@ mod tests {
         let cli = Cli::try_parse_from(["convoy", "serve"]).expect("good");
         let Command::Serve(args) = cli.command else { panic!("serve") };
         assert_eq!(format!("{:?}", args.limits), format!("{:?}", RequestLimits::default()));
+        assert_eq!(format!("{:?}", args.memory), format!("{:?}", MemoryLimits::default()));
+        let parts = args.memory.parts().expect("shares");
+        let (flags, limits) = (args.engine_limits(&parts), Limits::default());
+        assert_eq!(flags.memory_bytes_max, limits.memory_bytes_max);
+        assert_eq!(flags.write_log_bytes_max, limits.write_log_bytes_max);
+        assert_eq!(flags.early_bytes_max, limits.early_bytes_max);
+        assert_eq!(flags.waiting_bytes_max, limits.waiting_bytes_max);
         assert_eq!(format!("{:?}", args.results), format!("{:?}", ResultLimits::default()));
     }
 }

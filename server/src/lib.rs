@@ -13,6 +13,7 @@ pub mod project;
 pub mod pipeline;
 pub mod sessions;
 pub mod sse;
+mod stream_memory;
 
 // HTTP.
 pub mod app;

@@ -3,8 +3,10 @@
 use crate::app::App;
 use bytes::Bytes;
 use convoy_engine::{Counters as EngineCounters, EngineStatus};
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::collections::VecDeque;
@@ -50,6 +52,14 @@ const TABLE_WAKE_UPS_FOR_NOTHING: &str = "table_wake_ups_for_nothing";
 const TABLE_WAKE_UPS_KEPT_ONLY: &str = "table_wake_ups_kept_only";
 const SENT: &str = "sent";
 const FRAMES: &str = "frames_sent";
+const MEMORY: &str = "memory";
+const MEMORY_LIMIT: &str = "memory_limit";
+const STREAMS_COLLAPSED: &str = "streams_collapsed";
+const STREAMS_FULL: &str = "streams_full";
+const BACKLOG_COLLAPSED: &str = "backlog_collapsed";
+const WITHOUT_ROWS: &str = "transactions_without_rows";
+/// Not ours: what every process that Prometheus knows is asked for.
+const RESIDENT: &str = "process_resident_memory";
 
 /// How far back rates look.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -166,6 +176,23 @@ impl Metrics {
             Unit::Bytes,
             self.counters.bytes.load(Ordering::Relaxed),
         );
+        text.memory(app, status);
+        text.counter(
+            STREAMS_FULL,
+            "Times that a client's queue was full: what came meanwhile was told together",
+            app.sessions.memory().filled(),
+        );
+        text.counter(
+            STREAMS_COLLAPSED,
+            "Times that what waited for a client gave way to a snapshot for want of memory",
+            app.sessions.memory().collapsed(),
+        );
+        let collapsed = status.map_or(0, |status| status.counters.collapsed);
+        text.counter(
+            BACKLOG_COLLAPSED,
+            "Transactions whose rows gave way to the tables that they touched while they waited",
+            app.queue.collapsed() + collapsed,
+        );
         let reads = app.database.read_counters();
         text.counter(READ_STATEMENTS, "Statements run to read results", reads.statements());
         text.counter(
@@ -184,7 +211,7 @@ impl Metrics {
             );
             text.gauge_in(
                 LIVE_QUERY_MEMORY_LIMIT,
-                "What live queries may take (--memory-limit)",
+                "What live queries may take (--memory-results)",
                 Unit::Bytes,
                 status.memory_bytes_max as f64,
             );
@@ -197,6 +224,11 @@ impl Metrics {
             text.gauge(SUBSCRIPTIONS, "Subscriptions", status.subscriptions as u64);
             text.gauge(READS_RUNNING, "Reads under way", status.reads as u64);
             text.counter(TRANSACTIONS, "Transactions applied", counters.transactions);
+            text.counter(
+                WITHOUT_ROWS,
+                "Transactions applied by reading their tables again, since they were too large or too many",
+                counters.without_rows,
+            );
             text.counter(CHANGES, "Row changes matched with live queries", counters.changes);
             text.counter(TOUCHES, "Live queries touched, one a change and query", counters.touches);
             text.counter(DIFFS, "Diffs made from row changes alone", counters.diffs);
@@ -255,10 +287,65 @@ impl Metrics {
     }
 }
 
+/// A part of memory, as a label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabel {
+    part: &'static str,
+}
+
+/// What one part of memory takes, and may take, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryUse {
+    /// The part.
+    pub part: &'static str,
+    /// What it takes.
+    pub bytes: usize,
+    /// What it may take.
+    pub limit_bytes: usize,
+}
+
+/// Returns what each part of memory takes.
+pub fn memory_use(app: &App, status: Option<&EngineStatus>) -> [MemoryUse; 6] {
+    let of_engine = |bytes: fn(&EngineStatus) -> usize| status.map_or(0, bytes);
+    let parts = &app.memory;
+    let part = |part, bytes, limit_bytes| MemoryUse { part, bytes, limit_bytes };
+    let (_, queued) = app.queue.backlog();
+    let waiting = of_engine(|status| status.waiting_bytes);
+    [
+        part("results", of_engine(|status| status.memory_bytes), parts.results),
+        part("streams", app.sessions.memory().used(), parts.streams),
+        part("backlog", queued + waiting, parts.backlog),
+        part("log", of_engine(|status| status.log_bytes), parts.log),
+        part("reads", app.queue.answers().used(), parts.reads),
+        part("requests", app.queue.requests().used(), parts.requests),
+    ]
+}
+
+/// Returns what of the process is in memory, in bytes, by the kernel's word (proc(5)).
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// A registry that lives for one answer: its numbers are read anew each time.
 struct Text(Registry);
 
 impl Text {
+    fn memory(&mut self, app: &App, status: Option<&EngineStatus>) {
+        let used = Family::<PartLabel, Gauge<f64, AtomicU64>>::default();
+        let limits = Family::<PartLabel, Gauge<f64, AtomicU64>>::default();
+        for MemoryUse { part, bytes, limit_bytes } in memory_use(app, status) {
+            used.get_or_create(&PartLabel { part }).set(bytes as f64);
+            limits.get_or_create(&PartLabel { part }).set(limit_bytes as f64);
+        }
+        let what = "What each part of memory takes, estimated";
+        self.0.register_with_unit(MEMORY, what, Unit::Bytes, used);
+        let what = "What each part of memory may take (--memory-limit and its parts)";
+        self.0.register_with_unit(MEMORY_LIMIT, what, Unit::Bytes, limits);
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: u64) {
         let gauge = Gauge::<f64, AtomicU64>::default();
         gauge.set(value as f64);
@@ -285,8 +372,16 @@ impl Text {
 
     fn end(self) -> String {
         let mut text = String::new();
+        let mut process = Registry::default();
+        if let Some(bytes) = resident_bytes() {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(bytes as f64);
+            process.register_with_unit(RESIDENT, "Resident memory", Unit::Bytes, gauge);
+        }
         // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.0);
+        let _ = encode_registry(&mut text, &self.0);
+        let _ = encode_registry(&mut text, &process);
+        let _ = encode_eof(&mut text);
         text
     }
 }

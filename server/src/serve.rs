@@ -12,6 +12,7 @@ use crate::pipeline::{EngineThread, EventQueue, Lag, Replication, ReplicationOpt
 use crate::project::NamedQueries;
 use crate::sessions::{Sessions, expiry_interval};
 use crate::shutdown;
+use crate::stream_memory::StreamMemory;
 use axum::Router;
 use convoy_postgres::doctor::{PreflightError, preflight};
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase};
@@ -76,6 +77,7 @@ impl Server {
         let system = |doing: &'static str| move |source| ServerError::System { doing, source };
         let address = listener.local_addr().map_err(system("asking for the address"))?;
 
+        let memory = args.memory.parts()?;
         let deadline = tokio::time::Instant::now() + START_MAX;
         let session = args.database.session();
         match timeout_at(deadline, preflight(&url, &session)).await {
@@ -83,12 +85,13 @@ impl Server {
             Err(_) => return Err(PreflightError::Timeout { limit: START_MAX }.into()),
         }
 
-        let queue = EventQueue::new(args.refresh_lag);
+        let queue = EventQueue::new(args.refresh_lag, &memory);
         let database_options = DatabaseOptions {
             ad_hoc_url,
             session: session.clone(),
             connections_max: args.database.connections,
             batch_max: args.results.batch_max,
+            answers: queue.answers().clone(),
             // Who is waited for is the better answer than that it takes too long.
             publish_wait_max: args.results.first_answer_max.mul_f64(0.8),
             ..DatabaseOptions::new(url.clone())
@@ -100,12 +103,16 @@ impl Server {
             Arc::new(move |event| answers.push_answer(event)),
         );
         let handle = database.handle();
-        let engine = EngineThread::start(queue.clone(), args.engine_limits(), database)
+        let engine = EngineThread::start(queue.clone(), args.engine_limits(&memory), database)
             .map_err(system("starting the engine's thread"))?;
 
         let metrics = Metrics::default();
-        let sessions =
-            Arc::new(Sessions::new(queue.clone(), args.limits.clone(), metrics.counters()));
+        let sessions = Arc::new(Sessions::new(
+            queue.clone(),
+            args.limits.clone(),
+            StreamMemory::new(memory.streams),
+            metrics.counters(),
+        ));
         let lag = Arc::new(Lag::new(args.ready_lag));
         let app = App::new(AppState {
             guard: Guard {
@@ -114,6 +121,7 @@ impl Server {
                 loopback_origins,
             },
             limits: args.limits.clone(),
+            memory,
             ad_hoc_sql: if args.allow_sql { AdHocSql::Allowed } else { AdHocSql::Refused },
             front_page,
             queries: RwLock::new(Arc::new(queries)),
@@ -140,6 +148,7 @@ impl Server {
 
         let pool = Pool::new(url.clone(), session, OWN_CONNECTIONS, Duration::from_secs(5));
         let mut config = ReplicationConfig::new(url);
+        config.transaction_bytes_max = memory.transaction();
         config.time_zone = args.database.timezone.clone();
         config.wal_sender_timeout = args.replication_timeout;
         config.slot = args.slot.clone().map_or(SlotChoice::Temporary, SlotChoice::Named);
@@ -277,6 +286,7 @@ async fn expire_sessions(sessions: Arc<Sessions>, ttl: Duration) {
     loop {
         tick.tick().await;
         sessions.expire();
+        sessions.relieve();
     }
 }
 

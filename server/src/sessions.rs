@@ -9,6 +9,7 @@ use crate::metrics::Counters;
 use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Code, Goodbye, Numbers, TransitionWriter};
 use crate::sse::{Item, QueueOutbox, StreamQueue};
+use crate::stream_memory::StreamMemory;
 use bytes::Bytes;
 use convoy_engine::{Digest, Event, SessionId, Update, UpdateKind};
 use convoy_types::Lsn;
@@ -337,19 +338,26 @@ pub struct Sessions {
     by_secret: Mutex<HashMap<String, Arc<Session>>>,
     queue: Arc<EventQueue>,
     limits: RequestLimits,
+    memory: Arc<StreamMemory>,
     counters: Arc<Counters>,
     next_id: AtomicU64,
     stopping: Mutex<bool>,
 }
 
 impl Sessions {
-    /// Returns a place without sessions.
-    pub fn new(queue: Arc<EventQueue>, limits: RequestLimits, counters: Arc<Counters>) -> Self {
+    /// Returns a place without sessions, whose streams share this memory.
+    pub fn new(
+        queue: Arc<EventQueue>,
+        limits: RequestLimits,
+        memory: Arc<StreamMemory>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Sessions {
             by_wire_id: Mutex::default(),
             by_secret: Mutex::default(),
             queue,
             limits,
+            memory,
             counters,
             next_id: AtomicU64::new(1),
             stopping: Mutex::new(false),
@@ -359,6 +367,46 @@ impl Sessions {
     /// Returns the counters that streams keep.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Returns what streams share.
+    pub fn memory(&self) -> &Arc<StreamMemory> {
+        &self.memory
+    }
+
+    /// Checks that there is memory for another stream, or answer.
+    ///
+    /// # Errors
+    /// `LIMIT_EXCEEDED` where there is none.
+    pub fn check_memory(&self) -> Result<(), ApiError> {
+        if !self.memory.is_full() {
+            return Ok(());
+        }
+        let message = format!(
+            "{} bytes wait for clients, more than {} (--memory-streams, a part of --memory-limit): try again when they \
+             have read",
+            self.memory.used(),
+            self.memory.bytes_max()
+        );
+        Err(ApiError::new(Code::LimitExceeded, message))
+    }
+
+    /// Lets go what waits for clients that have not taken it, where memory is tight: what is so by the time they do comes
+    /// in its place.
+    pub fn relieve(&self) {
+        if !self.memory.is_tight() {
+            return;
+        }
+        let streaming: Vec<_> = lock(&self.by_wire_id).values().cloned().collect();
+        for session in streaming {
+            let mut state = session.lock();
+            let Some(waited) = state.stream.as_ref().and_then(|stream| stream.collapse()) else {
+                continue;
+            };
+            state.rescue(waited);
+            // Under the lock: not after a resume's event, whose outbox has lost nothing.
+            self.queue.push_control(Event::OutboxLost(session.id));
+        }
     }
 
     /// Returns how many sessions there are, and how many of them have a stream.
@@ -389,8 +437,9 @@ impl Sessions {
     /// Begins a session with a stream.
     ///
     /// # Errors
-    /// `LIMIT_EXCEEDED` where there are too many, `UNAVAILABLE` while the server stops.
+    /// `LIMIT_EXCEEDED` where there are too many or too much waits for them, `UNAVAILABLE` while the server stops.
     pub fn open(&self, scope: Option<String>) -> Result<Attached, ApiError> {
+        self.check_memory()?;
         let is_stopping = lock(&self.stopping);
         if *is_stopping {
             return Err(ApiError::new(Code::Unavailable, "the server is shutting down"));
@@ -405,7 +454,7 @@ impl Sessions {
                 ),
             ));
         }
-        let stream = StreamQueue::new(&self.limits.stream());
+        let stream = StreamQueue::new(&self.limits.stream(), self.memory.clone());
         let session = Arc::new(Session {
             id: self.next_id(),
             wire_id: random_token(),
@@ -433,7 +482,7 @@ impl Sessions {
         if session.scope.as_deref() != scope {
             return None;
         }
-        let stream = StreamQueue::new(&self.limits.stream());
+        let stream = StreamQueue::new(&self.limits.stream(), self.memory.clone());
         let mut guard = session.lock();
         let state = &mut *guard;
         if state.is_over || sequence > state.sequence {

@@ -1,17 +1,17 @@
 //! Streams: the queue between the engine and one connection, and the body that empties it.
 //!
 //! The engine puts transitions into the queue ([`QueueOutbox`]) and never waits; it is told when the queue is full, and
-//! again when there is room. The connection takes what there is, joined into few writes. What a frame says of its
+//! again when there is room. Where memory is tight for all of them together, what waits in one queue is let go, and the
+//! engine tells its session anew ([`StreamQueue::collapse`]). The connection takes what there is, joined into few writes. What a frame says of its
 //! session is the session's business ([`Session::encode`]). A peer that reads nothing is the connection's business
 //! (`listener.rs`): hyper does not ask this body for more before the peer took what there was.
 
 use crate::limits::StreamLimits;
 use crate::protocol::{Goodbye, Numbers, comment, goodbye};
 use crate::sessions::{Session, Sessions};
+use crate::stream_memory::{Held, StreamMemory, transition_bytes};
 use bytes::Bytes;
-use convoy_engine::{
-    DiffOp, Digest, Outbox, OutboxState, ResultRow, Transition, Update, UpdateKind,
-};
+use convoy_engine::{Digest, Outbox, OutboxState, Transition};
 use futures_util::Stream;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,6 +21,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
+/// So much in one item is worth letting go where memory is tight, though what takes its place may be as much.
+const COLLAPSE_BYTES_MIN: usize = 64 << 10;
 /// At most so much is joined into one turn of the connection.
 const TURN_BYTES: usize = 128 << 10;
 
@@ -32,12 +34,22 @@ pub enum Item {
     Refused,
 }
 
+/// An item in the queue.
+struct Waiting {
+    item: Item,
+    /// What it takes by itself, for the queue's own bound.
+    bytes: usize,
+    held: Held,
+}
+
 #[derive(Default)]
 struct QueueState {
-    items: VecDeque<(Item, usize)>,
+    items: VecDeque<Waiting>,
     bytes: usize,
     /// Whether the engine was told that there is no room.
     is_full: bool,
+    /// Whether something was let go that the engine takes for sent. Until it knows, nothing may follow that builds on it.
+    is_lost: bool,
     /// Whether nobody reads any more.
     is_closed: bool,
     goodbye: Option<Goodbye>,
@@ -47,22 +59,24 @@ struct QueueState {
 impl QueueState {
     fn take_items(&mut self) -> Vec<Item> {
         self.bytes = 0;
-        self.items.drain(..).map(|(item, _)| item).collect()
+        self.items.drain(..).map(|waiting| waiting.item).collect()
     }
 }
 
 /// What waits for one connection.
 pub struct StreamQueue {
     state: Mutex<QueueState>,
+    memory: Arc<StreamMemory>,
     items_max: usize,
     bytes_max: usize,
 }
 
 impl StreamQueue {
-    /// Returns an empty queue.
-    pub fn new(limits: &StreamLimits) -> Arc<Self> {
+    /// Returns an empty queue, which shares this memory with others.
+    pub fn new(limits: &StreamLimits, memory: Arc<StreamMemory>) -> Arc<Self> {
         Arc::new(StreamQueue {
             state: Mutex::default(),
+            memory,
             items_max: limits.queue_transitions_max,
             bytes_max: limits.queue_bytes_max,
         })
@@ -74,16 +88,22 @@ impl StreamQueue {
     }
 
     /// Puts an item in, or gives it back where nobody reads.
-    fn push(&self, item: Item, bytes: usize) -> Result<OutboxState, Item> {
+    fn push(&self, item: Item, bytes: usize, held: Held) -> Result<OutboxState, Item> {
         let mut state = self.lock();
         if state.is_closed || state.goodbye.is_some() {
             return Err(item);
         }
-        state.items.push_back((item, bytes));
+        state.items.push_back(Waiting { item, bytes, held });
         state.bytes += bytes;
         // Once the engine was told that it is full, it waits to hear of room.
-        state.is_full |= state.items.len() >= self.items_max || state.bytes >= self.bytes_max;
-        let (waker, is_full) = (state.waker.take(), state.is_full);
+        let is_full = state.items.len() >= self.items_max
+            || state.bytes >= self.bytes_max
+            || self.memory.is_tight();
+        if is_full && !std::mem::replace(&mut state.is_full, true) {
+            self.memory.filled_one();
+        }
+        let waker = state.waker.take();
+        let is_full = state.is_full;
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -94,12 +114,39 @@ impl StreamQueue {
     /// Takes out what has waited longest, as a connection does.
     #[cfg(test)]
     pub fn take(&self) -> Option<Item> {
-        self.lock().items.pop_front().map(|(item, _)| item)
+        self.lock().items.pop_front().map(|waiting| waiting.item)
+    }
+
+    /// Lets go what waits, where a transition can't go in: since memory is tight and something waits already, or since
+    /// what it builds on was let go. The engine hears of it in place of the transition's having been taken.
+    fn lose(&self) -> Option<Vec<Item>> {
+        let mut state = self.lock();
+        let gives_way = !state.items.is_empty() && self.memory.is_tight();
+        if state.is_closed || state.goodbye.is_some() || !(gives_way || state.is_lost) {
+            return None;
+        }
+        if gives_way {
+            self.memory.collapsed_one();
+        }
+        (state.is_lost, state.is_full) = (false, false);
+        Some(state.take_items())
+    }
+
+    /// Lets go what waits, where that is worth it. Returns what it was; then the engine must be told that it is lost.
+    pub fn collapse(&self) -> Option<Vec<Item>> {
+        let mut state = self.lock();
+        let is_worth_it = state.items.len() > 1 || state.bytes > COLLAPSE_BYTES_MIN;
+        if state.is_closed || state.goodbye.is_some() || state.is_lost || !is_worth_it {
+            return None;
+        }
+        self.memory.collapsed_one();
+        (state.is_lost, state.is_full) = (true, true);
+        Some(state.take_items())
     }
 
     /// Lets the stream tell what final errors its session has to tell.
     pub fn push_refused(&self) {
-        let _ = self.push(Item::Refused, 0);
+        let _ = self.push(Item::Refused, 0, Held::nothing(&self.memory));
     }
 
     /// Ends the stream: a `goodbye` is the last that is sent. Returns what waited.
@@ -134,8 +181,13 @@ pub struct QueueOutbox {
 
 impl Outbox for QueueOutbox {
     fn send(&mut self, transition: Transition) -> OutboxState {
-        let bytes = estimated_bytes(&transition);
-        self.queue.push(Item::Transition(transition), bytes).unwrap_or_else(|item| {
+        if let Some(waited) = self.queue.lose() {
+            self.session.rescue(waited.into_iter().chain([Item::Transition(transition)]));
+            return OutboxState::Lost;
+        }
+        let bytes = transition_bytes(&transition);
+        let held = Held::of(&self.queue.memory, &transition);
+        self.queue.push(Item::Transition(transition), bytes, held).unwrap_or_else(|item| {
             self.session.rescue([item]);
             OutboxState::Closed
         })
@@ -144,32 +196,6 @@ impl Outbox for QueueOutbox {
     fn has(&self, sub: &str) -> Option<Digest> {
         self.session.has(sub)
     }
-}
-
-/// Returns about how much memory a waiting transition holds on to.
-fn estimated_bytes(transition: &Transition) -> usize {
-    const UPDATE_BYTES: usize = 128;
-    let row_bytes = |row: &ResultRow| 32 + row.text_bytes();
-    let of = |update: &Update| match &update.kind {
-        // Rows of one result are of about one size, and walking 100,000 of them here would cost the engine's time.
-        UpdateKind::Snapshot(snapshot) => {
-            let rows = &snapshot.value.rows;
-            rows.get(rows.len() / 2).map_or(0, row_bytes) * rows.len()
-        }
-        UpdateKind::Diffs(diffs) => diffs
-            .iter()
-            .flat_map(|diff| &diff.value.ops)
-            .map(|op| match op {
-                DiffOp::Insert { row, .. } => row_bytes(row),
-                DiffOp::Update { set, .. } => {
-                    32 + set.iter().map(|(_, cell)| cell.len() + 24).sum::<usize>()
-                }
-                DiffOp::Remove { .. } | DiffOp::Move { .. } => 32,
-            })
-            .sum(),
-        UpdateKind::Unchanged | UpdateKind::Stale(_) | UpdateKind::Error { .. } => 0,
-    };
-    transition.updates.iter().map(|update| UPDATE_BYTES + of(update)).sum::<usize>() + UPDATE_BYTES
 }
 
 /// How a stream is to be.
@@ -227,6 +253,7 @@ impl SseBody {
     /// Takes what waits in the queue; returns whether there was anything.
     fn fill(&mut self, cx: &Context<'_>) -> bool {
         let mut frames = Vec::new();
+        let mut held = Held::nothing(&self.queue.memory);
         let mut bytes = 0;
         let mut drained = false;
         while bytes < TURN_BYTES && !self.is_over {
@@ -237,11 +264,12 @@ impl SseBody {
                 self.is_over = true;
                 break;
             }
-            let Some((item, item_bytes)) = state.items.pop_front() else {
+            let Some(waiting) = state.items.pop_front() else {
                 state.waker = Some(cx.waker().clone());
                 break;
             };
-            state.bytes -= item_bytes;
+            state.bytes -= waiting.bytes;
+            held.join(waiting.held);
             // Room for half of it: one word to the engine for many transitions.
             if state.is_full
                 && state.items.len() <= self.queue.items_max / 2
@@ -252,7 +280,7 @@ impl SseBody {
             }
             drop(state);
             let before = frames.len();
-            let written = self.session.encode(&self.queue, item, self.numbers, &mut frames);
+            let written = self.session.encode(&self.queue, waiting.item, self.numbers, &mut frames);
             bytes += frames[before..].iter().map(Bytes::len).sum::<usize>();
             if written.updates > 0 {
                 let last_word = self.session.last_word();
@@ -265,31 +293,34 @@ impl SseBody {
             self.sessions.drained(&self.session);
         }
         self.sessions.counters().sent(&frames);
-        join(frames, &mut self.chunks);
+        // What others have too is held by what it is of.
+        held.grow(frames.iter().filter(|frame| frame.is_unique()).map(Bytes::len).sum());
+        join(frames, Arc::new(held), &mut self.chunks);
         !self.chunks.is_empty()
     }
 }
 
-/// Joins small neighbours, so that many frames are one write.
-fn join(frames: Vec<Bytes>, out: &mut VecDeque<Bytes>) {
+/// Joins small neighbours, so that many frames are one write. Until all are written they hold what they are of.
+fn join(frames: Vec<Bytes>, held: Arc<Held>, out: &mut VecDeque<Bytes>) {
     let mut small: Vec<Bytes> = Vec::new();
-    let flush = |small: &mut Vec<Bytes>, out: &mut VecDeque<Bytes>| match small.len() {
+    let mut push = |chunk: Bytes| out.push_back(held.clone().into_chunk(chunk));
+    let flush = |small: &mut Vec<Bytes>, push: &mut dyn FnMut(Bytes)| match small.len() {
         0 => {}
-        1 => out.extend(small.drain(..)),
+        1 => small.drain(..).for_each(push),
         _ => {
-            out.push_back(small.concat().into());
+            push(small.concat().into());
             small.clear();
         }
     };
     for frame in frames {
         if frame.len() > TURN_BYTES / 4 {
-            flush(&mut small, out);
-            out.push_back(frame);
+            flush(&mut small, &mut push);
+            push(frame);
         } else {
             small.push(frame);
         }
     }
-    flush(&mut small, out);
+    flush(&mut small, &mut push);
 }
 
 impl Stream for SseBody {

@@ -9,6 +9,7 @@ mod demo;
 mod faults;
 mod guard;
 mod locks;
+mod memory;
 mod mirror;
 mod one_shot;
 mod oracle;

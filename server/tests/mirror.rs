@@ -33,7 +33,11 @@ pub struct Mirror {
 impl Mirror {
     /// Subscribes, and waits for the first answer.
     pub async fn open(address: SocketAddr, path: &str) -> Mirror {
-        let mut stream = EventStream::open(address, "GET", path, &[], "").await;
+        Mirror::of_stream(EventStream::open(address, "GET", path, &[], "").await).await
+    }
+
+    /// Reads a stream that has said nothing yet.
+    pub async fn of_stream(mut stream: EventStream) -> Mirror {
         stream.expect("hello").await;
         let mut shown = Shown::default();
         shown.apply(&stream.transition().await);

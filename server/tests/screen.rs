@@ -203,7 +203,7 @@ impl Panels {
             panel.error = None;
             panel.digests.push(update["digest"].clone());
             panel.is_answered = true;
-            panel.shown.take(update);
+            panel.shown.take_in(update);
         }
         Ok(())
     }

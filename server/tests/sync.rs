@@ -221,7 +221,7 @@ async fn a_final_error_after_a_resume_promises_no_position_that_the_client_lacks
 
 #[tokio::test]
 async fn live_queries_are_bounded_by_their_memory() {
-    let flags = ["--allow-sql", "--memory-limit", "20000"];
+    let flags = ["--allow-sql", "--memory-results", "20000"];
     let fixture = Fixture::start("sync_memory", &flags).await;
     let at = fixture.address;
     let mut stream = EventStream::open(at, "GET", "/api/sync", &[], "").await;
@@ -239,7 +239,7 @@ async fn live_queries_are_bounded_by_their_memory() {
         );
         assert_eq!(update["error"]["code"], "LIMIT_EXCEEDED", "{update}");
         let message = update["error"]["message"].as_str().expect("a message");
-        assert!(message.contains("--memory-limit"), "{message}");
+        assert!(message.contains("--memory-results"), "{message}");
     };
 
     // Some fit; one too many does not, and one that is there already takes no more.
@@ -262,7 +262,7 @@ async fn live_queries_are_bounded_by_their_memory() {
     assert_eq!(post(at, &path, &body.to_string()).await.status, 202);
     assert_eq!(updates_of(&mut stream, &["again"]).await["again"]["type"], "snapshot");
     let status = get(at, "/api/status").await.json();
-    assert_eq!(status["memory_limit_bytes"], 20_000);
+    assert_eq!(status["live_query_limit_bytes"], 20_000);
     let bytes = status["live_query_bytes"].as_u64().expect("a number");
     assert!((1..=20_000).contains(&bytes), "{status}");
     let metrics = get(at, "/metrics").await.body;

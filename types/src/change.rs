@@ -48,3 +48,20 @@ pub struct RowChange {
     /// What happened.
     pub kind: ChangeKind,
 }
+
+impl RowChange {
+    /// Returns about how many bytes of memory it takes: the rows' texts, their places, and the change itself.
+    pub fn memory_bytes(&self) -> usize {
+        let old = |old: &OldRow| match old {
+            OldRow::SameKey => 0,
+            OldRow::Key(row) | OldRow::Full(row) => row.memory_bytes(),
+        };
+        size_of::<RowChange>()
+            + match &self.kind {
+                ChangeKind::Insert { new } => new.memory_bytes(),
+                ChangeKind::Update { old: before, new } => old(before) + new.memory_bytes(),
+                ChangeKind::Delete { old: before } => old(before),
+                ChangeKind::Truncate => 0,
+            }
+    }
+}

@@ -35,4 +35,9 @@ impl Row {
     pub fn text_bytes(&self) -> usize {
         self.0.iter().map(|datum| if let Datum::Text(text) = datum { text.len() } else { 0 }).sum()
     }
+
+    /// Returns about how many bytes of memory it takes: its texts and their places.
+    pub fn memory_bytes(&self) -> usize {
+        self.text_bytes() + self.0.len() * size_of::<Datum>()
+    }
 }

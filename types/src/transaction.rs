@@ -2,10 +2,11 @@
 
 use crate::change::RowChange;
 use crate::lsn::Lsn;
-use crate::relation::Relation;
+use crate::relation::{Relation, RelationId};
 use crate::timestamp::PgTimestamp;
 use crate::xid::Xid;
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a transaction did to the published tables.
@@ -42,4 +43,25 @@ pub struct Transaction {
     pub changes: Changes,
     /// Its transactional messages with one of our prefixes.
     pub messages: Vec<LogicalMessage>,
+}
+
+impl Transaction {
+    /// Returns about how many bytes of memory its rows take; nothing where only its tables are known.
+    pub fn row_bytes(&self) -> usize {
+        match &self.changes {
+            Changes::Rows(rows) => rows.iter().map(RowChange::memory_bytes).sum(),
+            Changes::Touched(_) => 0,
+        }
+    }
+
+    /// Keeps of it only which tables it touched.
+    pub fn collapse(&mut self) {
+        if let Changes::Rows(rows) = &self.changes {
+            let mut seen: HashSet<RelationId> = HashSet::new();
+            let relations = rows.iter().map(|change| &change.relation);
+            let touched: Vec<Arc<Relation>> =
+                relations.filter(|relation| seen.insert(relation.id)).cloned().collect();
+            self.changes = Changes::Touched(touched);
+        }
+    }
 }

@@ -19,6 +19,10 @@ pub type Rows = Vec<(String, Vec<String>)>;
 pub struct Waiting {
     /// The transitions, each with the epoch of the stream in which it was sent.
     pub transitions: Vec<(usize, Transition)>,
+    /// What never arrived, since there was no memory for it.
+    lost: Vec<(usize, Transition)>,
+    /// Whether what waits is let go with the next one.
+    loses: bool,
     /// The greatest label that was sent.
     pub sent_lsn: Lsn,
     /// Subscriptions that are over: nothing names them any more.
@@ -51,6 +55,21 @@ impl Inbox {
     /// Takes out what waits.
     pub fn take(&self) -> Vec<(usize, Transition)> {
         std::mem::take(&mut self.waiting.lock().expect("no panic under it").transitions)
+    }
+
+    /// Takes out what was let go.
+    pub fn take_lost(&self) -> Vec<(usize, Transition)> {
+        std::mem::take(&mut self.waiting.lock().expect("no panic under it").lost)
+    }
+
+    /// Lets go what waits and whatever comes next, or with that alone.
+    pub fn lose(&self, at_once: bool) {
+        let mut waiting = self.waiting.lock().expect("no panic under it");
+        let Waiting { transitions, lost, loses, .. } = &mut *waiting;
+        *loses = true;
+        if at_once {
+            lost.append(transitions);
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -88,6 +107,11 @@ impl Outbox for Inbox {
         waiting.transitions.push((self.epoch.load(Ordering::Relaxed), transition));
         if self.is_cut() {
             return OutboxState::Closed;
+        }
+        if std::mem::take(&mut waiting.loses) {
+            let Waiting { transitions, lost, .. } = &mut *waiting;
+            lost.append(transitions);
+            return OutboxState::Lost;
         }
         if waiting.transitions.len() >= self.room { OutboxState::Full } else { OutboxState::Ready }
     }

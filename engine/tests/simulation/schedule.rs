@@ -46,6 +46,7 @@ pub enum Move {
     Redefine,
     Unsubscribe,
     Read,
+    LoseWhatWaits,
     Cut,
     Resume,
     Reconnect,
@@ -257,6 +258,7 @@ impl Schedule {
             Move::Subscribe => self.subscribe(at),
             Move::Unsubscribe => self.unsubscribe(at),
             Move::Read => self.read(at),
+            Move::LoseWhatWaits => self.lose_what_waits(at),
             Move::Cut => self.clients[at].inbox.cut(),
             Move::Resume => self.resume(at),
             Move::Reconnect => self.reconnect(at),
@@ -339,6 +341,7 @@ impl Schedule {
             return;
         }
         let transitions = self.clients[at].inbox.take();
+        self.forget_lost(at, Vec::new());
         let had_any = !transitions.is_empty();
         for (epoch, transition) in transitions {
             self.seen.transitions += 1;

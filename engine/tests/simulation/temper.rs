@@ -49,6 +49,7 @@ impl Temper {
         let lets_go = is(now_and_then(0.2, 1.0));
         let breaks = is(now_and_then(0.3, 1.0));
         let loses = is(now_and_then(0.4, 1.0));
+        let gives_way = is(now_and_then(0.2, 1.0));
         let crashes = is(now_and_then(0.3, 1.0));
         let (opens, truncates) = (is(now_and_then(0.4, 1.0)), is(now_and_then(0.25, 1.0)));
         let weight = |is: bool, weight: u32| if is { weight } else { 0 };
@@ -65,6 +66,7 @@ impl Temper {
             (Move::Redefine, 10),
             (Move::Unsubscribe, 8),
             (Move::Read, 60),
+            (Move::LoseWhatWaits, weight(gives_way, 10)),
             (Move::Cut, 2 + weight(breaks, 40)),
             (Move::Resume, 4 + weight(breaks, 40)),
             (Move::Reconnect, 6),
@@ -109,6 +111,7 @@ impl Temper {
             max_hold: Duration::from_millis(50),
             history_bytes_min: if random.random_bool(0.3) { 64 } else { 16 << 10 },
             write_log_bytes_max: if random.random_bool(0.2) { 600 } else { 1 << 20 },
+            waiting_bytes_max: if random.random_bool(0.2) { 400 } else { 1 << 20 },
             early_bytes_max: if self.lets_go { 0 } else { 1 << 20 },
             groups_bytes_max: if random.random_bool(0.1) { 400 } else { 1 << 20 },
             memory_bytes_max: if self.memory_is_short { 9 << 10 } else { 1 << 30 },

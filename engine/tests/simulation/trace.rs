@@ -44,6 +44,7 @@ pub fn named(event: &Event) -> String {
         Event::Unsubscribe { session, sub } => format!("Unsubscribe {} {sub}", session.0),
         Event::Await(id, lsn) => format!("Await {} {lsn}", id.0),
         Event::OutboxDrained(id) => format!("OutboxDrained {}", id.0),
+        Event::OutboxLost(id) => format!("OutboxLost {}", id.0),
         Event::SessionClosed(id) => format!("SessionClosed {}", id.0),
         Event::Tick => "Tick".to_owned(),
     }

@@ -6,7 +6,7 @@ use super::temper::STATED_HOLD;
 use crate::world::Panel;
 use convoy_engine::{
     Argument, Definition, ErrorCode, Event, QueryError, QueryReference, Redefinition, Statement,
-    UpdateKind,
+    Transition, UpdateKind,
 };
 use rand::Rng;
 use std::sync::Arc;
@@ -104,20 +104,37 @@ impl Schedule {
         self.handle(Event::Unsubscribe { session, sub });
     }
 
+    /// What waits for a client is let go for want of memory: at once, or with the next that comes.
+    pub fn lose_what_waits(&mut self, at: usize) {
+        let at_once = self.random.random_bool(0.5);
+        let client = &self.clients[at];
+        client.inbox.lose(at_once);
+        if at_once {
+            let id = client.id;
+            self.handle(Event::OutboxLost(id));
+        }
+    }
+
+    /// Final errors that were lost are the server's to repeat.
+    pub fn forget_lost(&mut self, at: usize, lost: Vec<(usize, Transition)>) {
+        let client = &mut self.clients[at];
+        let lost = client.inbox.take_lost().into_iter().chain(lost);
+        for update in lost.flat_map(|(_, transition)| transition.updates) {
+            if matches!(update.kind, UpdateKind::Error { last: true, .. }) {
+                client.forget(&update.sub);
+            }
+        }
+    }
+
     /// A client comes back over another connection; what was still on the old one may be lost.
     pub fn resume(&mut self, at: usize) {
         if self.random.random_bool(0.5) {
             self.read(at);
         }
         let now = self.now;
+        let lost = self.clients[at].inbox.take();
+        self.forget_lost(at, lost);
         let client = &mut self.clients[at];
-        // Final errors are the server's to repeat.
-        let lost = client.inbox.take();
-        for update in lost.into_iter().flat_map(|(_, transition)| transition.updates) {
-            if matches!(update.kind, UpdateKind::Error { last: true, .. }) {
-                client.forget(&update.sub);
-            }
-        }
         // What has been reached was told, though the client may not have got it.
         let sent = client.inbox.sent_lsn();
         client.awaits.retain(|(lsn, _)| *lsn > sent);

@@ -14,7 +14,7 @@ pub(crate) mod writer;
 use crate::app::FrontPage;
 use crate::config::{DatabaseArgs, ResultLimits, ServeArgs, postgres_search};
 use crate::error::{ServerError, chain};
-use crate::limits::RequestLimits;
+use crate::limits::{MemoryLimits, RequestLimits};
 use crate::project::NamedQueries;
 use crate::serve::{ServeOptions, Server, bind};
 use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Progress, Reporter};
@@ -186,6 +186,7 @@ fn serve_args(listen: SocketAddr) -> ServeArgs {
         replication_timeout: Duration::from_secs(15),
         ready_lag: Duration::from_secs(10),
         results: ResultLimits::default(),
+        memory: MemoryLimits::default(),
         limits: RequestLimits::default(),
     }
 }

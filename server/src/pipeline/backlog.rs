@@ -4,16 +4,9 @@
 //! Too much is WAL, from what the engine has applied to what was received (`--refresh-lag`): reading again once costs
 //! less by then than each change does. And it is memory, whatever the WAL is.
 
-use crate::limits::{BACKLOG_ROW_BYTES_MAX, BACKLOG_TRANSACTIONS_MAX};
+use crate::limits::BACKLOG_TRANSACTIONS_MAX;
 use convoy_engine::Event;
-use convoy_types::{
-    ChangeKind, Changes, Lsn, OldRow, Relation, RelationId, RowChange, Transaction,
-};
-use std::collections::HashSet;
-use std::sync::Arc;
-
-/// Memory of one change beside its values' texts: the row's slots and the change itself.
-const CHANGE_BYTES: usize = 160;
+use convoy_types::Lsn;
 
 /// What became of what was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +32,14 @@ pub(super) struct Backlog {
     lag_bytes_max: u64,
     row_bytes_max: usize,
     transactions_max: usize,
+    /// How often rows gave way, a transaction each.
+    collapsed: u64,
 }
 
 impl Backlog {
-    /// Returns an empty one, for an engine that may be so many bytes of WAL behind.
-    pub fn new(lag_bytes_max: u64) -> Self {
+    /// Returns an empty one, for an engine that may be so many bytes of WAL behind, and rows that may take so many bytes
+    /// of memory while they wait.
+    pub fn new(lag_bytes_max: u64, row_bytes_max: usize) -> Self {
         Backlog {
             row_bytes: 0,
             transactions: 0,
@@ -51,8 +47,9 @@ impl Backlog {
             received: Lsn::default(),
             is_behind: false,
             lag_bytes_max,
-            row_bytes_max: BACKLOG_ROW_BYTES_MAX,
+            row_bytes_max,
             transactions_max: BACKLOG_TRANSACTIONS_MAX,
+            collapsed: 0,
         }
     }
 
@@ -67,10 +64,11 @@ impl Backlog {
         let (from, to) = match event {
             Event::Committed(transaction) => {
                 if self.is_behind {
-                    collapse(transaction);
+                    self.collapsed += u64::from(transaction.row_bytes() > 0);
+                    transaction.collapse();
                 }
                 self.transactions += 1;
-                self.row_bytes += row_bytes(transaction);
+                self.row_bytes += transaction.row_bytes();
                 (transaction.commit_lsn, transaction.end_lsn)
             }
             Event::Progress(lsn) => (*lsn, *lsn),
@@ -80,12 +78,13 @@ impl Backlog {
         self.received = self.received.max(to);
     }
 
-    /// Counts an event that waits no more.
-    pub fn discount(&mut self, event: &Event) {
-        if let Event::Committed(transaction) = event {
-            self.transactions = self.transactions.saturating_sub(1);
-            self.row_bytes = self.row_bytes.saturating_sub(row_bytes(transaction));
-        }
+    /// Counts an event that waits no more. Returns the bytes of its rows.
+    pub fn discount(&mut self, event: &Event) -> usize {
+        let Event::Committed(transaction) = event else { return 0 };
+        let row_bytes = transaction.row_bytes();
+        self.transactions = self.transactions.saturating_sub(1);
+        self.row_bytes = self.row_bytes.saturating_sub(row_bytes);
+        row_bytes
     }
 
     /// Lets rows give way where there are too many, or where the engine, which has applied so much, is too far behind.
@@ -107,11 +106,17 @@ impl Backlog {
         }
         for event in waiting {
             if let Event::Committed(transaction) = event {
-                collapse(transaction);
+                self.collapsed += u64::from(transaction.row_bytes() > 0);
+                transaction.collapse();
             }
         }
         self.row_bytes = 0;
         Pushed::Collapsed
+    }
+
+    /// Returns how many transactions' rows have given way so far.
+    pub fn collapsed(&self) -> u64 {
+        self.collapsed
     }
 
     /// Returns the bytes of rows that wait.
@@ -120,43 +125,17 @@ impl Backlog {
     }
 }
 
-/// Keeps of a transaction only which tables it touched.
-fn collapse(transaction: &mut Transaction) {
-    if let Changes::Rows(rows) = &transaction.changes {
-        let mut seen: HashSet<RelationId> = HashSet::new();
-        let relations = rows.iter().map(|change| &change.relation);
-        let touched: Vec<Arc<Relation>> =
-            relations.filter(|relation| seen.insert(relation.id)).cloned().collect();
-        transaction.changes = Changes::Touched(touched);
-    }
-}
-
-fn row_bytes(transaction: &Transaction) -> usize {
-    match &transaction.changes {
-        Changes::Rows(rows) => rows.iter().map(change_bytes).sum(),
-        Changes::Touched(_) => 0,
-    }
-}
-
-fn change_bytes(change: &RowChange) -> usize {
-    let old = |old: &OldRow| match old {
-        OldRow::SameKey => 0,
-        OldRow::Key(row) | OldRow::Full(row) => row.text_bytes(),
-    };
-    CHANGE_BYTES
-        + match &change.kind {
-            ChangeKind::Insert { new } => new.text_bytes(),
-            ChangeKind::Update { old: before, new } => old(before) + new.text_bytes(),
-            ChangeKind::Delete { old: before } => old(before),
-            ChangeKind::Truncate => 0,
-        }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use convoy_types::{Datum, Lsn, PgTimestamp, ReplicaIdentity, Row, Xid};
+    use convoy_types::{
+        ChangeKind, Changes, Datum, PgTimestamp, Relation, RelationId, ReplicaIdentity, Row,
+        RowChange, Transaction, Xid,
+    };
+    use std::sync::Arc;
+
+    const ROWS: usize = 128 << 20;
 
     fn change(id: u32, bytes: usize) -> RowChange {
         RowChange {
@@ -191,7 +170,7 @@ mod tests {
 
     #[test]
     fn p10_rows_give_way_to_tables_once_they_are_too_many() {
-        let mut backlog = Backlog { row_bytes_max: 1000, ..Backlog::new(1 << 20) };
+        let mut backlog = Backlog::new(1 << 20, 1000);
         let mut waiting = vec![transaction(&[1, 2, 1], 100)];
         backlog.add(&mut waiting[0]);
         assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Waiting);
@@ -208,13 +187,14 @@ mod tests {
         };
         assert_eq!(waiting.iter().map(touched).collect::<Vec<_>>(), [vec![1, 2], vec![3]]);
         assert_eq!(backlog.row_bytes(), 0);
-        waiting.iter().for_each(|event| backlog.discount(event));
+        let discounted: usize = waiting.iter().map(|event| backlog.discount(event)).sum();
+        assert_eq!(discounted, 0);
         assert_eq!((backlog.row_bytes(), backlog.transactions), (0, 0));
     }
 
     #[test]
     fn transactions_are_bounded_too() {
-        let mut backlog = Backlog { transactions_max: 1, ..Backlog::new(1000) };
+        let mut backlog = Backlog { transactions_max: 1, ..Backlog::new(1000, ROWS) };
         let mut waiting = [transaction(&[], 0), transaction(&[], 0)];
         waiting.iter_mut().for_each(|event| backlog.add(event));
         assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Overrun);
@@ -222,7 +202,7 @@ mod tests {
 
     #[test]
     fn rows_give_way_while_the_engine_is_far_behind_in_the_log() {
-        let mut backlog = Backlog::new(1000);
+        let mut backlog = Backlog::new(1000, ROWS);
         let mut waiting = Vec::new();
         let mut push = |lsn: u64, applied: u64| {
             waiting.push(at(lsn, &[1], 1));
@@ -248,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_begins_anew_has_no_lag_of_the_one_before() {
-        let mut backlog = Backlog::new(1000);
+        let mut backlog = Backlog::new(1000, ROWS);
         let mut events = [at(10, &[1], 1), at(5_000, &[1], 1)];
         events.iter_mut().for_each(|event| backlog.add(event));
         assert_eq!(backlog.collapse_if_needed(Lsn(0), events.iter_mut()), Pushed::Collapsed);

@@ -6,22 +6,24 @@
 
 use super::backlog::{Backlog, Pushed};
 use super::runner::LiveEngine;
-use crate::limits::REQUEST_QUEUE_BYTES_MAX;
+use crate::limits::MemoryParts;
 use convoy_engine::Event;
+use convoy_postgres::{MemoryBudget, Room};
 use convoy_types::Lsn;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Of the stream's events, so many and so many bytes of rows are handled where they were received.
 const INLINE_EVENTS_MAX: usize = 8;
 const INLINE_ROW_BYTES_MAX: usize = 64 << 10;
 /// Room for so many events is kept when none waits; what a flood took beyond it is given back.
 const KEPT_EVENTS: usize = 256;
-/// Requests are counted in units of so many bytes.
-const UNIT_BYTES: usize = 1024;
+/// Past so many bytes of rows the engine takes no further events in one turn.
+const TURN_ROW_BYTES: usize = 4 << 20;
+/// What an event of a request takes beside its texts.
+const EVENT_BYTES: usize = 64;
 
 /// A question that is answered between two events.
 pub(super) type Question = Box<dyn FnOnce(&LiveEngine) + Send>;
@@ -30,7 +32,7 @@ pub(super) type Question = Box<dyn FnOnce(&LiveEngine) + Send>;
 pub(super) enum Queued {
     Event(Event),
     /// Events of one request, with the room that they take until they are handled.
-    Request(Vec<Event>, OwnedSemaphorePermit),
+    Request(Vec<Event>, Room),
     /// Somebody wants to know something of the engine. Bounded by the connections that may ask.
     Ask(Question),
 }
@@ -47,25 +49,28 @@ struct State {
 pub struct EventQueue {
     state: Mutex<State>,
     arrived: Condvar,
-    requests: Arc<Semaphore>,
+    requests: Arc<MemoryBudget>,
+    answers: Arc<MemoryBudget>,
     confirmed: AtomicU64,
 }
 
 /// Room for the events of a request.
-pub struct Reservation(OwnedSemaphorePermit);
+pub struct Reservation(Room);
 
 impl EventQueue {
-    /// Returns an empty queue, whose rows give way once the engine is so many bytes of WAL behind.
-    pub fn new(refresh_lag_bytes: u64) -> Arc<Self> {
+    /// Returns an empty queue, whose rows give way once the engine is so many bytes of WAL behind, and which has these
+    /// parts of memory.
+    pub fn new(refresh_lag_bytes: u64, memory: &MemoryParts) -> Arc<Self> {
         Arc::new(EventQueue {
             state: Mutex::new(State {
                 queued: VecDeque::new(),
-                backlog: Backlog::new(refresh_lag_bytes),
+                backlog: Backlog::new(refresh_lag_bytes, memory.queued()),
                 deadline: None,
                 is_stopped: false,
             }),
             arrived: Condvar::new(),
-            requests: Arc::new(Semaphore::new(REQUEST_QUEUE_BYTES_MAX / UNIT_BYTES)),
+            requests: MemoryBudget::new(memory.requests),
+            answers: MemoryBudget::new(memory.reads),
             confirmed: AtomicU64::new(0),
         })
     }
@@ -101,12 +106,19 @@ impl EventQueue {
 
     /// Waits for room for a request of so many bytes and events.
     pub async fn reserve(&self, bytes: usize, events: usize) -> Reservation {
-        let units = (bytes + events * 64)
-            .div_ceil(UNIT_BYTES)
-            .clamp(1, REQUEST_QUEUE_BYTES_MAX / UNIT_BYTES / 4);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let permit = self.requests.clone().acquire_many_owned(units).await;
-        Reservation(permit.expect("the semaphore is never closed"))
+        let mut room = Room::new(&self.requests);
+        room.grow(bytes + events * EVENT_BYTES).await;
+        Reservation(room)
+    }
+
+    /// Returns what requests may take, from their bodies on.
+    pub fn requests(&self) -> &Arc<MemoryBudget> {
+        &self.requests
+    }
+
+    /// Returns what answers of the database may take until they are handled.
+    pub fn answers(&self) -> &Arc<MemoryBudget> {
+        &self.answers
     }
 
     /// Puts a request's events in, next to each other.
@@ -187,18 +199,22 @@ impl EventQueue {
         !state.is_stopped
     }
 
-    /// Takes out at most `max`, in the order in which they came.
+    /// Takes out at most `max`, in the order in which they came; fewer where their rows take much, since nothing of them
+    /// can give way any more.
     pub(super) fn take(&self, max: usize) -> Vec<Queued> {
         let State { queued, backlog, .. } = &mut *self.lock();
-        let count = queued.len().min(max);
-        let taken: Vec<_> = queued.drain(..count).collect();
+        let (mut taken, mut row_bytes) = (Vec::new(), 0);
+        while taken.len() < max
+            && row_bytes < TURN_ROW_BYTES
+            && let Some(next) = queued.pop_front()
+        {
+            if let Queued::Event(event) = &next {
+                row_bytes += backlog.discount(event);
+            }
+            taken.push(next);
+        }
         if queued.is_empty() {
             queued.shrink_to(KEPT_EVENTS);
-        }
-        for queued in &taken {
-            if let Queued::Event(event) = queued {
-                backlog.discount(event);
-            }
         }
         taken
     }
@@ -230,6 +246,11 @@ impl EventQueue {
         (state.queued.len(), state.backlog.row_bytes())
     }
 
+    /// Returns how many transactions' rows have given way so far.
+    pub fn collapsed(&self) -> u64 {
+        self.lock().backlog.collapsed()
+    }
+
     /// Returns up to where the engine has applied everything.
     pub fn confirmed(&self) -> Lsn {
         Lsn(self.confirmed.load(Ordering::Acquire))
@@ -243,11 +264,16 @@ impl EventQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MemoryLimits;
     use convoy_engine::SessionId;
+
+    fn queue() -> Arc<EventQueue> {
+        EventQueue::new(1 << 20, &MemoryLimits::default().parts().expect("shares"))
+    }
 
     #[test]
     fn events_come_in_order_and_a_deadline_ends_the_wait() {
-        let queue = EventQueue::new(1 << 20);
+        let queue = queue();
         queue.push_control(Event::SessionClosed(SessionId(1)));
         queue.push_control(Event::SessionClosed(SessionId(2)));
         assert!(queue.wait());
@@ -269,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_lost_stream_takes_its_events_along() {
-        let queue = EventQueue::new(1 << 20);
+        let queue = queue();
         queue.push_stream([Event::ReplicationStarted, Event::Progress(Lsn(1))]);
         queue.push_control(Event::SessionClosed(SessionId(1)));
         queue.push_lost();

@@ -39,7 +39,14 @@ impl EngineTurns {
     fn turn(&self, engine: &mut LiveEngine) {
         for queued in self.queue.take(EVENTS_PER_FLUSH_MAX) {
             match queued {
-                Queued::Event(event) => engine.handle(Instant::now(), event),
+                Queued::Event(event) => {
+                    let answer_bytes = match &event {
+                        Event::QueryRead(_, _, Ok(rows)) => rows.memory_bytes(),
+                        _ => 0,
+                    };
+                    engine.handle(Instant::now(), event);
+                    self.queue.answers().give_back(answer_bytes);
+                }
                 Queued::Request(events, room) => {
                     for event in events {
                         engine.handle(Instant::now(), event);

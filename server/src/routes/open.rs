@@ -7,7 +7,8 @@ use crate::protocol::{ApiError, Code, Numbers, SubscribeRequest, hello, one_shot
 use crate::reply;
 use crate::sessions::{Attached, Digests, Session};
 use crate::sse::{SseBody, StreamOptions};
-use axum::body::Body;
+use crate::stream_memory::Held;
+use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use convoy_engine::{
@@ -134,7 +135,11 @@ pub(super) async fn answer_once(
     match tokio::time::timeout(app.answer_timeout, receiver).await {
         Ok(Ok(answer)) => {
             let (snapshot, lsn) = answer?;
-            Ok(reply::json(one_shot(&snapshot.value, lsn, numbers)))
+            app.sessions.check_memory()?;
+            let body = Bytes::from(one_shot(&snapshot.value, lsn, numbers));
+            let mut held = Held::nothing(app.sessions.memory());
+            held.grow(body.len());
+            Ok(reply::json(Arc::new(held).into_chunk(body)))
         }
         Ok(Err(_)) => Err(ApiError::new(Code::Unavailable, "the server is shutting down")),
         Err(_) => Err(ApiError::new(

@@ -47,7 +47,9 @@ pub(super) async fn post(
         }
         let args = read_args(&body, app.limits.args_bytes_max)?;
         let query = app.resolve(Reference::Named { name, args })?;
-        answer_once(&app, query, body.len(), params.numbers).await
+        let bytes = body.len();
+        drop(body);
+        answer_once(&app, query, bytes, params.numbers).await
     };
     answer.await.map_err(|error| Refusal::new(error, &headers))
 }

@@ -3,12 +3,15 @@
 use crate::app::App;
 use crate::protocol::{ApiError, CLOSED_TOKEN, Code, Numbers};
 use crate::reply::Refusal;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
+use convoy_postgres::{MemoryBudget, Room};
 use http_body_util::BodyExt;
 use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest `?poll=`: what waits longer is no poll.
@@ -90,11 +93,24 @@ pub(super) fn was_told_to_stay_away(headers: &HeaderMap) -> bool {
     last_event_id(headers).as_deref() == Some(CLOSED_TOKEN)
 }
 
-/// Reads a request's body.
-pub(super) async fn read_body(app: &App, body: Body) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(app.limits.body_timeout, collect(body, app.limits.body_bytes_max))
-        .await
-    {
+/// A request's body, with the room that it takes.
+pub(super) struct ReadBody {
+    bytes: Vec<u8>,
+    room: Room,
+}
+
+impl Deref for ReadBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a request's body, once there is room for it.
+pub(super) async fn read_body(app: &App, body: Body) -> Result<ReadBody, ApiError> {
+    let collecting = collect(body, app.limits.body_bytes_max, app.queue.requests());
+    match tokio::time::timeout(app.limits.body_timeout, collecting).await {
         Ok(read) => read,
         Err(_) => {
             let message = format!(
@@ -106,17 +122,22 @@ pub(super) async fn read_body(app: &App, body: Body) -> Result<Bytes, ApiError> 
     }
 }
 
-async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let mut collected = Vec::new();
+async fn collect(
+    mut body: Body,
+    bytes_max: usize,
+    memory: &Arc<MemoryBudget>,
+) -> Result<ReadBody, ApiError> {
+    let mut collected = ReadBody { bytes: Vec::new(), room: Room::new(memory) };
     let mut read_bytes = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::invalid("the body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
         read_bytes = read_bytes.saturating_add(data.len());
         if read_bytes <= bytes_max {
-            collected.extend_from_slice(&data);
+            collected.room.grow(data.len()).await;
+            collected.bytes.extend_from_slice(&data);
         } else {
-            collected = Vec::new();
+            collected = ReadBody { bytes: Vec::new(), room: Room::new(memory) };
             if read_bytes - bytes_max > DRAIN_BYTES_MAX {
                 break;
             }
@@ -126,7 +147,7 @@ async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
         let message = format!("the body has more than {bytes_max} bytes (--body-bytes-max)");
         return Err(ApiError::new(Code::PayloadTooLarge, message));
     }
-    Ok(collected.into())
+    Ok(collected)
 }
 
 #[cfg(test)]

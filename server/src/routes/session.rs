@@ -22,7 +22,9 @@ pub(super) async fn post(
         let body = read_body(&app, body).await?;
         let SessionRequest { subscribe, unsubscribe, awaited } =
             SessionRequest::read(&body, app.limits.args_bytes_max)?;
-        let room = app.queue.reserve(body.len(), subscribe.len() + unsubscribe.len() + 1).await;
+        let bytes = body.len();
+        drop(body);
+        let room = app.queue.reserve(bytes, subscribe.len() + unsubscribe.len() + 1).await;
         // From here on nothing waits or fails, so that all of it is applied or nothing.
         let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
         app.sessions.claim(&session, &subs)?;

@@ -50,7 +50,9 @@ pub(super) async fn post(
             return open(&app, &headers, &params, reference, body.len()).await;
         }
         let query = app.resolve(reference)?;
-        answer_once(&app, query, body.len(), params.numbers).await
+        let bytes = body.len();
+        drop(body);
+        answer_once(&app, query, bytes, params.numbers).await
     };
     answer.await.map_err(|error| Refusal::new(error, &headers))
 }

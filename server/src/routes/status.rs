@@ -1,10 +1,11 @@
 //! `/api/status`: how the server is, as JSON.
 
 use crate::app::App;
+use crate::metrics::{memory_use, resident_bytes};
 use crate::reply::json;
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::json as value;
+use serde_json::{Map, Value, json as value};
 use std::time::Instant;
 
 pub(super) async fn get(State(app): State<App>) -> Response {
@@ -15,6 +16,13 @@ pub(super) async fn get(State(app): State<App>) -> Response {
     let (events_waiting, backlog_bytes) = app.queue.backlog();
     let rates = app.metrics.rates(now);
     let milliseconds = |seconds: f64| (seconds * 1000.0).round() / 1000.0;
+    let memory: Map<String, Value> = memory_use(&app, status.as_ref())
+        .into_iter()
+        .map(|part| {
+            let of_part = value!({ "bytes": part.bytes, "limit_bytes": part.limit_bytes });
+            (part.part.to_owned(), of_part)
+        })
+        .collect();
     let body = value!({
         "server": concat!("convoy/", env!("CARGO_PKG_VERSION")),
         "uptime_seconds": now.duration_since(app.started_at).as_secs(),
@@ -23,7 +31,9 @@ pub(super) async fn get(State(app): State<App>) -> Response {
         "lag_seconds": milliseconds(lag.lag.as_secs_f64()),
         "live_queries": status.as_ref().map(|status| status.live_queries),
         "live_query_bytes": status.as_ref().map(|status| status.memory_bytes),
-        "memory_limit_bytes": status.as_ref().map(|status| status.memory_bytes_max),
+        "live_query_limit_bytes": status.as_ref().map(|status| status.memory_bytes_max),
+        "memory": memory,
+        "resident_bytes": resident_bytes(),
         "sessions": sessions,
         "streams": streams,
         "subscriptions": status.as_ref().map(|status| status.subscriptions),

@@ -41,7 +41,9 @@ pub(super) async fn post(
         let params = UrlParams::read(&uri)?;
         let body = read_body(&app, body).await?;
         let request = OpeningRequest::read(&body, app.limits.args_bytes_max)?;
-        open(&app, &headers, &params, request, body.len()).await
+        let bytes = body.len();
+        drop(body);
+        open(&app, &headers, &params, request, bytes).await
     };
     answer.await.map_err(|error| Refusal::new(error, &headers))
 }

@@ -1,8 +1,11 @@
 use super::*;
+use crate::limits::MemoryLimits;
 use convoy_engine::{ErrorCode, Outbox, OutboxState, Position, QueryError, Transition};
 
 fn sessions() -> Sessions {
-    Sessions::new(EventQueue::new(1 << 20), RequestLimits::default(), Arc::default())
+    let memory = MemoryLimits::default().parts().expect("shares");
+    let (queue, streams) = (EventQueue::new(1 << 20, &memory), StreamMemory::new(memory.streams));
+    Sessions::new(queue, RequestLimits::default(), streams, Arc::default())
 }
 
 fn transition(kind: UpdateKind) -> Transition {
