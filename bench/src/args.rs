@@ -1,5 +1,6 @@
 //! The command line of `convoy bench`.
 
+use crate::chaos::Case;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroU32;
@@ -24,6 +25,8 @@ pub(crate) enum BenchCommand {
     Reconnect(ReconnectArgs),
     /// What a row change costs the index of live queries, against bare maps; needs no database
     Match(MatchArgs),
+    /// Floods: huge transactions, many commits, slow readers; what becomes of everybody else, and whether all end up right
+    Chaos(ChaosArgs),
     /// What a change and a live query cost, by how many there are: match, memory and refresh, one after the other, each with
     /// its defaults and CONVOY_BENCH_… variables
     Scale(ScaleArgs),
@@ -166,6 +169,63 @@ pub struct MatchArgs {
     /// Print the report as JSON
     #[arg(long, value_parser = FalseyValueParser::new(), env = "CONVOY_BENCH_JSON")]
     pub json: bool,
+}
+
+/// How it is flooded.
+#[derive(Args, Clone, Debug)]
+pub struct ChaosArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// What to do; all of it where nothing is named
+    #[arg(value_name = "CASE", env = "CONVOY_BENCH_CASES", value_delimiter = ',')]
+    pub cases: Vec<Case>,
+    /// Rows of the huge transaction
+    #[arg(long, value_name = "N", default_value = "5000000", env = "CONVOY_BENCH_ROWS")]
+    pub rows: u32,
+    /// WAL of the wide transaction, in bytes
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "2147483648",
+        env = "CONVOY_BENCH_WAL_BYTES"
+    )]
+    pub wal_bytes: u64,
+    /// Commits a second that are tried for
+    #[arg(long, value_name = "N", default_value = "10000", env = "CONVOY_BENCH_RATE")]
+    pub rate: u32,
+    /// Connections that they come over
+    #[arg(long, value_name = "N", default_value = "16", env = "CONVOY_BENCH_CONNECTIONS")]
+    pub connections: u32,
+    /// Readers that are slow, or watch one row
+    #[arg(long, value_name = "N", default_value = "1000", env = "CONVOY_BENCH_READERS")]
+    pub readers: u32,
+    /// Rows of the large result
+    #[arg(long, value_name = "N", default_value = "100000", env = "CONVOY_BENCH_RESULT_ROWS")]
+    pub result_rows: u32,
+    /// Updates of one row a second
+    #[arg(long, value_name = "N", default_value = "1000", env = "CONVOY_BENCH_UPDATES")]
+    pub updates: u32,
+    /// How long what goes on for a while does, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", env = "CONVOY_BENCH_SECONDS")]
+    pub seconds: f64,
+    /// How long nothing is done before and after, in seconds, to compare with
+    #[arg(long, value_name = "SECONDS", default_value = "5", env = "CONVOY_BENCH_QUIET")]
+    pub quiet: f64,
+    /// How long everyone may take to end up right, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "180", env = "CONVOY_BENCH_PATIENCE")]
+    pub patience: f64,
+    /// An option for `convoy serve`; again for more: --serve=--memory-limit=100000000
+    #[arg(
+        long = "serve",
+        value_name = "OPTION",
+        env = "CONVOY_BENCH_SERVE",
+        value_delimiter = ' '
+    )]
+    pub serve_options: Vec<String>,
+    /// Throws a diff away, so that the comparison at the end has something to find
+    #[arg(long, hide = true, value_parser = FalseyValueParser::new(), env = "CONVOY_BENCH_LOSE_ONE")]
+    pub lose_one: bool,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// The most that is read of an answer that is no stream, in bytes.
@@ -29,8 +30,19 @@ pub(crate) async fn open_stream(
     path: &str,
     body: Option<String>,
 ) -> anyhow::Result<Incoming> {
+    let socket = connect(address).await?;
+    open_stream_over(socket, address, path, body).await
+}
+
+/// Opens a stream of events over a connection that is there.
+pub(crate) async fn open_stream_over(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    path: &str,
+    body: Option<String>,
+) -> anyhow::Result<Incoming> {
     let method = if body.is_some() { Method::POST } else { Method::GET };
-    let response = send(address, method, path, body).await?;
+    let response = send_over(io, address, method, path, body).await?;
     if response.status() != 200 {
         bail!("the server answered {} to {path}: {}", response.status(), text(response).await?);
     }
@@ -43,11 +55,25 @@ async fn send(
     path: &str,
     body: Option<String>,
 ) -> anyhow::Result<Response<Incoming>> {
+    send_over(connect(address).await?, address, method, path, body).await
+}
+
+async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let socket = TcpStream::connect(address)
         .await
         .with_context(|| format!("could not connect to {address}"))?;
     socket.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    Ok(socket)
+}
+
+async fn send_over(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: Option<String>,
+) -> anyhow::Result<Response<Incoming>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
     // It ends with its connection; what goes wrong with it the body tells.
     tokio::spawn(connection);
     let request = Request::builder()

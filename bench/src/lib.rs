@@ -6,6 +6,7 @@
 
 mod args;
 
+mod chaos;
 mod latency;
 mod matching;
 mod memory;
@@ -27,9 +28,10 @@ mod samples;
 mod table;
 
 pub use args::{
-    BenchArgs, LatencyArgs, MatchArgs, MemoryArgs, ReconnectArgs, RefreshArgs, ScaleArgs,
-    TargetArgs,
+    BenchArgs, ChaosArgs, LatencyArgs, MatchArgs, MemoryArgs, ReconnectArgs, RefreshArgs,
+    ScaleArgs, TargetArgs,
 };
+pub use chaos::Case;
 
 use anyhow::Context;
 use args::BenchCommand;
@@ -69,6 +71,7 @@ async fn dispatch(args: BenchArgs, search: Search) -> anyhow::Result<()> {
         BenchCommand::Refresh(args) => refresh::run(&args, search).await,
         BenchCommand::Reconnect(args) => reconnect::run(&args, search).await,
         BenchCommand::Match(args) => matching::run(&args),
+        BenchCommand::Chaos(args) => chaos::run(&args, search).await,
         BenchCommand::Scale(args) => scale(args, search).await,
         BenchCommand::Worker => worker::run().await,
     }

@@ -15,6 +15,8 @@ const EVENT_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Event {
     pub(crate) name: String,
     pub(crate) data: String,
+    /// What to go on from.
+    pub(crate) id: Option<String>,
     pub(crate) at: Stamp,
 }
 
@@ -35,8 +37,8 @@ impl EventReader {
     /// Waits for the next event; `None` at the end. Cancel-safe.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Event>> {
         loop {
-            if let Some((name, data)) = self.buffer.pop() {
-                return Ok(Some(Event { name, data, at: self.read_at }));
+            if let Some((name, data, id)) = self.buffer.pop() {
+                return Ok(Some(Event { name, data, id, at: self.read_at }));
             }
             let Some(frame) = self.body.frame().await else { return Ok(None) };
             // Before anything is done with the bytes.
@@ -65,8 +67,8 @@ impl EventBuffer {
         Ok(())
     }
 
-    /// Returns the next event's name and data; blocks without data, like comments, are passed over.
-    fn pop(&mut self) -> Option<(String, String)> {
+    /// Returns the next event's name, data and id; blocks without data, like comments, are passed over.
+    fn pop(&mut self) -> Option<(String, String, Option<String>)> {
         loop {
             let from = self.searched.min(self.bytes.len());
             let Some(found) = self.bytes[from..].windows(2).position(|pair| pair == b"\n\n") else {
@@ -75,18 +77,19 @@ impl EventBuffer {
             };
             let block = self.bytes.split_to(from + found + 2);
             self.searched = 0;
-            let (mut name, mut data) = (String::new(), None);
+            let (mut name, mut data, mut id) = (String::new(), None, None);
             for line in String::from_utf8_lossy(&block).lines() {
                 match line.split_once(':') {
                     Some(("event", value)) => value.trim_start_matches(' ').clone_into(&mut name),
                     Some(("data", value)) => {
                         data = Some(value.strip_prefix(' ').unwrap_or(value).to_owned())
                     }
+                    Some(("id", value)) => id = Some(value.trim_start_matches(' ').to_owned()),
                     _ => {}
                 }
             }
             if let Some(data) = data {
-                return Some((name, data));
+                return Some((name, data, id));
             }
         }
     }
@@ -165,10 +168,12 @@ mod tests {
                 buffer.push(chunk).expect("small");
                 events.extend(std::iter::from_fn(|| buffer.pop()));
             }
-            let expected = [("hello", "{\"a\":1}"), ("transition", "{}")];
+            let expected = [("hello", "{\"a\":1}", None), ("transition", "{}", Some("x"))];
             assert_eq!(
                 events,
-                expected.map(|(name, data)| (name.to_owned(), data.to_owned())),
+                expected.map(|(name, data, id)| {
+                    (name.to_owned(), data.to_owned(), id.map(str::to_owned))
+                }),
                 "chunks of {size}"
             );
         }

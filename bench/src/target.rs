@@ -172,6 +172,9 @@ async fn facts(client: &Client, is_private: bool) -> anyhow::Result<DatabaseFact
 }
 
 async fn count_slots(client: &Client) -> anyhow::Result<i64> {
-    let row = client.query_one("SELECT count(*) FROM pg_catalog.pg_replication_slots", &[]).await?;
+    // Others' databases on the same server are none of ours.
+    let sql =
+        "SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE database = current_database()";
+    let row = client.query_one(sql, &[]).await?;
     Ok(row.get(0))
 }
