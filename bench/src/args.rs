@@ -2,7 +2,7 @@
 
 use crate::chaos::Case;
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use std::num::NonZeroU32;
 
 /// Measures Convoy on this machine.
@@ -181,7 +181,7 @@ pub struct ChaosArgs {
     #[arg(value_name = "CASE", env = "CONVOY_BENCH_CASES", value_delimiter = ',')]
     pub cases: Vec<Case>,
     /// Rows of the huge transaction
-    #[arg(long, value_name = "N", default_value = "5000000", env = "CONVOY_BENCH_ROWS")]
+    #[arg(long, value_name = "N", default_value = "5000000", value_parser = value_parser!(u32).range(1..), env = "CONVOY_BENCH_ROWS")]
     pub rows: u32,
     /// WAL of the wide transaction, in bytes
     #[arg(
@@ -192,28 +192,37 @@ pub struct ChaosArgs {
     )]
     pub wal_bytes: u64,
     /// Commits a second that are tried for
-    #[arg(long, value_name = "N", default_value = "10000", env = "CONVOY_BENCH_RATE")]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = value_parser!(u32).range(1..), env = "CONVOY_BENCH_RATE")]
     pub rate: u32,
     /// Connections that they come over
-    #[arg(long, value_name = "N", default_value = "16", env = "CONVOY_BENCH_CONNECTIONS")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u32).range(1..), env = "CONVOY_BENCH_CONNECTIONS")]
     pub connections: u32,
     /// Readers that are slow, or watch one row
-    #[arg(long, value_name = "N", default_value = "1000", env = "CONVOY_BENCH_READERS")]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = value_parser!(u32).range(1..), env = "CONVOY_BENCH_READERS")]
     pub readers: u32,
+    /// Rows that each slow reader watches, half of which change ten times a second
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "200",
+        value_parser = value_parser!(u32).range(1..),
+        env = "CONVOY_BENCH_READER_ROWS"
+    )]
+    pub reader_rows: u32,
     /// Rows of the large result
-    #[arg(long, value_name = "N", default_value = "100000", env = "CONVOY_BENCH_RESULT_ROWS")]
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = value_parser!(u32).range(1..), env = "CONVOY_BENCH_RESULT_ROWS")]
     pub result_rows: u32,
     /// Updates of one row a second
-    #[arg(long, value_name = "N", default_value = "1000", env = "CONVOY_BENCH_UPDATES")]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = value_parser!(u32).range(1..), env = "CONVOY_BENCH_UPDATES")]
     pub updates: u32,
     /// How long what goes on for a while does, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "60", env = "CONVOY_BENCH_SECONDS")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, env = "CONVOY_BENCH_SECONDS")]
     pub seconds: f64,
     /// How long nothing is done before and after, in seconds, to compare with
-    #[arg(long, value_name = "SECONDS", default_value = "5", env = "CONVOY_BENCH_QUIET")]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, env = "CONVOY_BENCH_QUIET")]
     pub quiet: f64,
     /// How long everyone may take to end up right, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "180", env = "CONVOY_BENCH_PATIENCE")]
+    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = seconds, env = "CONVOY_BENCH_PATIENCE")]
     pub patience: f64,
     /// An option for `convoy serve`; again for more: --serve=--memory-limit=100000000
     #[arg(
@@ -226,6 +235,12 @@ pub struct ChaosArgs {
     /// Throws a diff away, so that the comparison at the end has something to find
     #[arg(long, hide = true, value_parser = FalseyValueParser::new(), env = "CONVOY_BENCH_LOSE_ONE")]
     pub lose_one: bool,
+}
+
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..1e6).contains(seconds));
+    seconds.ok_or_else(|| "a number of seconds, like 15 or 0.5".to_owned())
 }
 
 #[cfg(test)]
@@ -251,6 +266,16 @@ mod tests {
     fn a_rate_of_zero_is_refused() {
         assert!(Cli::try_parse_from(["bench", "latency", "--rates", "0"]).is_err());
         assert_eq!(defaults::<MemoryArgs>().expect("defaults").rows.get(), 10);
+    }
+
+    #[test]
+    fn a_flood_of_nothing_is_refused() {
+        for wrong in [["--rate", "0"], ["--seconds", "-1"], ["--seconds", "nan"], ["--rows", "0"]] {
+            let args = ["bench", "chaos"].into_iter().chain(wrong);
+            assert!(Cli::try_parse_from(args).is_err(), "{wrong:?}");
+        }
+        let args = defaults::<ChaosArgs>().expect("defaults");
+        assert!(args.cases.is_empty() && args.rows == 5_000_000);
     }
 
     #[test]

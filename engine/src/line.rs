@@ -331,7 +331,11 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoy_types::{Changes, PgTimestamp, Xid};
+    use convoy_types::{
+        ChangeKind, Changes, Datum, PgTimestamp, Relation, RelationId, ReplicaIdentity, Row,
+        RowChange, Xid,
+    };
+    use std::sync::Arc;
 
     fn snapshot(mark: &str, settle: u64) -> Snapshot {
         Snapshot {
@@ -512,6 +516,43 @@ mod tests {
         fenced.progress(Lsn(100));
         assert!(fenced.overlooked());
         assert_eq!(fenced.snapshot_taken(ReadId(1), older()), Accepted::TooOld);
+    }
+
+    #[test]
+    fn rows_that_wait_for_a_snapshot_give_way_past_their_bound() {
+        let relation = Arc::new(Relation {
+            id: RelationId(5),
+            namespace: "public".into(),
+            name: "t".into(),
+            replica_identity: ReplicaIdentity::Full,
+            columns: Vec::new(),
+        });
+        let change = || {
+            let kind = ChangeKind::Insert { new: Row([Datum::Text("x".repeat(50).into())].into()) };
+            RowChange { relation: relation.clone(), kind }
+        };
+        let with_rows = |xid, end| {
+            let changes = Changes::Rows(vec![change(), change()]);
+            Transaction { changes, ..commit(xid, end) }
+        };
+        let mut line = Line::new(snapshot("10:10:", 0), &[], Position(0));
+        line.fence(ReadId(1));
+        line.receive(with_rows(10, 100), Instant::now());
+        let one = line.waiting_bytes();
+        assert_eq!((one > 100, line.bound_waiting(one)), (true, 0));
+        line.receive(with_rows(11, 200), Instant::now());
+        assert_eq!((line.bound_waiting(one), line.waiting_bytes()), (2, 0));
+        line.receive(with_rows(12, 300), Instant::now());
+        line.lift_fence(ReadId(1));
+        let mut touched = Vec::new();
+        while let Some(Step::Apply(arrived)) = line.step() {
+            touched.push(match arrived.transaction.changes {
+                Changes::Rows(rows) => (false, rows.len()),
+                Changes::Touched(tables) => (true, tables.len()),
+            });
+        }
+        assert_eq!(touched, [(true, 1), (true, 1), (false, 2)]);
+        assert_eq!(line.waiting_bytes(), 0);
     }
 
     #[test]

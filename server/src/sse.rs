@@ -2,8 +2,8 @@
 //!
 //! The engine puts transitions into the queue ([`QueueOutbox`]) and never waits; it is told when the queue is full, and
 //! again when there is room. Where memory is tight for all of them together, what waits in one queue is let go, and the
-//! engine tells its session anew ([`StreamQueue::collapse`]). The connection takes what there is, joined into few writes. What a frame says of its
-//! session is the session's business ([`Session::encode`]). A peer that reads nothing is the connection's business
+//! engine tells its session anew ([`StreamQueue::collapse`]). The connection takes what there is, joined into few writes.
+//! What a frame says of its session is the session's business ([`Session::encode`]). A peer that reads nothing is the connection's business
 //! (`listener.rs`): hyper does not ask this body for more before the peer took what there was.
 
 use crate::limits::StreamLimits;
@@ -63,6 +63,16 @@ impl QueueState {
     }
 }
 
+/// What became of an item.
+enum Pushed {
+    /// It waits.
+    In(OutboxState),
+    /// It does not, nor does what waited: memory is tight, or it would build on what was let go before.
+    Lost(Vec<Item>),
+    /// Nobody reads.
+    Closed(Item),
+}
+
 /// What waits for one connection.
 pub struct StreamQueue {
     state: Mutex<QueueState>,
@@ -87,11 +97,24 @@ impl StreamQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an item in, or gives it back where nobody reads.
-    fn push(&self, item: Item, bytes: usize, held: Held) -> Result<OutboxState, Item> {
+    /// Puts an item in, or says why not.
+    fn push(&self, item: Item, bytes: usize, held: Held) -> Pushed {
         let mut state = self.lock();
         if state.is_closed || state.goodbye.is_some() {
-            return Err(item);
+            return Pushed::Closed(item);
+        }
+        // In one with the rest: what is let go by others must not come between.
+        if matches!(item, Item::Transition(_)) {
+            let gives_way = !state.items.is_empty() && self.memory.is_tight();
+            if gives_way || state.is_lost {
+                if gives_way {
+                    self.memory.collapsed_one();
+                }
+                (state.is_lost, state.is_full) = (false, false);
+                let mut lost = state.take_items();
+                lost.push(item);
+                return Pushed::Lost(lost);
+            }
         }
         state.items.push_back(Waiting { item, bytes, held });
         state.bytes += bytes;
@@ -102,34 +125,18 @@ impl StreamQueue {
         if is_full && !std::mem::replace(&mut state.is_full, true) {
             self.memory.filled_one();
         }
-        let waker = state.waker.take();
-        let is_full = state.is_full;
+        let (waker, is_full) = (state.waker.take(), state.is_full);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
-        Ok(if is_full { OutboxState::Full } else { OutboxState::Ready })
+        Pushed::In(if is_full { OutboxState::Full } else { OutboxState::Ready })
     }
 
     /// Takes out what has waited longest, as a connection does.
     #[cfg(test)]
     pub fn take(&self) -> Option<Item> {
         self.lock().items.pop_front().map(|waiting| waiting.item)
-    }
-
-    /// Lets go what waits, where a transition can't go in: since memory is tight and something waits already, or since
-    /// what it builds on was let go. The engine hears of it in place of the transition's having been taken.
-    fn lose(&self) -> Option<Vec<Item>> {
-        let mut state = self.lock();
-        let gives_way = !state.items.is_empty() && self.memory.is_tight();
-        if state.is_closed || state.goodbye.is_some() || !(gives_way || state.is_lost) {
-            return None;
-        }
-        if gives_way {
-            self.memory.collapsed_one();
-        }
-        (state.is_lost, state.is_full) = (false, false);
-        Some(state.take_items())
     }
 
     /// Lets go what waits, where that is worth it. Returns what it was; then the engine must be told that it is lost.
@@ -181,16 +188,19 @@ pub struct QueueOutbox {
 
 impl Outbox for QueueOutbox {
     fn send(&mut self, transition: Transition) -> OutboxState {
-        if let Some(waited) = self.queue.lose() {
-            self.session.rescue(waited.into_iter().chain([Item::Transition(transition)]));
-            return OutboxState::Lost;
-        }
         let bytes = transition_bytes(&transition);
         let held = Held::of(&self.queue.memory, &transition);
-        self.queue.push(Item::Transition(transition), bytes, held).unwrap_or_else(|item| {
-            self.session.rescue([item]);
-            OutboxState::Closed
-        })
+        match self.queue.push(Item::Transition(transition), bytes, held) {
+            Pushed::In(state) => state,
+            Pushed::Lost(items) => {
+                self.session.rescue(items);
+                OutboxState::Lost
+            }
+            Pushed::Closed(item) => {
+                self.session.rescue([item]);
+                OutboxState::Closed
+            }
+        }
     }
 
     fn has(&self, sub: &str) -> Option<Digest> {
@@ -358,5 +368,54 @@ impl Stream for SseBody {
 impl Drop for SseBody {
     fn drop(&mut self) {
         self.sessions.detach(&self.session, &self.queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_engine::Position;
+    use convoy_types::Lsn;
+
+    fn push(queue: &StreamQueue, lsn: u64) -> Pushed {
+        let transition = Transition {
+            lsn: Lsn(lsn),
+            committed_at: None,
+            reflects: Vec::new(),
+            updates: Vec::new(),
+            position: Position(lsn),
+        };
+        let held = Held::of(&queue.memory, &transition);
+        queue.push(Item::Transition(transition), 1, held)
+    }
+
+    fn queue(memory: &Arc<StreamMemory>) -> Arc<StreamQueue> {
+        let limits = StreamLimits { queue_transitions_max: 8, queue_bytes_max: 1 << 20 };
+        StreamQueue::new(&limits, memory.clone())
+    }
+
+    #[test]
+    fn where_memory_is_tight_one_waits_at_a_time_and_a_second_is_lost_with_it() {
+        let memory = StreamMemory::new(0);
+        let queue = queue(&memory);
+        assert!(matches!(push(&queue, 1), Pushed::In(OutboxState::Full)));
+        assert!(matches!(push(&queue, 2), Pushed::Lost(items) if items.len() == 2));
+        assert_eq!(memory.used(), 0);
+        assert!(matches!(push(&queue, 3), Pushed::In(OutboxState::Full)));
+        assert_eq!((memory.collapsed(), memory.filled()), (1, 2));
+    }
+
+    #[test]
+    fn nothing_follows_what_was_let_go_before_the_engine_knows() {
+        let memory = StreamMemory::new(1 << 20);
+        let queue = queue(&memory);
+        assert!(matches!(push(&queue, 1), Pushed::In(OutboxState::Ready)));
+        assert!(queue.collapse().is_none(), "one small one is not worth it");
+        assert!(matches!(push(&queue, 2), Pushed::In(OutboxState::Ready)));
+        assert_eq!(queue.collapse().map(|items| items.len()), Some(2));
+        assert!(queue.collapse().is_none(), "it is known to be lost");
+        // What the engine sends by then builds on what it takes for sent.
+        assert!(matches!(push(&queue, 3), Pushed::Lost(items) if items.len() == 1));
+        assert!(matches!(push(&queue, 4), Pushed::In(OutboxState::Ready)));
     }
 }

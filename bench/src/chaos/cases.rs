@@ -149,9 +149,14 @@ async fn open_many(
 }
 
 async fn slow_readers(scene: &mut Scene<'_>, count: u32, pace: Pace) -> anyhow::Result<Done> {
-    let sql = "select id, n, note from convoy_bench.items where id <= 200 order by id";
+    let rows = scene.args.reader_rows;
+    let fill = format!(
+        "INSERT INTO convoy_bench.items SELECT n, n % 20, 0, 'note ' || n FROM generate_series(2001, {rows}) n"
+    );
+    scene.target.client().batch_execute(&fill).await?;
+    let sql = format!("select id, n, note from convoy_bench.items where id <= {rows} order by id");
     let throttle = Throttle::for_slow_readers();
-    open_many(scene, count, sql, &throttle).await?;
+    open_many(scene, count, &sql, &throttle).await?;
     throttle.set(pace);
     let from = Stamp::now();
     scene.say(&format!("{count} readers at the pace {pace:?}, while what they watch changes"));
@@ -161,17 +166,22 @@ async fn slow_readers(scene: &mut Scene<'_>, count: u32, pace: Pace) -> anyhow::
     while begun.elapsed().as_secs_f64() < scene.args.seconds {
         ticks.tick().await;
         changes += 1;
-        // 50 KB each: what a reader's queue and sockets hold is full after a few seconds.
+        // 50 KB each for 200 rows: what a reader's queue and sockets hold is full after a few seconds.
         let sql = format!(
-            "UPDATE convoy_bench.items SET n = n + 1, note = repeat(md5(id::text || {changes}), 16) WHERE id % 2 = {changes} % 2 AND id <= 200"
+            "UPDATE convoy_bench.items SET n = n + 1, note = repeat(md5(id::text || {changes}), 16) WHERE id % 2 = {changes} % 2 AND id <= {rows}"
         );
         scene.target.client().batch_execute(&sql).await?;
     }
     throttle.set(Pace::Free);
     let to = Stamp::now();
     let what = match pace {
-        Pace::Stopped => format!("{count} reader that read nothing, {changes} changes of 100 rows"),
-        _ => format!("{count} readers that read a byte a second, {changes} changes of 100 rows"),
+        Pace::Stopped => {
+            format!("{count} reader that read nothing, {changes} changes of {} rows", rows / 2)
+        }
+        _ => format!(
+            "{count} readers that read a byte a second, {changes} changes of {} rows",
+            rows / 2
+        ),
     };
     Ok(Done { what, from, to })
 }
@@ -195,9 +205,10 @@ async fn large_result(scene: &mut Scene<'_>) -> anyhow::Result<Done> {
         ticks.tick().await;
         changes += 1;
         let id = 10_001 + changes.wrapping_mul(7919) % u64::from(rows);
+        // Never more rows than at first: so many may be the most that a result has.
         let sql = match changes % 10 {
-            0 => format!("DELETE FROM convoy_bench.items WHERE id = {id}"),
-            5 => format!("INSERT INTO convoy_bench.items VALUES (-{changes}, 100, 0, 'first')"),
+            5 => format!("DELETE FROM convoy_bench.items WHERE id = {id}"),
+            0 => format!("INSERT INTO convoy_bench.items VALUES (-{changes}, 100, 0, 'first')"),
             _ => format!("UPDATE convoy_bench.items SET n = n + 1 WHERE id = {id}"),
         };
         client.batch_execute(&sql).await?;
