@@ -69,6 +69,10 @@ impl Bounds {
 type SortOf = Box<HashMap<Key, SortKey>>;
 const SORT_OF_MIN: usize = 64;
 
+/// Past so many rows that would be shifted one by one to make room, a batch's rows are merged with those that are held:
+/// that costs a look at each of these, and no more however many come.
+const SHIFTS_MAX: usize = if cfg!(test) { 32 } else { 16 << 20 };
+
 /// An incremental result.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -186,7 +190,10 @@ impl Window {
             entries.push((key, entry));
         }
         if self.bounds.limit.is_none() && self.bounds.offset == 0 {
-            Ok(self.put_all(plan, entries))
+            Ok(match self.shifts(&entries) > SHIFTS_MAX {
+                true => self.merge_all(plan, entries),
+                false => self.put_all(plan, entries),
+            })
         } else {
             self.put_limited(plan, entries)
         }
@@ -271,10 +278,84 @@ impl Window {
         index
     }
 
+    /// Returns about how many rows would be shifted if each change were made by itself.
+    fn shifts(&self, entries: &[(Key, Option<Entry>)]) -> usize {
+        let most = self.held.len() + entries.len();
+        if entries.len().saturating_mul(most) <= SHIFTS_MAX {
+            return 0;
+        }
+        let behind = |at: usize| self.held.len() - at;
+        let (mut shifts, mut come) = (0_usize, 0_usize);
+        for (key, entry) in entries {
+            let from = self.find(key);
+            let to = entry.as_ref().map(|entry| &entry.sort);
+            if from.map(|at| &self.held[at]) == to {
+                continue;
+            }
+            come += usize::from(to.is_some());
+            let to = to.map(|sort| self.held.partition_point(|held| held < sort));
+            shifts += from.map_or(0, behind) + to.map_or(0, behind);
+        }
+        // Those that come shift one another.
+        shifts.saturating_add(come.saturating_mul(come) / 4)
+    }
+
+    /// Applies to a window that shows all it holds, where many rows come, go or move: what is held is made anew.
+    fn merge_all(&mut self, plan: &WindowPlan, entries: Vec<(Key, Option<Entry>)>) -> Applied {
+        let mut membership = Vec::new();
+        let mut goes = vec![false; self.held.len()];
+        let mut comes = Vec::with_capacity(entries.len());
+        for (key, entry) in entries {
+            let from = self.find(&key);
+            let after = entry.and_then(|entry| Some((entry.sort, entry.row?)));
+            let is_same = match (from, &after) {
+                (Some(at), Some((sort, row))) => {
+                    self.held[at] == *sort && self.rows.all()[at] == *row
+                }
+                (from, after) => from.is_none() && after.is_none(),
+            };
+            self.revision += u64::from(!is_same);
+            if let Some(at) = from {
+                goes[at] = true;
+                membership.push(Membership::Released(key.clone()));
+            }
+            if let Some(after) = after {
+                membership.push(Membership::Held(key));
+                comes.push(after);
+            }
+        }
+        comes.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let room = self.held.len() + comes.len();
+        let (mut held, mut rows) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let mut comes = comes.into_iter().peekable();
+        let stays = std::mem::take(&mut self.held).into_iter().zip(self.rows.all()).zip(goes);
+        for ((sort, row), _) in stays.filter(|(_, goes)| !goes) {
+            while let Some((sort, row)) = comes.next_if(|(comes, _)| *comes < sort) {
+                held.push(sort);
+                rows.push(row);
+            }
+            held.push(sort);
+            rows.push(row.clone());
+        }
+        for (sort, row) in comes {
+            held.push(sort);
+            rows.push(row);
+        }
+        let ops = diff(self.rows.rows(), &rows);
+        self.rows = RowList::new(rows);
+        (self.held, self.sort_of) = (held, None);
+        self.index_sorts(plan);
+        Applied { ops, membership }
+    }
+
     /// Applies to a window that shows all it holds: each change is a step of the diff.
     fn put_all(&mut self, plan: &WindowPlan, entries: Vec<(Key, Option<Entry>)>) -> Applied {
         let (mut ops, mut membership) = (Vec::new(), Vec::new());
         for (key, entry) in entries {
+            if let Some(op) = self.change_in_place(&key, entry.as_ref()) {
+                ops.extend(op);
+                continue;
+            }
             let before = self.release(&key, &mut membership);
             let after = entry.and_then(|entry| Some((entry.sort, entry.row?)));
             let before = before.map(|(at, sort)| (at, (sort, self.rows.all()[at].clone())));
@@ -313,6 +394,23 @@ impl Window {
             }
         }
         Applied { ops, membership }
+    }
+
+    /// Changes a row that stays where it stands, so that no other is shifted. Returns the step, if anything is to be seen
+    /// of it; none where the row comes, goes or moves.
+    fn change_in_place(&mut self, key: &Key, entry: Option<&Entry>) -> Option<Option<DiffOp>> {
+        let Entry { sort, row } = entry?;
+        let (at, row) = (self.find(key)?, row.as_ref()?);
+        let before = self.rows.all()[at].clone();
+        if self.held[at] != *sort || before.key() != row.key() {
+            return None;
+        }
+        if before == *row {
+            return Some(None);
+        }
+        self.revision += 1;
+        self.rows.replace(at, row.clone());
+        Some(update(&before, row))
     }
 
     /// Applies to a window that shows a part of what it holds: the parts before and after are compared.
