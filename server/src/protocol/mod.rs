@@ -9,6 +9,8 @@ mod nearest;
 mod reference;
 mod request;
 mod rows;
+#[cfg(test)]
+mod spoilt;
 mod transition;
 mod update;
 
@@ -23,6 +25,12 @@ pub use transition::TransitionWriter;
 
 /// The version that `hello` names.
 pub const PROTOCOL: u32 = 1;
+
+/// Returns as much of a client's own words as an error repeats.
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 100;
+    text.chars().take(CHARS_MAX).collect()
+}
 
 /// Appends a JSON string.
 pub(crate) fn push_json_str(out: &mut String, text: &str) {

@@ -2,6 +2,7 @@
 
 use super::error::{ApiError, Code};
 use super::nearest::nearest;
+use super::shortened;
 use convoy_engine::{Argument, ArgumentMisfit, ParamDeclaration, arguments_in_order};
 use serde_json::{Map, Value};
 
@@ -34,7 +35,8 @@ impl Reference {
         let (args, params) = (object.remove("args"), object.remove("params"));
         if let Some((unknown, _)) = object.into_iter().next() {
             return Err(ApiError::invalid(format!(
-                "a query reference has no field {unknown:?}: it is {{\"query\", \"args\"}} or {{\"sql\", \"params\"}}"
+                "a query reference has no field {:?}: it is {{\"query\", \"args\"}} or {{\"sql\", \"params\"}}",
+                shortened(&unknown)
             )));
         }
         match (name, sql) {
@@ -111,7 +113,7 @@ pub fn arguments_by_name(
         let ArgumentMisfit::Unknown { name } = &misfit else {
             return ApiError::invalid(misfit.to_string());
         };
-        let shown: String = name.chars().take(100).collect();
+        let shown = shortened(name);
         ApiError::invalid(match nearest(name, known()) {
             Some(nearest) => format!("unknown argument {shown:?}: did you mean {nearest:?}?"),
             None if params.is_empty() => {

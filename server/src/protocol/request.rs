@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::reference::{Reference, parse};
+use super::shortened;
 use crate::sessions::Digests;
 use convoy_engine::Digest;
 use convoy_types::Lsn;
@@ -177,10 +178,6 @@ fn sub_name(value: Value) -> Result<Arc<str>, ApiError> {
         }
         _ => Err(ApiError::invalid("a sub must be a string")),
     }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(40).collect()
 }
 
 #[cfg(test)]
