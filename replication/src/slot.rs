@@ -79,10 +79,7 @@ pub(crate) async fn claim(
     config: &ReplicationConfig,
 ) -> Result<Slot, ReplicationError> {
     match &config.slot {
-        SlotChoice::Temporary => {
-            let name = format!("convoy_{:016x}", rand::random::<u64>());
-            create(connection, config, name, "TEMPORARY ").await
-        }
+        SlotChoice::Temporary => create(connection, config).await,
         SlotChoice::Named(name) => {
             let is_allowed =
                 |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -91,13 +88,16 @@ pub(crate) async fn claim(
             }
             match adopt(connection, config, name).await? {
                 Some(slot) => Ok(slot),
-                None => create(connection, config, name.clone(), "").await,
+                None => {
+                    let made = create(connection, config).await?;
+                    keep(connection, made, name).await
+                }
             }
         }
     }
 }
 
-/// Makes a slot whose stream has all that is published.
+/// Makes a temporary slot whose stream has all that is published.
 ///
 /// While a slot is being made, the server overlooks what some transactions do to its catalog, and what it decodes then it
 /// goes by for as long as it streams: of a table that was published meanwhile, not one change would ever come (P2). So a
@@ -105,20 +105,43 @@ pub(crate) async fn claim(
 async fn create(
     connection: &mut Connection,
     config: &ReplicationConfig,
-    name: String,
-    kind: &str,
 ) -> Result<Slot, ReplicationError> {
+    let name = format!("convoy_{:016x}", rand::random::<u64>());
     for _ in 0..CREATIONS_MAX {
         let began = text(&connection.query(NEXT_XID).await?, 0)?.to_owned();
-        let slot = create_once(connection, &name, kind).await?;
+        let slot = create_once(connection, &name).await?;
         if text(&connection.query(&changed_since(config, &began)).await?, 0)? == "f" {
             return Ok(slot);
         }
         info!(slot = name, "published tables changed while the slot was made: making it again");
-        let drop = format!("DROP_REPLICATION_SLOT {}", quote_identifier(&name));
-        connection.query(&drop).await?;
+        drop_slot(connection, &name).await?;
     }
     Err(ReplicationError::CatalogChanging { attempts: CREATIONS_MAX })
+}
+
+/// Makes a slot that stays, of this name, out of one that has been looked at. Whoever dies before that leaves none, and
+/// so nobody ever adopts one that was not looked at.
+async fn keep(
+    connection: &mut Connection,
+    made: Slot,
+    name: &str,
+) -> Result<Slot, ReplicationError> {
+    let copy = format!(
+        "SELECT lsn FROM pg_catalog.pg_copy_logical_replication_slot({}, {}, false)",
+        quote_literal(&made.name),
+        quote_literal(name)
+    );
+    let copied = connection.query(&copy).await;
+    let copied = refused_slot(connection, name, copied).await?;
+    let start = lsn(&copied, 0)?;
+    drop_slot(connection, &made.name).await?;
+    Ok(Slot { name: name.to_owned(), start })
+}
+
+async fn drop_slot(connection: &mut Connection, name: &str) -> Result<(), ReplicationError> {
+    let drop = format!("DROP_REPLICATION_SLOT {}", quote_identifier(name));
+    connection.query(&drop).await?;
+    Ok(())
 }
 
 /// Returns the question whether transactions from this one on have changed what the stream is decoded by: the publications,
@@ -147,18 +170,23 @@ fn changed_since(config: &ReplicationConfig, began: &str) -> String {
     )
 }
 
-async fn create_once(
-    connection: &mut Connection,
-    name: &str,
-    kind: &str,
-) -> Result<Slot, ReplicationError> {
+async fn create_once(connection: &mut Connection, name: &str) -> Result<Slot, ReplicationError> {
     let command = format!(
-        "CREATE_REPLICATION_SLOT {} {kind}LOGICAL pgoutput (SNAPSHOT 'nothing')",
+        "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')",
         quote_identifier(name)
     );
-    let name = name.to_owned();
-    match connection.query(&command).await {
-        Ok(rows) => Ok(Slot { name, start: lsn(&rows, 1)? }),
+    let created = connection.query(&command).await;
+    let rows = refused_slot(connection, name, created).await?;
+    Ok(Slot { name: name.to_owned(), start: lsn(&rows, 1)? })
+}
+
+/// Says what the server's refusal of a new slot means.
+async fn refused_slot(
+    connection: &mut Connection,
+    name: &str,
+    answer: Result<Vec<TextRow>, ReplicationError>,
+) -> Result<Vec<TextRow>, ReplicationError> {
+    match answer {
         // configuration_limit_exceeded
         Err(ReplicationError::Server(error)) if error.code() == "53400" => {
             let rows = connection
@@ -168,9 +196,9 @@ async fn create_once(
         }
         // duplicate_object: somebody made it since we looked.
         Err(ReplicationError::Server(error)) if error.code() == "42710" => {
-            Err(ReplicationError::SlotHeld { name, pid: None, application: None })
+            Err(ReplicationError::SlotHeld { name: name.to_owned(), pid: None, application: None })
         }
-        Err(error) => Err(error),
+        answer => answer,
     }
 }
 

@@ -107,6 +107,52 @@ async fn p10_who_blocks_the_slot_can_be_named() {
 }
 
 #[tokio::test]
+async fn p10_a_named_slot_is_there_only_once_it_has_been_looked_at() {
+    within(async {
+        let database = Database::new("kept", TABLE).await;
+        let other = connect(&database.url).await;
+        run(&other, "BEGIN;\nINSERT INTO t VALUES (1)").await;
+        let config = database.config_with_slot("kept_for_good");
+        let session = ReplicationSession::open(config.clone()).await.expect("a session");
+        let walsender = session.backend_pid();
+        let start = session.start();
+        tokio::pin!(start);
+        // While it is made it is another, which goes with its session.
+        let made = format!(
+            "SELECT temporary::text || ' ' || (slot_name LIKE 'convoy\\_%') FROM pg_replication_slots \
+             WHERE active_pid = {walsender}"
+        );
+        tokio::select! {
+            _ = &mut start => panic!("did not wait"),
+            () = database.wait_until(&made, Some("true true")) => {}
+        }
+        let named = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'kept_for_good'";
+        assert_eq!(database.text(named).await.as_deref(), Some("0"));
+        run(&other, "COMMIT").await;
+        let mut stream = start.await.expect("a stream");
+        let slots = format!(
+            "SELECT string_agg(slot_name || ' ' || temporary::text, ', ') FROM pg_replication_slots \
+             WHERE active_pid = {walsender}"
+        );
+        let slots = database.text(&slots).await;
+        assert_eq!(slots.as_deref(), Some("kept_for_good false"));
+        database.run("INSERT INTO t VALUES (2)").await;
+        let transactions = database.read(&mut stream).await;
+        assert_eq!(transactions.iter().flat_map(show).collect::<Vec<_>>(), ["t: insert id=2"]);
+        stream.shutdown().await;
+        // It stays, and is taken over.
+        database.run("INSERT INTO t VALUES (3)").await;
+        let session = ReplicationSession::open(config).await.expect("a session");
+        let mut stream = session.start().await.expect("a stream");
+        let transactions = database.read(&mut stream).await;
+        assert_eq!(transactions.iter().flat_map(show).collect::<Vec<_>>(), ["t: insert id=3"]);
+        stream.shutdown().await;
+        database.run("SELECT pg_drop_replication_slot('kept_for_good')").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn p10_who_gives_up_waiting_leaves_no_walsender() {
     within(async {
         let database = Database::new("given_up", TABLE).await;
