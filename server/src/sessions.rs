@@ -30,6 +30,8 @@ struct Sub {
     sent: Option<(u64, Digest)>,
     /// After a resume, until the next update: whether the client has what was sent last.
     has_it: bool,
+    /// With which transition it was first told anything, if the client may have that. A first answer is no diff.
+    answered: Option<u64>,
 }
 
 #[derive(Default)]
@@ -90,8 +92,8 @@ impl Session {
     /// arrived. What it has from before is none of that: a first answer is whole.
     pub fn has(&self, sub: &str) -> Option<Digest> {
         let state = self.lock();
-        let sub = state.subs.get(sub).filter(|sub| sub.has_it)?;
-        sub.sent.filter(|(sequence, _)| *sequence > 0).map(|(_, digest)| digest)
+        let sub = state.subs.get(sub).filter(|sub| sub.has_it && sub.answered.is_some())?;
+        sub.sent.map(|(_, digest)| digest)
     }
 
     /// Writes what waited in a stream's queue; returns what that was. Nothing once another stream has taken over, which
@@ -251,6 +253,7 @@ impl State {
             return true;
         }
         let has_it = std::mem::take(&mut sub.has_it);
+        sub.answered.get_or_insert(sequence);
         match update.kind {
             UpdateKind::Snapshot(snapshot) => {
                 let digest = snapshot.value.digest;
@@ -502,6 +505,7 @@ impl Sessions {
         for (name, sub) in state.subs.iter_mut().filter(|(_, sub)| !sub.is_gone) {
             // What was sent later may never have arrived.
             sub.sent.take_if(|(sent_with, _)| *sent_with > sequence);
+            sub.answered.take_if(|answered_with| *answered_with > sequence);
             if let Some(digest) = have.get(name) {
                 sub.sent = Some((sequence, *digest));
             }

@@ -2,7 +2,7 @@
 
 use crate::client::send;
 use crate::mirror::Mirror;
-use crate::support::{ORDERS, connect, write_project};
+use crate::support::{ORDERS, UNAUDITED, connect, write_project};
 use convoy_postgres::testing;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,7 +27,9 @@ pub struct Process {
 impl Process {
     pub async fn start(url: &str, project: &Path, flags: &[&str]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_convoy"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--allow-sql", "--project"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--allow-sql"])
+            .args(UNAUDITED)
+            .arg("--project")
             .arg(project)
             .args(flags)
             .env("CONVOY_DATABASE_URL", url)

