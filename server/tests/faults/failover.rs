@@ -75,7 +75,9 @@ async fn streams_after(fixture: &Fixture, losses: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_after_a_failover_subscribers_have_what_the_promoted_server_has() {
     let pair = Pair::start().await;
-    let fixture = Fixture::between(&pair.url, &pair.primary.url("shop"), &FLAGS).await;
+    // Who asks while there is no primary is told so soon.
+    let flags = [&FLAGS[..], &["--first-answer-max", "2"]].concat();
+    let fixture = Fixture::between(&pair.url, &pair.primary.url("shop"), &flags).await;
     let mut mirrors = Mirrors::open(&fixture).await;
     let writers = Writers::start(&pair.primary.url("shop"));
     mirrors.0.until("writers", |shown| shown.rows.len() > 20).await;
@@ -95,6 +97,7 @@ async fn p4_after_a_failover_subscribers_have_what_the_promoted_server_has() {
     .await;
     let refused = post(fixture.address, "/api/query/orders.byTenant", r#"{"tenant":7}"#).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, "UNAVAILABLE"));
+    assert!(refused.body.contains("is a standby"), "{}", refused.body);
     assert_eq!(get(fixture.address, "/readyz").await.status, 503);
     let client = pair.promote().await;
     streams_after(&fixture, 1).await;
