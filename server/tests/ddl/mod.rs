@@ -30,11 +30,9 @@ async fn run(name: &str, cases: &[Case]) {
             problem.map(|problem| format!("{}: {problem}", case.name))
         }
     });
-    let problems: Vec<_> = futures_util::stream::iter(runs)
-        .buffer_unordered(AT_A_TIME)
-        .filter_map(async |problem| problem)
-        .collect()
-        .await;
+    let outcomes: Vec<Option<String>> =
+        futures_util::stream::iter(runs).buffer_unordered(AT_A_TIME).collect().await;
+    let problems: Vec<String> = outcomes.into_iter().flatten().collect();
     assert!(problems.is_empty(), "{} of {}:\n{}", problems.len(), cases.len(), problems.join("\n"));
     fixture.server.stop().await;
 }
