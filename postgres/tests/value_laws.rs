@@ -27,8 +27,28 @@ pub fn laws() -> Vec<Law> {
                 when 1 then chr(128 + floor(random() * 2000)::int) when 2 then 'a' else 'A' end, ''), '') \
                 from generate_series(1, floor(random() * 6)::int))";
     let texts: &[&str] = &[
-        "", " ", "a", "a ", "ab", "A", "ä", "💧", "NULL", "null", "\"", "\\", "{", "}", ",", "\n",
-        "\u{1}", "\u{7f}",
+        "",
+        " ",
+        "a",
+        "a ",
+        "ab",
+        "A",
+        "ä",
+        "💧",
+        "NULL",
+        "null",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        ",",
+        "\n",
+        "\u{1}",
+        "\u{7f}",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{ffff}",
+        "\u{10000}",
     ];
     let date = "date '2000-01-01' + ((random() - 0.5) * 4e6)::int";
     let timestamp = "timestamp '2000-01-01' + (random() - 0.5) * 4e6 * interval '1 day'";
@@ -70,6 +90,10 @@ pub fn laws() -> Vec<Law> {
                 "0.1",
                 "1e100",
                 "-1e-100",
+                // Of a thousand digits, on either side of the point.
+                "1e1000",
+                "-123456789e992",
+                "1e-1000",
             ],
             "round(((random() - 0.5) * 10 ^ (random() * 20 - 5))::numeric, floor(random() * 12)::int)",
         ),
@@ -111,6 +135,9 @@ pub fn laws() -> Vec<Law> {
         law(PgType::Text, "text", texts, text),
         law(PgType::Varchar, "varchar", texts, text),
         law(PgType::Bpchar, "char(9)", texts, text),
+        // Domains are their base types, to whoever reads them.
+        law(PgType::Text, "any_name", texts, text),
+        law(PgType::Numeric, "price", &["0", "1.5", "1.50", "-2", "99999999.99"], "random() * 1e4"),
         law(PgType::Enum, "mood", &["sad", "ok ay", "q\"\\", "ä"], "enum_first(null::mood)"),
         law(
             PgType::Uuid,
@@ -226,7 +253,8 @@ async fn connect(url: &str) -> anyhow::Result<Client> {
         .batch_execute(&format!(
             "set timezone = 'UTC'; set intervalstyle = postgres; set datestyle = 'ISO'; set extra_float_digits = 1; \
              set bytea_output = hex; set client_encoding = 'UTF8'; set standard_conforming_strings = on; \
-             create type mood as enum ('sad', 'ok ay', 'q\"\\', 'ä'); select setseed({})",
+             create type mood as enum ('sad', 'ok ay', 'q\"\\', 'ä'); create domain any_name as text; \
+             create domain price as numeric(10, 2) check (value < 1e8); select setseed({})",
             f64::from(seed) / f64::from(u32::MAX)
         ))
         .await?;
