@@ -210,7 +210,10 @@ impl<D: Database> Engine<D> {
                     }
                     continue;
                 };
-                if query.knowledge == Knowledge::Known {
+                // An error holds nobody up, so that it is told here to whoever still shows what was before it.
+                let is_failed = matches!(query.value, Value::Failed(_)) && sub.holds();
+                let is_told_here = is_failed && !waiting.contains_key(name);
+                if query.knowledge == Knowledge::Known || is_told_here {
                     take_news(
                         now,
                         name,

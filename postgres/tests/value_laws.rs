@@ -9,6 +9,10 @@ use convoy_postgres::testing;
 use convoy_types::{Collation, Key, KeyBuilder, PgType, write_json};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
+/// Makes the types that a database has not from the beginning.
+pub const TYPES: &str = "create type mood as enum ('sad', 'ok ay', 'q\"\\', 'ä'); create domain any_name as text; \
+    create domain price as numeric(10, 2) check (value < 1e8)";
+
 /// Pairs tried of each type.
 const PAIRS: u32 = 2000;
 
@@ -253,8 +257,7 @@ async fn connect(url: &str) -> anyhow::Result<Client> {
         .batch_execute(&format!(
             "set timezone = 'UTC'; set intervalstyle = postgres; set datestyle = 'ISO'; set extra_float_digits = 1; \
              set bytea_output = hex; set client_encoding = 'UTF8'; set standard_conforming_strings = on; \
-             create type mood as enum ('sad', 'ok ay', 'q\"\\', 'ä'); create domain any_name as text; \
-             create domain price as numeric(10, 2) check (value < 1e8); select setseed({})",
+             {TYPES}; select setseed({})",
             f64::from(seed) / f64::from(u32::MAX)
         ))
         .await?;

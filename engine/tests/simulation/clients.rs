@@ -38,8 +38,8 @@ pub struct Inbox {
     pub epoch: Arc<AtomicUsize>,
     /// Whether its connection is gone: what is sent is lost.
     pub is_cut: Arc<AtomicBool>,
-    /// What its reader had when it came back.
-    pub has: BTreeMap<Arc<str>, Digest>,
+    /// What its reader had when it came back; nobody knows once something was let go.
+    pub has: Arc<Mutex<BTreeMap<Arc<str>, Digest>>>,
 }
 
 impl Inbox {
@@ -69,6 +69,7 @@ impl Inbox {
         *loses = true;
         if at_once {
             lost.append(transitions);
+            self.has.lock().expect("no panic under it").clear();
         }
     }
 
@@ -90,6 +91,7 @@ impl Inbox {
         let old = self.waiting.lock().expect("no panic under it");
         let waiting = Waiting { ended: old.ended.clone(), ..Waiting::default() };
         let (waiting, is_cut) = (Arc::new(Mutex::new(waiting)), Arc::default());
+        let has = Arc::new(Mutex::new(has));
         Inbox { waiting, room: self.room, epoch: self.epoch.clone(), is_cut, has }
     }
 }
@@ -111,13 +113,14 @@ impl Outbox for Inbox {
         if std::mem::take(&mut waiting.loses) {
             let Waiting { transitions, lost, .. } = &mut *waiting;
             lost.append(transitions);
+            self.has.lock().expect("no panic under it").clear();
             return OutboxState::Lost;
         }
         if waiting.transitions.len() >= self.room { OutboxState::Full } else { OutboxState::Ready }
     }
 
     fn has(&self, sub: &str) -> Option<Digest> {
-        self.has.get(sub).copied()
+        self.has.lock().expect("no panic under it").get(sub).copied()
     }
 }
 
