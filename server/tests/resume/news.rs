@@ -115,10 +115,12 @@ async fn who_resumes_in_time_costs_no_query() {
         drop(wire);
         let came = ["rows", "join", "fails"].map(|sub| client.subs[sub].last.as_str());
         let news = if round == 0 { "unchanged" } else { "diff" };
-        assert_eq!(came, [news, news, "error"], "round {round}");
-        // The sums are few: diffs that are longer than the result are sent as the result.
+        // Of many changes a snapshot may come instead: where the diffs are longer, or are not all there any more.
+        let is_news = |came: &str| came == news || (round == 2 && came == "snapshot");
+        assert!(is_news(came[0]) && is_news(came[1]), "round {round}: {came:?}");
+        assert_eq!(came[2], "error", "round {round}");
         let sums = client.subs["sums"].last.as_str();
-        assert!(sums == news || (round == 2 && sums == "snapshot"), "round {round}: {sums}");
+        assert!(is_news(sums), "round {round}: {sums}");
         assert_eq!(reads(at).await, before, "round {round}");
         locker.batch_execute("rollback").await.expect("an end");
     }
