@@ -340,7 +340,10 @@ impl fmt::Display for Host {
     /// Shows it as in a URL: `db.example:5432`, `[::1]:5432`, `%2Ftmp:5432`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Host::Tcp { name, port } if name.contains(':') => write!(formatter, "[{name}]:{port}"),
+            // An address of IPv6, whose zone comes after a percent sign (RFC 6874).
+            Host::Tcp { name, port } if name.contains(':') => {
+                write!(formatter, "[{}]:{port}", encode(name).replace("%3A", ":"))
+            }
             Host::Tcp { name, port } => write!(formatter, "{}:{port}", encode(name)),
             Host::Unix { directory, port } => {
                 write!(formatter, "{}:{port}", encode(&directory.to_string_lossy()))

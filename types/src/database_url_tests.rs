@@ -201,3 +201,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_zone_after_an_address_reads_back() {
+    for host in ["fe80::1%eth0", "fe80::1%42x", "::1"] {
+        let url = DatabaseUrl::parse_with_defaults(&format!("host={host}"), &[("user", "ann")]);
+        let url = url.expect("an address");
+        assert_eq!(url.to_url_with_password().parse(), Ok(url), "{host}");
+    }
+}
