@@ -92,13 +92,13 @@ impl<D: Database> Engine<D> {
         }
         let mut is_blocked = false;
         let mut became_stale = Vec::new();
-        let mut longest = Duration::ZERO;
-        for sub in session.subs.values().filter(|sub| sub.holds()) {
-            let query = sub.query.and_then(|query| self.queries.get(&query));
-            if let Some(query) = query.filter(|query| query.is_to_come()) {
-                longest = longest.max(hold(&self.templates, query, self.limits.max_hold));
-            }
-        }
+        // Only who is held already may be let go.
+        let holders =
+            session.subs.values().filter(|sub| session.held_since.is_some() && sub.holds());
+        let to_come = holders
+            .filter_map(|sub| self.queries.get(&sub.query?).filter(|query| query.is_to_come()));
+        let holds = to_come.map(|query| hold(&self.templates, query, self.limits.max_hold));
+        let longest = holds.max().unwrap_or_default();
         for (name, sub) in &mut session.subs {
             let Some(query) = sub.query.and_then(|query| self.queries.get(&query)) else {
                 continue;

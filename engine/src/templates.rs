@@ -286,8 +286,8 @@ impl<D: Database> Engine<D> {
 
     /// Tells who waits or subscribes, and plans another try where somebody subscribes.
     ///
-    /// While the database can't be asked, nothing is wrong with the statement. Who waits for a first answer goes on
-    /// waiting (`Limits::first_answer_max`), and results stay as they are for the first tries.
+    /// While the database can't be asked, nothing is wrong with the statement: who waits for a first answer goes on
+    /// waiting (`Limits::first_answer_max`).
     fn analysis_failed(&mut self, id: TemplateId, error: &QueryError) {
         let now = self.now;
         let Some(entry) = self.templates.get_mut(id) else { return };
@@ -297,18 +297,15 @@ impl<D: Database> Engine<D> {
         self.retries.set(id, now + delay);
         let is_away = error.code == ErrorCode::Unavailable;
         entry.away = is_away.then(|| error.clone());
-        if is_away && delay < RETRY_DELAY.1 {
-            info!(
-                statement = entry.statement.name.as_deref().unwrap_or("ad hoc"),
-                %error, "the database can't be asked about a statement: trying again"
-            );
-            return self.forget_template_if_idle(id);
-        }
         let applicants = match is_away {
             true => Vec::new(),
             false => std::mem::take(&mut entry.applicants),
         };
         let queries: Vec<_> = entry.queries.iter().copied().collect();
+        if is_away {
+            let statement = entry.statement.name.as_deref().unwrap_or("ad hoc");
+            info!(statement, %error, "the database can't be asked about a statement: trying again");
+        }
         let is_first_failure = delay == RETRY_DELAY.0;
         for applicant in applicants {
             // What its name meant before goes on serving the one that was answered, which is told once.
@@ -323,9 +320,7 @@ impl<D: Database> Engine<D> {
                 self.refuse(applicant.session, &applicant.sub, error.clone());
             }
         }
-        // Who has a result keeps it for a while, stale: a table that is being altered keeps everybody waiting.
-        let is_passing = matches!(error.code, ErrorCode::Timeout | ErrorCode::Unavailable)
-            && delay < PASSING_DELAY_MAX;
+        let is_passing = delay < patience(error.code);
         for query in queries.into_iter().filter(|_| !is_passing) {
             self.fail(query, error);
         }
@@ -415,9 +410,19 @@ impl<D: Database> Engine<D> {
 pub(crate) const RETRY_DELAY: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(10));
 
-/// A statement that can't be looked at is told to those who have a result of it once this is how soon it is tried again:
-/// at the fourth time.
-const PASSING_DELAY_MAX: Duration = Duration::from_secs(2);
+/// Returns how late a statement that failed so may be tried again before those who have a result of it are told; until
+/// then they keep it, stale. What says nothing of the statement passes: a table that is being altered keeps everybody
+/// waiting, which is told at the fourth try, and a server that starts again takes a while.
+fn patience(code: ErrorCode) -> Duration {
+    match code {
+        ErrorCode::Timeout => Duration::from_secs(2),
+        ErrorCode::Unavailable => RETRY_DELAY.1,
+        ErrorCode::InvalidArgs
+        | ErrorCode::LimitExceeded
+        | ErrorCode::NotFound
+        | ErrorCode::Internal => Duration::ZERO,
+    }
+}
 
 /// Returns the error of a statement whose parameters are not those given.
 pub(crate) fn wrong_argument_count(expected: usize, given: usize) -> QueryError {
