@@ -26,9 +26,7 @@ fn who_subscribes_while_the_database_is_away_waits() {
     assert!(!talk.is_told(Panel::Group), "a refusal would be final");
     pass(&mut talk, Duration::from_secs(1));
     talk.describe(|facts| facts);
-    let (read, shown) = talk.snapshot();
-    talk.settle();
-    assert_eq!(talk.run(read, &shown), 1);
+    talk.read(1);
     assert_eq!(talk.shown(Panel::Group), Ok(talk.answer_now(Panel::Group)));
 }
 
@@ -49,9 +47,7 @@ fn a_result_stays_while_its_statement_cannot_be_analysed_again() {
     let mut talk = Talk::new();
     talk.subscribe(Panel::Group);
     talk.describe(|facts| facts);
-    let (read, shown) = talk.snapshot();
-    talk.settle();
-    assert_eq!(talk.run(read, &shown), 1);
+    talk.read(1);
     let table = talk.world.facts(Panel::Group).tables[0].id;
     talk.handle(Event::CatalogChanged(vec![table]));
     turn_away(&mut talk);
@@ -59,9 +55,7 @@ fn a_result_stays_while_its_statement_cannot_be_analysed_again() {
     pass(&mut talk, Duration::from_secs(1));
     assert!(talk.shown(Panel::Group).is_ok(), "nothing was wrong with it");
     talk.describe(|facts| facts);
-    let (read, shown) = talk.snapshot();
-    talk.settle();
-    assert_eq!(talk.run(read, &shown), 1);
+    talk.read(1);
     assert_eq!(talk.shown(Panel::Group), Ok(talk.answer_now(Panel::Group)));
 }
 
@@ -70,9 +64,7 @@ fn a_database_that_stays_away_is_told_of_and_the_result_comes_back() {
     let mut talk = Talk::new();
     talk.subscribe(Panel::Group);
     talk.describe(|facts| facts);
-    let (read, shown) = talk.snapshot();
-    talk.settle();
-    assert_eq!(talk.run(read, &shown), 1);
+    talk.read(1);
     let table = talk.world.facts(Panel::Group).tables[0].id;
     talk.handle(Event::CatalogChanged(vec![table]));
     for _ in 0..7 {
@@ -82,8 +74,6 @@ fn a_database_that_stays_away_is_told_of_and_the_result_comes_back() {
     let error = talk.shown(Panel::Group).expect_err("it has been told");
     assert_eq!(error.code, ErrorCode::Unavailable);
     talk.describe(|facts| facts);
-    let (read, shown) = talk.snapshot();
-    talk.settle();
-    assert_eq!(talk.run(read, &shown), 1);
+    talk.read(1);
     assert_eq!(talk.shown(Panel::Group), Ok(talk.answer_now(Panel::Group)));
 }

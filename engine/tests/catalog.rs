@@ -26,9 +26,7 @@ fn p7_statements_that_know_a_table_otherwise_are_analysed_again() {
             if order % 2 == 0 { (|facts| facts, altered) } else { (altered, |facts| facts) };
         talk.subscribe(Panel::Group);
         talk.describe(earlier);
-        let (read, shown) = talk.snapshot();
-        talk.settle();
-        assert_eq!(talk.run(read, &shown), 1);
+        talk.read(1);
         // Described after the ALTER, or by somebody slow from before it; nobody has told of it yet.
         talk.subscribe(Panel::Top);
         talk.describe(later);
@@ -38,9 +36,7 @@ fn p7_statements_that_know_a_table_otherwise_are_analysed_again() {
         // Both again, and now they agree.
         talk.describe(altered);
         talk.describe(altered);
-        let (read, shown) = talk.snapshot();
-        talk.settle();
-        assert_eq!(talk.run(read, &shown), 2);
+        talk.read(2);
         talk.commit();
         assert_eq!(talk.engine.status().dirty_queries, 0);
     }
@@ -51,9 +47,7 @@ fn p2_what_was_analysed_meanwhile_is_not_read_at_an_older_snapshot() {
     let mut talk = Talk::new();
     talk.subscribe(Panel::Group);
     talk.describe(|facts| facts);
-    let (read, shown) = talk.snapshot();
-    talk.settle();
-    assert_eq!(talk.run(read, &shown), 1);
+    talk.read(1);
     // Sums are always read.
     talk.subscribe(Panel::Sum);
     talk.describe(|facts| facts);

@@ -136,6 +136,13 @@ impl Talk {
         self.handle(Event::Progress(streamed));
     }
 
+    /// Answers a whole read, which has to be of so many queries.
+    pub fn read(&mut self, count: usize) {
+        let (read, shown) = self.snapshot();
+        self.settle();
+        assert_eq!(self.run(read, &shown), count);
+    }
+
     /// Answers the queries of a read; returns how many there are.
     pub fn run(&mut self, read: ReadId, shown: &[bool]) -> usize {
         let Question::Run(id, queries) = self.question() else { panic!("another question") };
