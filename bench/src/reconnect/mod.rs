@@ -7,6 +7,10 @@
 //! on a stream of its own, one commit after the other: what others feel. What each live query cost the database is
 //! counted by the server.
 
+mod connection;
+mod report;
+mod witness;
+
 use crate::args::ReconnectArgs;
 use crate::http;
 use crate::machine::Machine;
@@ -14,23 +18,17 @@ use crate::process;
 use crate::progress::Progress;
 use crate::samples::Samples;
 use crate::serve::Serve;
-use crate::table::{Table, head, number};
-use crate::target::{DatabaseFacts, Target, session};
+use crate::target::Target;
 use anyhow::{Context, bail};
-use convoy_postgres::connect;
+use connection::{Connection, Event};
 use convoy_postgres::launcher::Search;
-use serde::Serialize;
-use serde_json::{Value, json};
-use std::fmt::Write;
+use report::{Phase, Report};
+use serde_json::json;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use witness::Witness;
 
 /// What is subscribed to: kept from the WAL, and read again.
 const KEPT: &str = "select id, owner, n from convoy_bench.notes where owner = $1 order by id";
@@ -45,44 +43,6 @@ const CHANGED_ONE_IN: u32 = 9;
 const WITHIN: Duration = Duration::from_secs(1);
 /// How long it may take until the last one is served.
 const SERVED_LIMIT: Duration = Duration::from_secs(120);
-/// The longest head or event of a stream, in bytes.
-const EVENT_BYTES_MAX: usize = 1 << 20;
-
-#[derive(Debug, Serialize)]
-struct Report {
-    machine: Machine,
-    database: DatabaseFacts,
-    sessions: u32,
-    queries: u32,
-    phases: Vec<Phase>,
-    /// The witness alone, in milliseconds.
-    quiet_p50_ms: f64,
-    quiet_p99_ms: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Phase {
-    name: &'static str,
-    /// Streams that were refused, or ended before they were served, and were tried again.
-    refused: usize,
-    /// From the first connection to the last answer.
-    seconds: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-    snapshots: usize,
-    diffs: usize,
-    unchanged: usize,
-    /// Results that were read, and the statements that did.
-    reads: u64,
-    statements: u64,
-    resident_bytes: u64,
-    peak_bytes: u64,
-    witness_p50_ms: f64,
-    witness_p99_ms: f64,
-    witness_max_ms: f64,
-    witness_commits: usize,
-}
 
 /// Measures and prints the report.
 pub(crate) async fn run(args: &ReconnectArgs, search: Search) -> anyhow::Result<()> {
@@ -267,75 +227,6 @@ fn cut(clients: &mut [Client]) {
     }
 }
 
-/// A stream as it comes: of HTTP/1.0, whose answers are not cut into chunks.
-struct Connection {
-    socket: TcpStream,
-    bytes: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(address: SocketAddr, body: &str) -> anyhow::Result<Self> {
-        let mut socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        let length = body.len();
-        let request = format!(
-            "POST /api/sync HTTP/1.0\r\nhost: {address}\r\naccept: text/event-stream\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
-        socket.write_all(request.as_bytes()).await?;
-        Ok(Connection { socket, bytes: Vec::new() })
-    }
-
-    /// Waits for the next block of lines: the head or an event; none at the end.
-    async fn next(&mut self) -> anyhow::Result<Option<String>> {
-        loop {
-            let ends: [&[u8]; 2] = [b"\n\n", b"\r\n\r\n"];
-            let found = ends.into_iter().filter_map(|end| {
-                let at = self.bytes.windows(end.len()).position(|window| window == end)?;
-                Some(at + end.len())
-            });
-            if let Some(end) = found.min() {
-                let block: Vec<u8> = self.bytes.drain(..end).collect();
-                if self.bytes.is_empty() {
-                    self.bytes = Vec::new();
-                }
-                return Ok(Some(String::from_utf8_lossy(&block).into_owned()));
-            }
-            if self.bytes.len() > EVENT_BYTES_MAX {
-                bail!("an event is larger than {EVENT_BYTES_MAX} bytes");
-            }
-            self.bytes.reserve(2048);
-            match self.socket.read_buf(&mut self.bytes).await {
-                Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => {}
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Event {
-    name: String,
-    id: Option<String>,
-    data: Value,
-}
-
-impl Event {
-    /// Reads a block; none for a comment and the answer's head, which must be good.
-    fn read(block: &str) -> anyhow::Result<Option<Self>> {
-        if let Some(head) = block.strip_prefix("HTTP/1.0 ") {
-            match head.starts_with("200") {
-                true => return Ok(None),
-                false => bail!("the server answered {}", head.lines().next().unwrap_or_default()),
-            }
-        }
-        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
-        let (Some(name), Some(data)) = (field("event: "), field("data: ")) else { return Ok(None) };
-        let data = serde_json::from_str(data).context("an event's data")?;
-        Ok(Some(Event { name: name.to_owned(), id: field("id: ").map(str::to_owned), data }))
-    }
-}
-
 /// All clients come, each at its own moment.
 async fn phase(
     name: &'static str,
@@ -447,172 +338,6 @@ fn metric(text: &str, name: &str) -> anyhow::Result<f64> {
     line.and_then(|number| number.parse().ok()).with_context(|| format!("no metric {name}"))
 }
 
-/// Somebody else, on a thread of his own: writes a row and waits for it, again and again.
-struct Witness {
-    stop: Arc<AtomicBool>,
-    watches: Arc<AtomicBool>,
-    thread: JoinHandle<anyhow::Result<Vec<i64>>>,
-}
-
-impl Witness {
-    fn start(serve: &Serve, database_url: &str) -> anyhow::Result<Self> {
-        let (stop, watches) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (address, url) = (serve.address(), database_url.to_owned());
-        let (stopped, watching) = (stop.clone(), watches.clone());
-        let thread = std::thread::Builder::new().name("witness".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(witness(address, &url, &stopped, &watching))
-        })?;
-        Ok(Witness { stop, watches, thread })
-    }
-
-    async fn until_it_watches(&self) -> anyhow::Result<()> {
-        while !self.watches.load(Ordering::Acquire) {
-            if self.thread.is_finished() {
-                bail!("the witness is gone before it began");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    }
-
-    async fn end(self) -> anyhow::Result<Samples> {
-        self.stop.store(true, Ordering::Release);
-        let ended = tokio::task::spawn_blocking(move || self.thread.join()).await?;
-        let nanos = ended.map_err(|_| anyhow::anyhow!("the witness panicked"))??;
-        Ok(nanos.into_iter().collect())
-    }
-}
-
-async fn witness(
-    address: SocketAddr,
-    url: &str,
-    stop: &AtomicBool,
-    watches: &AtomicBool,
-) -> anyhow::Result<Vec<i64>> {
-    let database = connect(&url.parse()?, &session()).await?;
-    let body =
-        json!({"subscribe": [{"sub": "w", "sql": "select id, n from convoy_bench.witness"}]});
-    let mut stream = Connection::open(address, &body.to_string()).await?;
-    let mut next = async || loop {
-        let block = stream.next().await?.context("the witness' stream ended")?;
-        let Some(event) = Event::read(&block)? else { continue };
-        match event.data["updates"].get(0) {
-            Some(_) => return anyhow::Ok(()),
-            None if event.name == "goodbye" => bail!("the witness was told {}", event.data),
-            None => {}
-        }
-    };
-    next().await?;
-    watches.store(true, Ordering::Release);
-    let mut nanos = Vec::new();
-    while !stop.load(Ordering::Acquire) {
-        let sql = "UPDATE convoy_bench.witness SET n = n + 1";
-        let begun = Instant::now();
-        database.client().batch_execute(sql).await?;
-        timeout(SERVED_LIMIT, next()).await.context("the witness waits in vain")??;
-        nanos.push(i64::try_from(begun.elapsed().as_nanos())?);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(nanos)
-}
-
-impl Report {
-    /// What must hold whatever the machine.
-    fn check(&self) -> anyhow::Result<()> {
-        // The witness' one query is read before.
-        let may_read = [
-            ("new", u64::from(self.queries)),
-            ("resumed", 0),
-            ("restarted", u64::from(self.queries)),
-        ];
-        for (phase, (name, reads_max)) in self.phases.iter().zip(may_read) {
-            if phase.reads > reads_max {
-                bail!("{name}: {} results were read, for at most {reads_max}", phase.reads);
-            }
-            if phase.refused > 0 {
-                bail!("{name}: {} streams were refused", phase.refused);
-            }
-        }
-        Ok(())
-    }
-
-    fn text(&self, leftovers: Option<&str>) -> String {
-        let mut lines = self.machine.lines();
-        lines.extend(self.database.lines());
-        let Report { sessions, queries, .. } = self;
-        let load = format!(
-            "{sessions} sessions of one subscription each come within {} s; {queries} live queries, of which one in {CHANGED_ONE_IN} changed meanwhile",
-            WITHIN.as_secs()
-        );
-        lines.push(("load", load));
-        let mut out = head("convoy bench reconnect", &lines);
-        out.push('\n');
-        let mut table = Table::new([
-            "",
-            "served in s",
-            "p50 ms",
-            "p99 ms",
-            "max ms",
-            "refused",
-            "reads",
-            "statements",
-            "snapshots",
-            "diffs",
-            "unchanged",
-            "resident MiB",
-            "peak MiB",
-        ]);
-        let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
-        for phase in &self.phases {
-            table.row([
-                phase.name.to_owned(),
-                format!("{:.2}", phase.seconds),
-                number(phase.p50_ms),
-                number(phase.p99_ms),
-                number(phase.max_ms),
-                phase.refused.to_string(),
-                phase.reads.to_string(),
-                phase.statements.to_string(),
-                phase.snapshots.to_string(),
-                phase.diffs.to_string(),
-                phase.unchanged.to_string(),
-                mib(phase.resident_bytes),
-                mib(phase.peak_bytes),
-            ]);
-        }
-        out.push_str(&table.render());
-        out.push('\n');
-        let mut table =
-            Table::new(["commit to somebody else", "p50 ms", "p99 ms", "max ms", "commits"]);
-        table.row([
-            "quiet".into(),
-            number(self.quiet_p50_ms),
-            number(self.quiet_p99_ms),
-            String::new(),
-            String::new(),
-        ]);
-        for phase in &self.phases {
-            table.row([
-                phase.name.to_owned(),
-                number(phase.witness_p50_ms),
-                number(phase.witness_p99_ms),
-                number(phase.witness_max_ms),
-                phase.witness_commits.to_string(),
-            ]);
-        }
-        out.push_str(&table.render());
-        if self.machine.is_busy() {
-            // Writing to a String can't fail.
-            let _ = writeln!(out, "the machine was busy: the times are no measure, the counts are");
-        }
-        if let Some(leftovers) = leftovers {
-            let _ = writeln!(out, "{leftovers}");
-        }
-        out
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -622,12 +347,5 @@ mod tests {
         let told = |query, kind, form| check_kind(&Client::new(query), kind, form).is_ok();
         assert!(told(9, "diff", Form::Resumed) && !told(9, "unchanged", Form::Resumed));
         assert!(told(11, "unchanged", Form::Restarted) && !told(11, "snapshot", Form::Restarted));
-    }
-
-    #[test]
-    fn a_refusal_is_no_event() {
-        assert!(Event::read("HTTP/1.0 503 Service Unavailable\r\n").is_err());
-        let event = Event::read("event: hello\ndata: {\"resumed\":true}\n\n").expect("good");
-        assert_eq!(event.expect("an event").data["resumed"], true);
     }
 }
