@@ -4,20 +4,28 @@
 use crate::database::{Database, ErrorCode, QueryError, ReadId};
 use crate::diff::diff;
 use crate::engine::Engine;
+use crate::function::{self, FunctionAnswer};
 use crate::groups::{Groups, Lost};
 use crate::line::Position;
 use crate::live_query::{KeptBy, Knowledge, Value, snapshot_of};
 use crate::precision::Versions;
 use crate::read_rows::ReadRows;
 use crate::reads::ReadAt;
-use crate::result::refreshed;
+use crate::recorded::NotYet;
+use crate::result::{Refreshed, refreshed};
 use crate::row_list::RowList;
 use crate::template::Plan;
-use crate::update::UpdateKind;
+use crate::update::{DiffOp, UpdateKind};
 use crate::window::{Refill, Window};
 use convoy_query_index::QueryId;
 use std::time::Duration;
 use tracing::{debug, warn};
+
+/// What a read says of a live query.
+pub(crate) enum ReadResult {
+    Rows(ReadRows),
+    Function(FunctionAnswer),
+}
 
 /// How often in a row a result may fail to be read as if the database were away; then its subscribers are told.
 const BROKEN_READS_MAX: u32 = 8;
@@ -27,7 +35,7 @@ impl<D: Database> Engine<D> {
         &mut self,
         read: ReadId,
         id: QueryId,
-        outcome: Result<ReadRows, QueryError>,
+        outcome: Result<ReadResult, QueryError>,
     ) {
         let Some(ReadAt { position, label, since, touched_at }) =
             self.reads.answered(self.now, read, id)
@@ -35,7 +43,11 @@ impl<D: Database> Engine<D> {
             return;
         };
         if self.audits.is_of(read, id) {
-            return self.audited(id, outcome);
+            return match outcome {
+                Ok(ReadResult::Rows(rows)) => self.audited(id, Ok(rows)),
+                Ok(ReadResult::Function(_)) => {}
+                Err(error) => self.audited(id, Err(error)),
+            };
         }
         let took = self.now - since;
         self.note_answer(id);
@@ -63,7 +75,35 @@ impl<D: Database> Engine<D> {
             }
             outcome => outcome,
         };
-        let Ok(value) = self.value_of(id, rows) else {
+        let is_overtaken = self
+            .queries
+            .get(&id)
+            .is_some_and(|query| query.value_read.is_some_and(|newest| newest > read));
+        let (value, is_touched) = match rows {
+            Ok(ReadResult::Function(_)) if is_overtaken => {
+                // Those who wait for just this one see the newer one instead.
+                for (_, session) in self.stages_waiting(read, id) {
+                    self.dissolve_stage(session);
+                }
+                return;
+            }
+            Ok(ReadResult::Function(answer)) => {
+                match self.record(read, id, position, &answer.reads) {
+                    Ok(is_touched) => (Ok(self.value_of_function(id, answer.value)), is_touched),
+                    Err(NotYet::Failed(error)) => (Ok(Value::Failed(error)), false),
+                    Err(NotYet::Again) => {
+                        if let Some(query) = self.queries.get_mut(&id) {
+                            query.touched_at = query.touched_at.max(touched_at);
+                        }
+                        self.make_dirty(id);
+                        return self.forget_waiting(read, id);
+                    }
+                }
+            }
+            Ok(ReadResult::Rows(rows)) => (self.value_of(id, Ok(rows)), false),
+            Err(error) => (self.value_of(id, Err(error)), false),
+        };
+        let Ok(value) = value else {
             self.stop_keeping(id);
             self.make_dirty(id);
             return self.forget_waiting(read, id);
@@ -99,10 +139,35 @@ impl<D: Database> Engine<D> {
             query.knowledge = Knowledge::Known;
             query.why.known(self.now, head);
         }
+        if is_touched {
+            // By a change that came while nobody knew what it reads.
+            if let Some(query) = self.queries.get_mut(&id) {
+                query.asked_for.by_change(head);
+            }
+            self.make_dirty(id);
+        }
         self.tell_boundary(id);
         self.tell_holdings(id);
         self.set_due(id);
         self.stir_subscribers(id);
+    }
+
+    /// Returns a function's value as a result, whose columns are those that it has this time.
+    fn value_of_function(&mut self, id: QueryId, json: Result<String, QueryError>) -> Value {
+        let (columns, rows) = match json {
+            Ok(json) => function::result(&json),
+            Err(error) => return Value::Failed(error),
+        };
+        if let Some(query) = self.queries.get_mut(&id)
+            && query.columns != columns
+        {
+            // No diff leads from the ones to the others.
+            query.columns = columns;
+            if !matches!(query.value, Value::Failed(_)) {
+                query.value = Value::None;
+            }
+        }
+        Value::Rows(Refreshed { rows, held: None })
     }
 
     /// Notes with those who subscribe to a query that it is not the one that takes long.
@@ -199,6 +264,8 @@ impl<D: Database> Engine<D> {
         };
         match ops {
             Some(ops) if ops.is_empty() => self.counters.reads_unchanged += 1,
+            // A diff can't take a field away.
+            Some(ops) if ops.iter().any(DiffOp::unsets) => query.replaced(),
             Some(ops) => {
                 let before = before.rows().map(RowList::sum);
                 query.changed_by(ops, before, self.limits.history_bytes_min);

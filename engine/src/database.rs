@@ -6,6 +6,7 @@
 //! run, closed.
 
 use crate::facts::StatementFacts;
+use crate::function::FunctionRead;
 use crate::statement::Statement;
 use crate::template::ReadStatement;
 use convoy_query_index::QueryId;
@@ -128,6 +129,12 @@ pub enum ErrorCode {
     InvalidArgs,
     /// There is no such query.
     NotFound,
+    /// Nobody, as far as is known.
+    Unauthorized,
+    /// Known, and not allowed.
+    Forbidden,
+    /// It met others' changes, too often.
+    Conflict,
     /// A limit was reached.
     LimitExceeded,
     /// It took too long.
@@ -146,12 +153,23 @@ pub struct QueryError {
     pub code: ErrorCode,
     /// What was wrong and what would be right, in Postgres' own words where it spoke, with the position.
     pub message: String,
+    /// What a function of the project said beyond that.
+    pub own: Option<Box<OwnError>>,
+}
+
+/// What an error that a function throws says by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnError {
+    /// Its code, in place of the kind's.
+    pub code: String,
+    /// Its data, as JSON.
+    pub data: Option<String>,
 }
 
 impl QueryError {
     /// Returns an error of this kind.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        QueryError { code, message: message.into() }
+        QueryError { code, message: message.into(), own: None }
     }
 }
 
@@ -173,9 +191,9 @@ pub trait Database {
     fn take_snapshot(&mut self, id: ReadId);
 
     /// Runs queries at the read's snapshot, in any order, and those of one template and role together where that is
-    /// quicker. Each is answered by `Event::QueryRead`, the last of them
+    /// quicker; and functions. Each is answered by `Event::QueryRead`, or `Event::FunctionRead`, the last of them
     /// followed by `Event::ReadFinished`, after which the read is closed.
-    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>);
+    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>, functions: Vec<FunctionRead>);
 
     /// Gives an open read up. Not answered.
     fn close_read(&mut self, id: ReadId);

@@ -1,5 +1,6 @@
 //! The engine: its state, and the loop's body. What each event does stands in the file that its kind names.
 
+use crate::answers::ReadResult;
 use crate::audit::Audits;
 use crate::database::{CastId, Database, DescribeId, ProbeId, QueryError, ReadId};
 use crate::derived::DerivedFields;
@@ -12,6 +13,7 @@ use crate::live_query::ArgumentTexts;
 use crate::observer::Observer;
 use crate::precision::WakeUps;
 use crate::reads::Reads;
+use crate::recorded::RecordedReads;
 use crate::schedule::Schedule;
 use crate::sessions::{Session, Sessions};
 use crate::statement::Statement;
@@ -47,6 +49,8 @@ pub struct Engine<D> {
     /// What named queries are that were redefined: who asks for one may not have heard. As many as the project had.
     pub(crate) definitions: HashMap<String, Result<Arc<Statement>, QueryError>>,
     pub(crate) queries: LiveQueries,
+    /// What those that are functions read.
+    pub(crate) recorded: RecordedReads,
     pub(crate) query_of: HashMap<(TemplateId, ArgumentTexts), QueryId>,
     /// Live queries whose value is not known and not under way.
     pub(crate) dirty: BTreeSet<QueryId>,
@@ -144,6 +148,7 @@ impl<D: Database> Engine<D> {
             templates: Templates::default(),
             definitions: HashMap::new(),
             queries: LiveQueries::default(),
+            recorded: RecordedReads::default(),
             query_of: HashMap::new(),
             dirty: BTreeSet::new(),
             due: Schedule::default(),
@@ -204,7 +209,12 @@ impl<D: Database> Engine<D> {
                 self.snapshot_taken(id, outcome);
                 self.advance();
             }
-            Event::QueryRead(read, query, outcome) => self.query_read(read, query, outcome),
+            Event::QueryRead(read, query, outcome) => {
+                self.query_read(read, query, outcome.map(ReadResult::Rows));
+            }
+            Event::FunctionRead(read, query, answer) => {
+                self.query_read(read, query, Ok(ReadResult::Function(answer)));
+            }
             Event::ReadFinished(read) => self.read_finished(read),
             Event::SnapshotProbed(id, outcome) => self.snapshot_probed(id, outcome),
             Event::CatalogChanged(relations) => self.catalog_changed(&relations),

@@ -4,6 +4,7 @@ use crate::database::{
     CastId, DescribeId, Described, ProbeId, Probed, QueryError, ReadId, Snapshot,
 };
 use crate::digest::Digest;
+use crate::function::FunctionAnswer;
 use crate::read_rows::ReadRows;
 use crate::redefine::Redefinition;
 use crate::session::{Outbox, QueryReference, SessionId};
@@ -35,6 +36,8 @@ pub enum Event {
     SnapshotTaken(ReadId, Result<Snapshot, QueryError>),
     /// Answers one query of `Database::run`.
     QueryRead(ReadId, QueryId, Result<ReadRows, QueryError>),
+    /// Answers one function of `Database::run` that gave a value; one that failed is answered by `QueryRead`.
+    FunctionRead(ReadId, QueryId, FunctionAnswer),
     /// The last query of a read has been answered.
     ReadFinished(ReadId),
     /// Answers `Database::probe_snapshot`.

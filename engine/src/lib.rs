@@ -9,6 +9,7 @@ mod args;
 mod database;
 mod event;
 mod facts;
+mod function;
 mod session;
 mod update;
 
@@ -48,6 +49,7 @@ mod moves;
 mod observer;
 mod precision;
 mod reads;
+mod recorded;
 mod redefine;
 mod schedule;
 mod sessions;
@@ -61,8 +63,8 @@ mod why;
 
 pub use args::{Argument, ArgumentMisfit, argument_text, arguments_in_order};
 pub use database::{
-    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, ProbeId, ProbeKind,
-    Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
+    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, OwnError, ProbeId,
+    ProbeKind, Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
 };
 pub use derived::{DerivedField, JsonReads, JsonValue};
 pub use diff::apply as apply_diff;
@@ -73,6 +75,7 @@ pub use facts::{
     ColumnFacts, FunctionFacts, OutputColumn, ParamType, Publication, StatementFacts, TableFacts,
     TableKind, quote_identifier,
 };
+pub use function::{FUNCTION_PARAMS, FunctionAnswer, FunctionRead, RecordedRead};
 pub use limits::Limits;
 pub use line::Position;
 pub use observer::Observer;
@@ -81,7 +84,7 @@ pub use read_rows::{ReadRow, ReadRows};
 pub use redefine::{Definition, Redefinition};
 pub use result_row::{Cells, ResultRow};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};
-pub use statement::{Directives, ParamDeclaration, Statement};
+pub use statement::{Directives, ParamDeclaration, Statement, StatementKind};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
     Audit, BatchStatement, Batching, Count, Direction, GroupColumn, GroupValue, GroupsPlan,

@@ -22,6 +22,11 @@ impl LiveQueries {
         })
     }
 
+    /// Takes an id back that no live query came to stand under.
+    pub fn give_back(&mut self, id: QueryId) {
+        self.free.push(id);
+    }
+
     /// Adds a live query under an id that was taken.
     pub fn insert(&mut self, id: QueryId, query: LiveQuery) {
         if let Some(place) = self.by_id.get_mut(id.0 as usize)

@@ -58,7 +58,7 @@ impl<D: Database> Engine<D> {
     /// Notes what a live query takes now.
     pub(crate) fn weigh(&mut self, id: QueryId) {
         if let Some(query) = self.queries.get_mut(&id) {
-            let bytes = query.memory_bytes();
+            let bytes = query.memory_bytes() + self.recorded.bytes_of(id);
             let before = std::mem::replace(&mut query.weight, bytes);
             self.memory_bytes = self.memory_bytes - before + bytes;
         }

@@ -7,8 +7,10 @@ use crate::database::{
     Database, ErrorCode, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
 };
 use crate::engine::Engine;
+use crate::function::FunctionRead;
 use crate::line::{Accepted, Line, Position};
 use crate::live_query::{Knowledge, Value};
+use crate::statement::StatementKind;
 use crate::upkeep::WriteLog;
 use convoy_query_index::{QueryId, TemplateId};
 use convoy_types::{Lsn, PgTimestamp, RelationId};
@@ -173,7 +175,10 @@ impl<D: Database> Engine<D> {
     pub(crate) fn may_be_read(&self, id: QueryId) -> bool {
         let Some(query) = self.queries.get(&id) else { return false };
         let is_current = self.templates.get(query.template).is_some_and(|entry| entry.is_current);
-        is_current && query.reads.len() < self.limits.reads_per_query_max && !self.is_kept_out(id)
+        is_current
+            && self.is_what_it_reads_analysed(query.template)
+            && query.reads.len() < self.limits.reads_per_query_max
+            && !self.is_kept_out(id)
     }
 
     /// Returns whether somebody kept readers out of one of its tables a moment ago.
@@ -186,8 +191,19 @@ impl<D: Database> Engine<D> {
     }
 
     fn locked_tables(&self, template: TemplateId) -> impl Iterator<Item = RelationId> {
-        let template = self.templates.get(template).and_then(|entry| entry.template.as_ref());
-        template.into_iter().flat_map(|template| template.tables.iter().map(|table| table.id))
+        let statements = self.recorded.statements_of(template).chain([template]);
+        let entries = statements.filter_map(|statement| self.templates.get(statement));
+        let templates = entries.filter_map(|entry| entry.template.as_ref());
+        templates.flat_map(|template| template.tables.iter().map(|table| table.id))
+    }
+
+    /// Returns whether what a function read by a statement, in a read that answers it now, is what it would be if the
+    /// statement were a query of the read.
+    pub(crate) fn is_read_rightly(&self, read: ReadId, statement: TemplateId) -> bool {
+        self.reads
+            .by_id
+            .get(&read)
+            .is_some_and(|read| self.is_answered_by(statement, read.asked, &read.tables))
     }
 
     pub(crate) fn read_opened(
@@ -281,10 +297,14 @@ impl<D: Database> Engine<D> {
             return;
         }
         let mut questions = Vec::with_capacity(included.len());
+        let mut functions = Vec::new();
         let mut queries = BTreeMap::new();
         for &query in &included {
             self.dirty.remove(&query);
-            questions.extend(self.question(query));
+            match self.function_read(query) {
+                Some(function) => functions.push(function),
+                None => questions.extend(self.question(query)),
+            }
             if let Some(state) = self.queries.get_mut(&query) {
                 state.knowledge = Knowledge::Awaiting(id);
                 state.reads.push(id);
@@ -300,16 +320,27 @@ impl<D: Database> Engine<D> {
         }
         self.reads.log.begin(position);
         self.stage_sessions(id, &included);
-        self.database.run(id, questions);
+        self.database.run(id, questions, functions);
+    }
+
+    fn function_read(&self, id: QueryId) -> Option<FunctionRead> {
+        let query = self.queries.get(&id)?;
+        let statement = &self.templates.get(query.template)?.statement;
+        (statement.kind == StatementKind::Function).then(|| FunctionRead {
+            query: id,
+            statement: statement.clone(),
+            params: query.args.clone(),
+            timeout: self.limits.statement_timeout,
+            bytes_max: self.limits.result_bytes_max,
+        })
     }
 
     fn question(&self, id: QueryId) -> Option<QueryRead> {
         let query = self.queries.get(&id)?;
         let template = self.templates.get(query.template)?.template.as_ref()?;
-        let role = if template.statement.name.is_some() {
-            ReadingRole::Server
-        } else {
-            ReadingRole::AdHoc
+        let role = match template.statement.is_ad_hoc() {
+            true => ReadingRole::AdHoc,
+            false => ReadingRole::Server,
         };
         Some(QueryRead {
             query: id,

@@ -39,9 +39,23 @@ pub struct Directives {
     pub public: bool,
 }
 
+/// What a statement is there for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StatementKind {
+    /// Its rows are a result.
+    #[default]
+    Query,
+    /// It is never run: it says what a function read, and is analysed for its predicates alone.
+    Recorded,
+    /// A project's function, which reads by statements of its own: the text is its version.
+    Function,
+}
+
 /// A statement as somebody wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Statement {
+    /// What it is there for.
+    pub kind: StatementKind,
     /// The name of a named query (`orders.byTenant`); none for ad hoc SQL.
     pub name: Option<String>,
     /// The SQL, comments included.
@@ -77,6 +91,31 @@ impl Statement {
         Self::read(Some(name.into()), text, Origin::File)
     }
 
+    /// Reads what a function says that it read.
+    ///
+    /// # Errors
+    /// As [`Statement::ad_hoc`].
+    pub fn recorded(text: &str) -> Result<Statement, QueryError> {
+        let statement = Self::read(None, text, Origin::AdHoc)?;
+        Ok(Statement { kind: StatementKind::Recorded, ..statement })
+    }
+
+    /// Returns the statement that stands for a function of the project. Another version is another statement.
+    pub fn function(name: impl Into<String>, version: impl Into<String>) -> Statement {
+        Statement {
+            kind: StatementKind::Function,
+            name: Some(name.into()),
+            text: version.into(),
+            params: Vec::new(),
+            directives: Directives::default(),
+        }
+    }
+
+    /// Returns whether a client wrote it.
+    pub fn is_ad_hoc(&self) -> bool {
+        self.kind == StatementKind::Query && self.name.is_none()
+    }
+
     fn read(name: Option<String>, text: &str, origin: Origin) -> Result<Statement, QueryError> {
         if text.contains('\0') {
             return Err(invalid(
@@ -85,6 +124,7 @@ impl Statement {
         }
         let lexed = lex(text);
         let mut statement = Statement {
+            kind: StatementKind::Query,
             name,
             text: text.to_owned(),
             params: Vec::new(),

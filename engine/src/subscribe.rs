@@ -326,6 +326,7 @@ impl<D: Database> Engine<D> {
         }
         self.batch.forget(id);
         self.release_membership(id);
+        self.forget_entries(id);
         self.index.remove(id);
         self.dirty.remove(&id);
         self.due.cancel(id);

@@ -14,6 +14,7 @@ use crate::statement::Statement;
 use crate::tables::field_values;
 use convoy_query_index::{Condition, FieldId, FieldSet, FieldValue, Predicate, SlotId, SlotValue};
 use convoy_types::{Datum, Key, ParseValueError, PgType, RelationId};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Where a slot of the predicates takes its value from.
@@ -41,6 +42,10 @@ pub enum SlotReads {
 }
 
 impl SlotSpec {
+    fn value_of(&self, args: &[Option<Arc<str>>]) -> Result<SlotValue, ParseValueError> {
+        self.value(args.get(self.param).and_then(Option::as_deref))
+    }
+
     /// Returns the slot's value for an argument in output text.
     fn value(&self, text: Option<&str>) -> Result<SlotValue, ParseValueError> {
         let key = |text: &str| Key::of(&self.ty, text.as_bytes());
@@ -281,13 +286,26 @@ impl QueryTemplate {
     /// # Errors
     /// [`ErrorCode::Internal`] where an argument's text is none of its type's.
     pub fn slot_values(&self, args: &[Option<Arc<str>>]) -> Result<Arc<[SlotValue]>, QueryError> {
-        let value = |slot: &SlotSpec| slot.value(args.get(slot.param).and_then(Option::as_deref));
-        let has_boundary = matches!(&self.plan, Plan::Window(WindowPlan { boundary: Some(_), .. }));
-        let boundary = has_boundary.then_some(Ok(SlotValue::Open));
-        self.slots.iter().map(value).chain(boundary).collect::<Result<_, _>>().map_err(|error| {
+        self.slots_by(|slot| slot.value_of(args)).map_err(|error| {
             let message = format!("an argument could not be read: {error}");
             QueryError::new(ErrorCode::Internal, message)
         })
+    }
+
+    /// Returns the same for arguments that may not be as their types print them: those stand for any value.
+    pub(crate) fn slot_values_or_open(&self, args: &[Option<Arc<str>>]) -> Arc<[SlotValue]> {
+        let value = |slot: &SlotSpec| Ok(slot.value_of(args).unwrap_or(SlotValue::Open));
+        let Ok::<_, Infallible>(slots) = self.slots_by(value);
+        slots
+    }
+
+    fn slots_by<E>(
+        &self,
+        value: impl Fn(&SlotSpec) -> Result<SlotValue, E>,
+    ) -> Result<Arc<[SlotValue]>, E> {
+        let has_boundary = matches!(&self.plan, Plan::Window(WindowPlan { boundary: Some(_), .. }));
+        let boundary = has_boundary.then_some(Ok(SlotValue::Open));
+        self.slots.iter().map(value).chain(boundary).collect()
     }
 
     /// Returns a row's values as the predicates on its table test them; columns by their field.

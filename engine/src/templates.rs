@@ -6,8 +6,9 @@ use crate::args::Argument;
 use crate::database::{CastId, Database, DescribeId, Described, ErrorCode, QueryError};
 use crate::engine::Engine;
 use crate::facts::TableFacts;
+use crate::function;
 use crate::session::SessionId;
-use crate::statement::Statement;
+use crate::statement::{Statement, StatementKind};
 use crate::subscribe::internal;
 use crate::template::QueryTemplate;
 use convoy_query_index::TemplateId;
@@ -61,6 +62,8 @@ pub(crate) struct TemplateEntry {
     pub retry_delay: Duration,
     /// Why the database could not be asked of it lately.
     pub away: Option<QueryError>,
+    /// Why its last analysis failed; none once one works.
+    pub failed: Option<QueryError>,
     /// Live queries of it.
     pub queries: BTreeSet<convoy_query_index::QueryId>,
 }
@@ -116,6 +119,7 @@ impl Templates {
             watched: Vec::new(),
             retry_delay: RETRY_DELAY.0,
             away: None,
+            failed: None,
             queries: BTreeSet::new(),
         };
         self.entries.insert(id, entry);
@@ -165,6 +169,11 @@ impl<D: Database> Engine<D> {
     fn describe(&mut self, id: TemplateId) {
         let describe = self.next_describe_id();
         let Some(entry) = self.templates.get_mut(id) else { return };
+        if entry.statement.kind == StatementKind::Function {
+            // What it reads is seen when it runs.
+            let template = Arc::new(function::template(&entry.statement));
+            return self.take_template(id, template);
+        }
         entry.progress = Progress::Describing(describe);
         entry.changed_again = false;
         self.database.describe(describe, &entry.statement);
@@ -215,10 +224,14 @@ impl<D: Database> Engine<D> {
             self.derived.adopt(id, &mut template)?;
             Ok(Arc::new(template))
         });
-        let template = match finished {
-            Ok(template) => template,
-            Err(error) => return self.analysis_failed(id, &error),
-        };
+        match finished {
+            Ok(template) => self.take_template(id, template),
+            Err(error) => self.analysis_failed(id, &error),
+        }
+    }
+
+    /// Takes what a statement was found to be.
+    fn take_template(&mut self, id: TemplateId, template: Arc<QueryTemplate>) {
         // By the template that they were held by.
         let queries = self.templates.get(id).map(|entry| entry.queries.iter().copied().collect());
         let queries: Vec<_> = queries.unwrap_or_default();
@@ -232,11 +245,13 @@ impl<D: Database> Engine<D> {
         entry.progress = Progress::Idle;
         entry.retry_delay = RETRY_DELAY.0;
         entry.away = None;
+        entry.failed = None;
         entry.is_current = true;
         entry.current_since = number;
         entry.template = Some(template.clone());
         let applicants = std::mem::take(&mut entry.applicants);
         let changed_again = entry.changed_again;
+        self.run_again_who_read_by(id);
         self.index.remove_template(id);
         if let Err(error) = self.index.add_template(id, template.predicates.clone()) {
             return self.analysis_failed(id, &internal(error));
@@ -297,6 +312,7 @@ impl<D: Database> Engine<D> {
         self.retries.set(id, now + delay);
         let is_away = error.code == ErrorCode::Unavailable;
         entry.away = is_away.then(|| error.clone());
+        entry.failed = (!is_away).then(|| error.clone());
         let applicants = match is_away {
             true => Vec::new(),
             false => std::mem::take(&mut entry.applicants),
@@ -330,7 +346,7 @@ impl<D: Database> Engine<D> {
     /// Forgets a statement that nobody subscribes to, where it failed or there are many.
     pub(crate) fn forget_template_if_idle(&mut self, id: TemplateId) {
         let Some(entry) = self.templates.get(id) else { return };
-        let is_idle = entry.queries.is_empty() && entry.applicants.is_empty();
+        let is_idle = !self.is_used(id, entry);
         let is_used_soon = self.casts.values().any(|cast| cast.template == id);
         let is_useless = (!entry.is_current
             && !matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..)))
@@ -341,8 +357,16 @@ impl<D: Database> Engine<D> {
             self.retries.cancel(id);
             self.derived.release(id);
             self.index.remove_template(id);
+            for statement in self.recorded.forget_function(id) {
+                self.forget_template_if_idle(statement);
+            }
             self.set_tables();
         }
+    }
+
+    /// Returns whether anybody waits for a statement, subscribes to it, or reads by it.
+    fn is_used(&self, id: TemplateId, entry: &TemplateEntry) -> bool {
+        !entry.queries.is_empty() || !entry.applicants.is_empty() || self.recorded.is_read_by(id)
     }
 
     pub(crate) fn catalog_changed(&mut self, relations: &[RelationId]) {
@@ -367,13 +391,16 @@ impl<D: Database> Engine<D> {
         let Some(entry) = self.templates.get_mut(id) else { return };
         entry.is_current = false;
         let queries: Vec<_> = entry.queries.iter().copied().collect();
-        if matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..)) {
-            entry.changed_again = true;
-        } else if queries.is_empty() && entry.applicants.is_empty() {
+        let is_asked = matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..));
+        entry.changed_again |= is_asked;
+        let is_used = self.templates.get(id).is_some_and(|entry| self.is_used(id, entry));
+        if !is_asked && !is_used {
             return self.forget_template_if_idle(id);
-        } else {
+        }
+        if !is_asked {
             self.describe(id);
         }
+        self.run_again_who_read_by(id);
         for query in queries {
             self.detach_reads(query);
             self.make_dirty(query);
@@ -384,7 +411,7 @@ impl<D: Database> Engine<D> {
     pub(crate) fn tick_templates(&mut self) {
         for id in self.retries.take_due(self.now) {
             let Some(entry) = self.templates.get(id) else { continue };
-            if entry.queries.is_empty() && entry.applicants.is_empty() {
+            if !self.is_used(id, entry) {
                 self.forget_template_if_idle(id);
             } else if matches!(entry.progress, Progress::Waiting) {
                 self.describe(id);
@@ -418,6 +445,9 @@ fn patience(code: ErrorCode) -> Duration {
         ErrorCode::Timeout => Duration::from_secs(2),
         ErrorCode::Unavailable => RETRY_DELAY.1,
         ErrorCode::InvalidArgs
+        | ErrorCode::Unauthorized
+        | ErrorCode::Forbidden
+        | ErrorCode::Conflict
         | ErrorCode::LimitExceeded
         | ErrorCode::NotFound
         | ErrorCode::Internal => Duration::ZERO,

@@ -51,6 +51,13 @@ pub enum DiffOp {
     },
 }
 
+impl DiffOp {
+    /// Returns whether it takes a field away that the row had: those of a function's rows come and go.
+    pub(crate) fn unsets(&self) -> bool {
+        matches!(self, DiffOp::Update { set, .. } if set.iter().any(|(_, cell)| cell.is_empty()))
+    }
+}
+
 /// What changed in a result, from one version to a later one.
 #[derive(Clone, Debug)]
 pub struct Diff {

@@ -39,6 +39,29 @@ impl Batch {
     }
 }
 
+/// A row before and after a change, by field.
+pub(crate) struct Images {
+    relation: RelationId,
+    old: Option<Box<[FieldValue]>>,
+    new: Option<Box<[FieldValue]>>,
+    old_key: Option<Key>,
+    new_key: Option<Key>,
+    changed: Option<FieldSet>,
+}
+
+impl Images {
+    pub fn borrowed(&self) -> RowImages<'_> {
+        RowImages {
+            relation: self.relation,
+            old: self.old.as_deref(),
+            new: self.new.as_deref(),
+            old_key: self.old_key.as_ref(),
+            new_key: self.new_key.as_ref(),
+            changed: self.changed.as_ref(),
+        }
+    }
+}
+
 /// What one transaction did to the tables that are read.
 struct Logged {
     committed_at: PgTimestamp,
@@ -184,8 +207,11 @@ impl<D: Database> Engine<D> {
             let mut hits = RoaringBitmap::new();
             self.index.on_relation(table, &mut hits);
             let cause = cause(table, None);
-            for query in hits {
-                self.touch_unknown(QueryId(query), &cause);
+            for query in hits.into_iter().map(QueryId) {
+                match self.recorded.owner(query) {
+                    Some(owner) => self.touch_owner(owner, &cause),
+                    None => self.touch_unknown(query, &cause),
+                }
             }
         }
         for change in &changes {
@@ -202,9 +228,27 @@ impl<D: Database> Engine<D> {
         cause: impl Fn(Option<Box<str>>) -> Arc<Cause>,
     ) {
         self.counters.changes += 1;
+        let Some(images) = self.images_of(change) else { return };
+        let images = images.borrowed();
+        let mut hits = Vec::new();
+        self.index.matches(&images, &mut hits);
+        if hits.is_empty() {
+            return;
+        }
+        let cause = cause(change.shown_key());
+        for query in hits {
+            match self.recorded.owner(query) {
+                Some(owner) => self.touch_owner(owner, &cause),
+                None => self.touch(query, change, &images, &cause),
+            }
+        }
+    }
+
+    /// Returns the row before and after a change, as conditions test it; none where it changes nothing, or nobody reads
+    /// the table.
+    pub(crate) fn images_of(&self, change: &TableChange) -> Option<Images> {
         let table = &change.table;
-        let nothing = FieldSet::default();
-        let Some(of_interest) = self.index.fields_of_interest(table.id) else { return };
+        let of_interest = self.index.fields_of_interest(table.id)?;
         let values = |fields: &Option<Box<[Datum]>>| {
             fields.as_ref().map(|fields| {
                 field_values(table, self.derived.of_table(table.id), fields, of_interest)
@@ -215,30 +259,16 @@ impl<D: Database> Engine<D> {
             // What is in the key has been what it is.
             old = Some(known_by_key(&identity.fields, new));
         }
-        let (old_key, new_key) = (change.old_key(), change.new_key());
+        if change.is_update {
+            // One whose old row was not sent has one all the same, of which nothing is known.
+            old = old.or_else(|| Some(Box::default()));
+        }
         let changed = if change.is_update { change.changed_fields() } else { None };
-        // An update whose old row was not sent has one all the same, of which nothing is known.
-        let old = old.as_deref().or(if change.is_update { Some(&[]) } else { None });
-        if changed.as_ref() == Some(&nothing) {
-            return;
+        if changed.as_ref() == Some(&FieldSet::default()) {
+            return None;
         }
-        let images = RowImages {
-            relation: table.id,
-            old,
-            new: new.as_deref(),
-            old_key: old_key.as_ref(),
-            new_key: new_key.as_ref(),
-            changed: changed.as_ref(),
-        };
-        let mut hits = Vec::new();
-        self.index.matches(&images, &mut hits);
-        if hits.is_empty() {
-            return;
-        }
-        let cause = cause(change.shown_key());
-        for query in hits {
-            self.touch(query, change, &images, &cause);
-        }
+        let (old_key, new_key) = (change.old_key(), change.new_key());
+        Some(Images { relation: table.id, old, new, old_key, new_key, changed })
     }
 
     fn touch(

@@ -11,6 +11,7 @@ use crate::collation::Collations;
 use crate::connect::ServerStart;
 use crate::describe::{self, Description};
 use crate::error::PostgresError;
+use crate::function_runs::Functions;
 use crate::kept_out::KeptOut;
 use crate::lock_script::LockScripts;
 use crate::pool::Pool;
@@ -19,8 +20,8 @@ use crate::read::{self, Read, ReadContext};
 use crate::session::SessionOptions;
 use crate::watch::{self, Look, Watched};
 use convoy_engine::{
-    CastId, CastRequest, Database, DescribeId, Described, ErrorCode, Event, ProbeId, ProbeKind,
-    Probed, QueryError, QueryRead, ReadId, Statement, StatementFacts, TableKind,
+    CastId, CastRequest, Database, DescribeId, Described, ErrorCode, Event, FunctionRead, ProbeId,
+    ProbeKind, Probed, QueryError, QueryRead, ReadId, Statement, StatementFacts, TableKind,
 };
 use convoy_types::{DatabaseUrl, RelationId};
 use std::collections::HashMap;
@@ -62,6 +63,8 @@ pub struct DatabaseOptions {
     pub helper_after: Duration,
     /// At most so many live queries of one template are read by one statement; 1 reads each by its own.
     pub batch_max: usize,
+    /// Who runs functions, where there are any.
+    pub functions: Option<Arc<dyn Functions>>,
     /// What answers may take that are being read, or that nobody has taken in yet: past it rows wait in the server. Who
     /// takes an answer in gives its bytes back.
     pub answers: Arc<MemoryBudget>,
@@ -87,6 +90,7 @@ impl DatabaseOptions {
             helpers_max: 4,
             helper_after: Duration::from_millis(5),
             batch_max: BATCH_MAX,
+            functions: None,
             answers: MemoryBudget::new(usize::MAX),
             watch_interval: Duration::from_secs(1),
             publish_wait_max: Duration::from_secs(30),
@@ -157,7 +161,7 @@ struct Shared {
 /// What the engine says to an open read.
 enum ReadCommand {
     TakeSnapshot,
-    Run(Vec<QueryRead>),
+    Run(Vec<QueryRead>, Vec<FunctionRead>),
 }
 
 impl PostgresDatabase {
@@ -182,6 +186,7 @@ impl PostgresDatabase {
             lock_scripts: LockScripts::default(),
             kept_out: KeptOut::default(),
             batches: Batches::new(options.batch_max),
+            functions: options.functions.clone(),
             counters: Arc::default(),
             answers: options.answers.clone(),
             helpers_max: options.helpers_max,
@@ -222,9 +227,10 @@ impl PostgresDatabase {
             ReadCommand::TakeSnapshot => {
                 (self.shared.sink)(Event::SnapshotTaken(id, Err(error())));
             }
-            ReadCommand::Run(queries) => {
-                for query in queries {
-                    (self.shared.sink)(Event::QueryRead(id, query.query, Err(error())));
+            ReadCommand::Run(queries, functions) => {
+                let queries = queries.iter().map(|query| query.query);
+                for query in queries.chain(functions.iter().map(|function| function.query)) {
+                    (self.shared.sink)(Event::QueryRead(id, query, Err(error())));
                 }
                 (self.shared.sink)(Event::ReadFinished(id));
             }
@@ -272,8 +278,8 @@ impl Database for PostgresDatabase {
         self.send(id, ReadCommand::TakeSnapshot);
     }
 
-    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>) {
-        self.send(id, ReadCommand::Run(queries));
+    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>, functions: Vec<FunctionRead>) {
+        self.send(id, ReadCommand::Run(queries, functions));
     }
 
     fn close_read(&mut self, id: ReadId) {
@@ -327,8 +333,8 @@ const AGAIN: u8 = 2;
 
 impl Shared {
     async fn describe(&self, statement: &Statement) -> Described {
-        let pool = match (&statement.name, &self.context.ad_hoc) {
-            (None, Some(ad_hoc)) => ad_hoc,
+        let pool = match (statement.is_ad_hoc(), &self.context.ad_hoc) {
+            (true, Some(ad_hoc)) => ad_hoc,
             _ => &self.context.main,
         };
         let watched = &self.context.watched;
@@ -422,10 +428,16 @@ impl Shared {
                     };
                     (self.sink)(Event::SnapshotTaken(id, taken));
                 }
-                ReadCommand::Run(queries) => {
+                ReadCommand::Run(queries, functions) => {
                     let answer = |(query, result)| (self.sink)(Event::QueryRead(id, query, result));
+                    let answer_function = |function: &FunctionRead, outcome| {
+                        (self.sink)(match outcome {
+                            Ok(answer) => Event::FunctionRead(id, function.query, answer),
+                            Err(error) => Event::QueryRead(id, function.query, Err(error)),
+                        });
+                    };
                     let changed = tokio::select! {
-                        changed = read.run(queries, &answer) => changed,
+                        changed = read.run(queries, functions, &answer, &answer_function) => changed,
                         () = closed(&mut inbox) => return read.abandon(asked),
                     };
                     self.tell_changed(changed);

@@ -7,13 +7,16 @@
 use crate::batch::{Batches, ReadCounters};
 use crate::budget::MemoryBudget;
 use crate::error::{PostgresError, query_error};
+use crate::function_runs::{self, FunctionSink, Functions};
 use crate::jobs::Jobs;
 use crate::kept_out::KeptOut;
 use crate::lock_script::{LockScript, LockScripts};
 use crate::pool::{Lease, Pool};
 use crate::watch::{self, Look, Watched};
 use crate::worker::Worker;
-use convoy_engine::{ErrorCode, QueryError, QueryRead, ReadRows, ReadingRole, Snapshot};
+use convoy_engine::{
+    ErrorCode, FunctionRead, QueryError, QueryRead, ReadRows, ReadingRole, Snapshot,
+};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, RelationId, Xid};
 use futures_util::StreamExt;
@@ -67,6 +70,8 @@ pub(crate) struct ReadContext {
     pub(crate) lock_scripts: LockScripts,
     pub(crate) kept_out: KeptOut,
     pub(crate) batches: Batches,
+    /// Who runs functions.
+    pub(crate) functions: Option<Arc<dyn Functions>>,
     pub(crate) counters: Arc<ReadCounters>,
     /// What answers may take until they are taken in.
     pub(crate) answers: Arc<MemoryBudget>,
@@ -185,7 +190,9 @@ impl Read {
     pub(crate) async fn run(
         &mut self,
         queries: Vec<QueryRead>,
+        functions: Vec<FunctionRead>,
         answer: &(dyn Fn(Answer) + Send + Sync),
+        answer_function: FunctionSink<'_>,
     ) -> Vec<RelationId> {
         let (main, ad_hoc): (Vec<_>, Vec<_>) = queries
             .into_iter()
@@ -196,7 +203,10 @@ impl Read {
         };
         let to: &(dyn Fn(Answer) + Send + Sync) =
             if self.script.unlocked.is_empty() { answer } else { &hold_back };
-        self.answer_all(main, ad_hoc, to).await;
+        if !main.is_empty() || !ad_hoc.is_empty() {
+            self.answer_all(main, ad_hoc, to).await;
+        }
+        self.run_functions(functions, answer_function).await;
         if !self.script.unlocked.is_empty() {
             let rewritten = self.rewritten().await;
             for (query, result) in held_back.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -212,6 +222,33 @@ impl Read {
             Err(error) => {
                 tracing::debug!(error = %error.chain(), "could not look at the catalog inside a read");
                 Vec::new()
+            }
+        }
+    }
+
+    /// Runs functions and hands over what each gave; where tables could not be locked, only once it is sure that the
+    /// snapshot shows them.
+    async fn run_functions(&mut self, functions: Vec<FunctionRead>, answer: FunctionSink<'_>) {
+        if functions.is_empty() {
+            return;
+        }
+        let Some(runner) = self.context.functions.clone() else {
+            return function_runs::refuse_all(&functions, answer);
+        };
+        if self.script.unlocked.is_empty() {
+            return function_runs::run_all(&*runner, &mut self.lease, functions, answer).await;
+        }
+        let held_back = Mutex::new(Vec::new());
+        let hold_back = |function: &FunctionRead, outcome| {
+            let answer = (function.clone(), outcome);
+            held_back.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+        };
+        function_runs::run_all(&*runner, &mut self.lease, functions, &hold_back).await;
+        let rewritten = self.rewritten().await;
+        for (function, outcome) in held_back.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            match &rewritten {
+                Some(error) => answer(&function, Err(error.clone())),
+                None => answer(&function, outcome),
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A *template* is a statement with parameters; its predicates name *slots* where a live query's arguments go, so
 //! that a million live queries of one template share one predicate and differ in their slots alone.
 
-use crate::fields::{FieldId, FieldSet};
+use crate::fields::{FieldId, FieldSet, FieldValue};
 use crate::images::RowImages;
 use convoy_types::{Key, RelationId};
 
@@ -177,4 +177,15 @@ pub struct Predicate {
     pub old_rows: OldRows,
     /// What can't matter of rows that the result does not hold; none where any row's change may.
     pub unheld: Option<Unheld>,
+}
+
+impl Predicate {
+    /// Returns whether the change may matter by the condition alone, whatever rows the result holds: what the index
+    /// says where old rows are matched by it ([`OldRows::Condition`]).
+    pub fn may_be_touched(&self, slots: &[SlotValue], images: &RowImages<'_>) -> bool {
+        let may_meet = |row: &[FieldValue]| self.condition.eval(row, slots).can_be_true();
+        images.relation == self.relation
+            && images.changes(&self.fields)
+            && (images.new.is_some_and(may_meet) || images.old_row().is_some_and(may_meet))
+    }
 }

@@ -31,12 +31,13 @@ mod tests;
 
 use crate::database::{CastRequest, QueryError};
 use crate::facts::{StatementFacts, TableFacts, TableKind};
-use crate::statement::Statement;
+use crate::statement::{Statement, StatementKind};
 use crate::template::{Plan, QueryTemplate, ReadStatement};
 use clauses::Clauses;
 pub(crate) use condition::Pattern;
 use constants::Constants;
 pub(crate) use constants::is_decimal;
+use convoy_query_index::OldRows;
 use outline::Outline;
 use std::sync::Arc;
 
@@ -98,7 +99,7 @@ fn template(
         Err(why) => Err(why.clone()),
     };
     let mut is_walked = true;
-    let (plan, predicates, slots, derived) = match window {
+    let (plan, mut predicates, slots, derived) = match window {
         Ok(window) => {
             notes.push(format!("{}: kept up to date from its row changes", window.plan.table.name));
             if refresh::stated_key(statement, facts)?.is_some() {
@@ -164,6 +165,13 @@ fn template(
         Plan::Window(_) | Plan::Refresh(_) => None,
     };
     let read = read(plan.read_sql());
+    if statement.kind == StatementKind::Recorded {
+        // Nobody holds its rows.
+        for predicate in &mut predicates {
+            predicate.old_rows = OldRows::Condition;
+            predicate.unheld = None;
+        }
+    }
     Ok(QueryTemplate {
         statement: statement.clone(),
         params: facts.params.clone(),

@@ -147,7 +147,12 @@ impl Excuses {
         match error.code {
             ErrorCode::Timeout | ErrorCode::Unavailable => self.faults,
             ErrorCode::LimitExceeded => self.memory,
-            ErrorCode::InvalidArgs | ErrorCode::NotFound | ErrorCode::Internal => false,
+            ErrorCode::InvalidArgs
+            | ErrorCode::NotFound
+            | ErrorCode::Unauthorized
+            | ErrorCode::Forbidden
+            | ErrorCode::Conflict
+            | ErrorCode::Internal => false,
         }
     }
 }

@@ -28,6 +28,9 @@ pub fn named(event: &Event) -> String {
             let outcome = outcome.as_ref().map_or_else(ToString::to_string, rows);
             format!("QueryRead {} of query {}: {outcome}", id.0, query.0)
         }
+        Event::FunctionRead(id, query, answer) => {
+            format!("FunctionRead {} of query {}: {:?}", id.0, query.0, answer.value)
+        }
         Event::ReadFinished(id) => format!("ReadFinished {}", id.0),
         Event::SnapshotProbed(id, Ok(probed)) => {
             format!("SnapshotProbed {} {:?} open {:?}", id.0, probed.snapshot.mark, probed.open)

@@ -2,7 +2,8 @@
 
 use super::Panel;
 use convoy_engine::{
-    CastId, CastRequest, Database, DescribeId, ProbeId, ProbeKind, QueryRead, ReadId, Statement,
+    CastId, CastRequest, Database, DescribeId, FunctionRead, ProbeId, ProbeKind, QueryRead, ReadId,
+    Statement,
 };
 use convoy_types::RelationId;
 use rand::Rng;
@@ -90,7 +91,7 @@ impl Database for Questions {
         self.push(Question::TakeSnapshot(id));
     }
 
-    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>) {
+    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>, _: Vec<FunctionRead>) {
         self.push(Question::Run(id, queries));
     }
 

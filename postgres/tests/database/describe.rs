@@ -1,7 +1,9 @@
 //! What a statement reads, takes and gives (P11), and what a table is.
 
 use super::harness::{Harness, query, shown, statement};
-use convoy_engine::{Directives, ErrorCode, FunctionFacts, ParamDeclaration, Statement, TableKind};
+use convoy_engine::{
+    Directives, ErrorCode, FunctionFacts, ParamDeclaration, Statement, StatementKind, TableKind,
+};
 use convoy_types::{Collation, PgType, ReplicaIdentity};
 use std::sync::Arc;
 
@@ -190,8 +192,13 @@ async fn declared_parameters_have_their_types() {
         nullable: false,
     }];
     let text = "select id from t where id = $1 + $2".to_owned();
-    let named =
-        Statement { name: Some("q".into()), text, params, directives: Directives::default() };
+    let named = Statement {
+        kind: StatementKind::Query,
+        name: Some("q".into()),
+        text,
+        params,
+        directives: Directives::default(),
+    };
     let facts = harness.describe(&Arc::new(named)).await.expect("facts");
     let types: Vec<&str> = facts.params.iter().map(|param| param.type_name.as_str()).collect();
     assert_eq!(types, ["integer", "integer"]);

@@ -3,7 +3,7 @@
 use convoy_engine::{
     Batching, CastId, CastRequest, Database, DescribeId, Described, Directives, Event, QueryError,
     QueryRead, ReadCompany, ReadId, ReadRows, ReadStatement, ReadingRole, Snapshot, Statement,
-    TableFacts,
+    StatementKind, TableFacts,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, testing};
 use convoy_query_index::QueryId;
@@ -39,6 +39,7 @@ pub async fn client(url: &str) -> Client {
 /// Returns an ad hoc statement.
 pub fn statement(sql: &str) -> Arc<Statement> {
     Arc::new(Statement {
+        kind: StatementKind::Query,
         name: None,
         text: sql.to_owned(),
         params: Vec::new(),
@@ -222,7 +223,7 @@ impl Harness {
         read: ReadId,
         queries: Vec<QueryRead>,
     ) -> HashMap<u32, Result<ReadRows, QueryError>> {
-        self.database.run(read, queries);
+        self.database.run(read, queries, Vec::new());
         let mut answers = HashMap::new();
         self.wait(|event| match event {
             Event::QueryRead(id, query, result) if id == read => {

@@ -210,7 +210,7 @@ async fn p3_several_connections_read_at_one_snapshot() {
     harness.admin.batch_execute("insert into t values (2)").await.expect("insert");
     let mut queries = vec![query(0, "select pg_sleep(1.5)::text from t")];
     queries.extend((1..50).map(|n| query(n, "select count(*)::text from t")));
-    harness.database.run(read, queries);
+    harness.database.run(read, queries, Vec::new());
     let started = Instant::now();
     for _ in 1..50 {
         let rows = harness
@@ -310,7 +310,7 @@ async fn a_closed_read_frees_its_connection() {
     let (read, opened) = harness.open(vec![table]).await;
     opened.expect("an open read");
     harness.snapshot(read).await.expect("a snapshot");
-    harness.database.run(read, vec![query(1, "select pg_sleep(60)::text")]);
+    harness.database.run(read, vec![query(1, "select pg_sleep(60)::text")], Vec::new());
     until(
         &harness.admin,
         "select from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' \

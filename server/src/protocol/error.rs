@@ -2,7 +2,7 @@
 
 use super::push_json_str;
 use axum::http::StatusCode;
-use convoy_engine::{ErrorCode, QueryError};
+use convoy_engine::{ErrorCode, OwnError, QueryError};
 use std::fmt;
 
 /// The kind of an error; each has its status.
@@ -18,6 +18,8 @@ pub enum Code {
     NotFound,
     /// The path knows other methods.
     MethodNotAllowed,
+    /// It met others' changes, too often.
+    Conflict,
     /// It is more than a request may carry.
     PayloadTooLarge,
     /// A limit was reached; later there may be room.
@@ -39,6 +41,7 @@ impl Code {
             Code::Forbidden => "FORBIDDEN",
             Code::NotFound => "NOT_FOUND",
             Code::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Code::Conflict => "CONFLICT",
             Code::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Code::LimitExceeded => "LIMIT_EXCEEDED",
             Code::Internal => "INTERNAL",
@@ -55,6 +58,7 @@ impl Code {
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Code::Conflict => StatusCode::CONFLICT,
             Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -76,12 +80,14 @@ pub struct ApiError {
     pub code: Code,
     /// What was wrong and what would be right. Never holds a password, a token or somebody else's data.
     pub message: String,
+    /// What a function of the project said beyond that: a code of its own, data.
+    pub own: Option<Box<OwnError>>,
 }
 
 impl ApiError {
     /// Returns an error of this kind.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        ApiError { code, message: message.into() }
+        ApiError { code, message: message.into(), own: None }
     }
 
     /// Returns an `INVALID_ARGS`.
@@ -93,7 +99,10 @@ impl ApiError {
     pub fn body(&self) -> String {
         let mut json = String::from("{\"error\":{\"code\":");
         self.push_fields(&mut json);
-        json.push_str(",\"data\":null}}");
+        if self.data().is_none() {
+            json.push_str(",\"data\":null");
+        }
+        json.push_str("}}");
         json
     }
 
@@ -105,15 +114,27 @@ impl ApiError {
     }
 
     fn push_fields(&self, out: &mut String) {
-        push_json_str(out, self.code.as_str());
+        push_json_str(out, self.code_name());
         out.push_str(",\"message\":");
         push_json_str(out, &self.message);
+        if let Some(data) = self.data() {
+            out.push_str(",\"data\":");
+            out.push_str(data);
+        }
+    }
+
+    fn code_name(&self) -> &str {
+        self.own.as_ref().map_or(self.code.as_str(), |own| &own.code)
+    }
+
+    fn data(&self) -> Option<&str> {
+        self.own.as_ref()?.data.as_deref()
     }
 }
 
 impl fmt::Display for ApiError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.code.as_str(), self.message)
+        write!(formatter, "{}: {}", self.code_name(), self.message)
     }
 }
 
@@ -122,12 +143,15 @@ impl From<QueryError> for ApiError {
         let code = match error.code {
             ErrorCode::InvalidArgs => Code::InvalidArgs,
             ErrorCode::NotFound => Code::NotFound,
+            ErrorCode::Unauthorized => Code::Unauthorized,
+            ErrorCode::Forbidden => Code::Forbidden,
+            ErrorCode::Conflict => Code::Conflict,
             ErrorCode::LimitExceeded => Code::LimitExceeded,
             ErrorCode::Timeout => Code::Timeout,
             ErrorCode::Unavailable => Code::Unavailable,
             ErrorCode::Internal => Code::Internal,
         };
-        ApiError { code, message: error.message }
+        ApiError { code, message: error.message, own: error.own }
     }
 }
 
@@ -153,6 +177,7 @@ mod tests {
             (Code::Forbidden, 403),
             (Code::NotFound, 404),
             (Code::MethodNotAllowed, 405),
+            (Code::Conflict, 409),
             (Code::PayloadTooLarge, 413),
             (Code::LimitExceeded, 429),
             (Code::Internal, 500),

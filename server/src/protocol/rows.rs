@@ -67,8 +67,10 @@ impl<'a> Columns<'a> {
 
     fn push_cells(&self, out: &mut String, cells: Cells<'_>) {
         out.push('{');
-        for (column, cell) in cells.enumerate() {
-            if column > 0 {
+        // A function's rows have not all the same fields: an empty cell is one that this row has not.
+        let there = cells.enumerate().filter(|(_, cell)| !cell.is_empty());
+        for (position, (column, cell)) in there.enumerate() {
+            if position > 0 {
                 out.push(',');
             }
             self.push_field(out, column, cell);
@@ -88,8 +90,17 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Appends the rows of a result, for a one-shot answer.
+/// Returns the text of a result that is one value and no set of rows.
+pub(super) fn whole_value(snapshot: &ResultSnapshot) -> Option<&str> {
+    let row = snapshot.rows.first().filter(|_| OutputColumn::are_of_value(&snapshot.columns))?;
+    row.cell(0)
+}
+
+/// Appends the value of a result, for a one-shot answer.
 pub fn encode_snapshot_value(out: &mut String, snapshot: &ResultSnapshot, numbers: Numbers) {
+    if let Some(value) = whole_value(snapshot) {
+        return out.push_str(value);
+    }
     Columns::new(&snapshot.columns, numbers).push_rows(out, &snapshot.rows);
 }
 

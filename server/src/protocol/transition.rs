@@ -9,7 +9,7 @@ use super::push_json_str;
 use super::rows::Numbers;
 use super::update::{encode_ops, encode_snapshot};
 use bytes::Bytes;
-use convoy_engine::{Diff, ResultSnapshot, Shared};
+use convoy_engine::{Diff, OutputColumn, ResultSnapshot, Shared};
 use convoy_types::{Lsn, PgTimestamp};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -88,8 +88,12 @@ impl<'a> TransitionWriter<'a> {
         let Some(last) = diffs.last() else { return };
         self.begin_update(sub);
         // Writing to a String can't fail.
-        let _ =
-            write!(self.out, "\"type\":\"diff\",\"digest\":\"{}\",\"ops\":[", last.value.digest);
+        let (kind, steps) = match OutputColumn::are_of_value(&last.value.columns) {
+            true => ("patch", "patch"),
+            false => ("diff", "ops"),
+        };
+        let digest = last.value.digest;
+        let _ = write!(self.out, "\"type\":\"{kind}\",\"digest\":\"{digest}\",\"{steps}\":[");
         let numbers = self.numbers;
         let mut is_first = true;
         for diff in diffs.iter().filter(|diff| !diff.value.ops.is_empty()) {
@@ -134,7 +138,7 @@ impl<'a> TransitionWriter<'a> {
 mod tests {
     use super::*;
     use crate::protocol::Code;
-    use convoy_engine::{DiffOp, Digest, OutputColumn, ResultRow};
+    use convoy_engine::{DiffOp, Digest, ResultRow};
     use convoy_types::PgType;
 
     fn columns() -> Arc<[OutputColumn]> {

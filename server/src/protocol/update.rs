@@ -3,13 +3,17 @@
 //! The frame around them is left to `transition`.
 
 use super::push_json_str;
-use super::rows::{Columns, Numbers};
+use super::rows::{Columns, Numbers, whole_value};
 use bytes::Bytes;
-use convoy_engine::{Diff, DiffOp, ResultSnapshot};
+use convoy_engine::{Diff, DiffOp, OutputColumn, ResultSnapshot};
 use std::fmt::Write;
 
 /// Returns a whole result, its `type` first.
 pub(super) fn encode_snapshot(snapshot: &ResultSnapshot, numbers: Numbers) -> Bytes {
+    if let Some(value) = whole_value(snapshot) {
+        let digest = snapshot.digest;
+        return format!("\"type\":\"snapshot\",\"digest\":\"{digest}\",\"value\":{value}}}").into();
+    }
     let columns = Columns::new(&snapshot.columns, numbers);
     let mut out = format!("\"type\":\"snapshot\",\"digest\":\"{}\",\"columns\":[", snapshot.digest);
     for (position, column) in snapshot.columns.iter().enumerate() {
@@ -36,6 +40,10 @@ pub(super) fn encode_snapshot(snapshot: &ResultSnapshot, numbers: Numbers) -> By
 pub(super) fn encode_ops(diff: &Diff, numbers: Numbers) -> Bytes {
     let columns = Columns::new(&diff.columns, numbers);
     let mut out = String::new();
+    if OutputColumn::are_of_value(&diff.columns) {
+        push_patch(&mut out, &diff.ops);
+        return out.into();
+    }
     for (position, op) in diff.ops.iter().enumerate() {
         if position > 0 {
             out.push(',');
@@ -43,6 +51,20 @@ pub(super) fn encode_ops(diff: &Diff, numbers: Numbers) -> Bytes {
         push_op(&mut out, op, &columns);
     }
     out.into()
+}
+
+/// Appends the steps of a JSON patch (RFC 6902) between values that are no sets of rows.
+fn push_patch(out: &mut String, ops: &[DiffOp]) {
+    let values = ops.iter().filter_map(|op| match op {
+        DiffOp::Update { set, .. } => set.first().map(|(_, value)| value),
+        DiffOp::Insert { .. } | DiffOp::Remove { .. } | DiffOp::Move { .. } => None,
+    });
+    for (position, value) in values.enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        let _ = write!(out, "{{\"op\":\"replace\",\"path\":\"\",\"value\":{value}}}");
+    }
 }
 
 fn push_op(out: &mut String, op: &DiffOp, columns: &Columns<'_>) {
