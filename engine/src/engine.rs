@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::line::{Line, Position, Step};
 use crate::live_queries::LiveQueries;
 use crate::live_query::ArgumentTexts;
+use crate::mutations::ExpectedMutations;
 use crate::observer::Observer;
 use crate::precision::WakeUps;
 use crate::reads::Reads;
@@ -66,6 +67,8 @@ pub struct Engine<D> {
     pub(crate) batch: Batch,
     pub(crate) reads: Reads,
     pub(crate) sessions: Sessions,
+    /// Mutations of sessions whose transactions are still to come.
+    pub(crate) expected: ExpectedMutations,
     pub(crate) casts: HashMap<CastId, CastPurpose>,
     pub(crate) counters: Counters,
     pub(crate) audits: Audits,
@@ -158,6 +161,7 @@ impl<D: Database> Engine<D> {
             batch: Batch::default(),
             reads: Reads::default(),
             sessions: Sessions::default(),
+            expected: ExpectedMutations::default(),
             casts: HashMap::new(),
             counters: Counters::default(),
             audits: Audits::new(now),
@@ -251,6 +255,8 @@ impl<D: Database> Engine<D> {
                     self.sessions.stir(id);
                 }
             }
+            Event::MutationBegun { session, mutation } => self.expect_mutation(session, mutation),
+            Event::MutationFailed(mutation) => self.mutation_failed(&mutation),
             Event::OutboxDrained(id) => {
                 if let Some(session) = self.sessions.get_mut(id) {
                     session.drained();

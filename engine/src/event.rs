@@ -74,6 +74,15 @@ pub enum Event {
     },
     /// A session wants to hear when everything before this position is in.
     Await(SessionId, Lsn),
+    /// A session's mutation is about to commit: once its transaction is in what the session is shown, it is told so.
+    MutationBegun {
+        /// The session.
+        session: SessionId,
+        /// The mutation's id, as the transaction names it ([`MUTATION_PREFIX`](crate::MUTATION_PREFIX)).
+        mutation: Arc<str>,
+    },
+    /// A mutation that had begun did not commit.
+    MutationFailed(Arc<str>),
     /// The session's outbox, which was full, has room again.
     OutboxDrained(SessionId),
     /// The session's outbox let go what it held: everything that the session subscribes to is sent anew.

@@ -46,6 +46,7 @@ mod live_queries;
 mod live_query;
 mod memory;
 mod moves;
+mod mutations;
 mod observer;
 mod precision;
 mod reads;
@@ -78,6 +79,7 @@ pub use facts::{
 pub use function::{FUNCTION_PARAMS, FunctionAnswer, FunctionRead, RecordedRead};
 pub use limits::Limits;
 pub use line::Position;
+pub use mutations::MUTATION_PREFIX;
 pub use observer::Observer;
 pub use precision::WakeUps;
 pub use read_rows::{ReadRow, ReadRows};

@@ -147,7 +147,8 @@ impl<D: Database> Engine<D> {
             self.sessions.stir(id);
         }
         let Some(session) = self.sessions.get_mut(id) else { return };
-        let has_reached = session.awaits.iter().any(|lsn| *lsn <= label);
+        let has_reached =
+            session.awaits.iter().any(|lsn| *lsn <= label) || session.reflections.are_due(head);
         let is_due =
             now + rounds >= session.told_at + self.limits.heartbeat && label > session.label;
         if updates.is_empty() && !has_reached && !is_due {

@@ -8,6 +8,7 @@ use crate::database::{QueryError, ReadId};
 use crate::digest::Digest;
 use crate::line::Position;
 use crate::live_query::Told;
+use crate::mutations::Reflections;
 use crate::session::{Outbox, OutboxState, QueryReference, SessionId};
 use crate::update::{Transition, Update, UpdateKind};
 use convoy_query_index::QueryId;
@@ -137,6 +138,8 @@ pub(crate) struct Session {
     pub told_at: Instant,
     /// Whether its outbox did not take the last transition.
     is_lost: bool,
+    /// Its mutations that it is to be told of.
+    pub reflections: Reflections,
     /// The point of the line where it is.
     pub position: Position,
 }
@@ -154,6 +157,7 @@ impl Session {
             awaits: Vec::new(),
             told_at: now,
             is_lost: false,
+            reflections: Reflections::default(),
             position,
         }
     }
@@ -176,6 +180,7 @@ impl Session {
         self.stale_updates.clear();
         self.held_since = None;
         self.awaits.push(self.label);
+        self.reflections.name_again();
         for (name, sub) in &mut self.subs {
             // What was told is still shown: until its news are known too, nothing goes out, or it is called stale.
             if sub.told != Told::Nothing {
@@ -208,6 +213,7 @@ impl Session {
         self.label = self.label.max(transition.lsn);
         transition.lsn = self.label;
         self.position = self.position.max(transition.position);
+        transition.reflects = self.reflections.take(self.position);
         self.awaits.retain(|lsn| *lsn > self.label);
         self.told_at = now;
         self.outbox_state = match self.outbox.send(transition) {
@@ -239,7 +245,8 @@ impl Session {
     pub fn send_stage(&mut self, now: Instant) {
         let Some(stage) = self.stage.take() else { return };
         self.held_since = None;
-        if stage.updates.is_empty() && self.awaits.iter().all(|lsn| *lsn > stage.label) {
+        let is_awaited = self.awaits.iter().any(|lsn| *lsn <= stage.label);
+        if stage.updates.is_empty() && !is_awaited && !self.reflections.are_due(stage.position) {
             self.position = self.position.max(stage.position);
             return;
         }

@@ -306,6 +306,7 @@ impl<D: Database> Engine<D> {
 
     pub(crate) fn close_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.remove(id) else { return };
+        self.forget_mutations_of(id);
         for (sub, state) in session.subs {
             if let Some(query) = state.query {
                 self.leave(query, id, &sub);

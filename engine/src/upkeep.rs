@@ -178,6 +178,7 @@ impl<D: Database> Engine<D> {
         if let Some(observer) = &mut self.observer {
             observer.applied(position, xid, &transaction);
         }
+        self.note_mutations(&transaction.messages);
         let mut changes = Vec::new();
         let mut unknown = BTreeSet::new();
         match &transaction.changes {

@@ -46,6 +46,10 @@ pub fn named(event: &Event) -> String {
         }
         Event::Unsubscribe { session, sub } => format!("Unsubscribe {} {sub}", session.0),
         Event::Await(id, lsn) => format!("Await {} {lsn}", id.0),
+        Event::MutationBegun { session, mutation } => {
+            format!("MutationBegun {} {mutation}", session.0)
+        }
+        Event::MutationFailed(mutation) => format!("MutationFailed {mutation}"),
         Event::OutboxDrained(id) => format!("OutboxDrained {}", id.0),
         Event::OutboxLost(id) => format!("OutboxLost {}", id.0),
         Event::SessionClosed(id) => format!("SessionClosed {}", id.0),
