@@ -94,7 +94,9 @@ impl Talk {
 
     /// Answers a read's one query with what the database says, or something else.
     fn run(&mut self, read: ReadId, change: impl Fn(&mut Vec<TextRow>)) {
-        let Some(Question::Run(id, queries)) = self.question() else { panic!("it does not run") };
+        let Some(Question::Run(id, queries, _)) = self.question() else {
+            panic!("it does not run")
+        };
         assert_eq!((id, queries.len()), (read, 1));
         let shown: Vec<bool> = self.world.commits.iter().map(|_| true).collect();
         let rows = self.world.read(&shown, &queries[0]);
@@ -182,7 +184,7 @@ fn an_audit_holds_nobody_up() {
         talk.run(read, |_| {});
         talk.wait();
         let audit = talk.open().expect("an audit");
-        let Some(Question::Run(_, queries)) = talk.question() else { panic!("it does not run") };
+        let Some(Question::Run(_, queries, _)) = talk.question() else { panic!("it does not run") };
         let shown: Vec<bool> = talk.world.commits.iter().map(|_| true).collect();
         let rows = talk.world.read(&shown, &queries[0]);
         // Commits go on while the audit is read.

@@ -92,7 +92,7 @@ fn a_read_that_is_silent_is_given_up_and_read_again() {
     // Running.
     let (read, shown) = talk.snapshot();
     talk.settle();
-    assert!(matches!(talk.question(), Question::Run(id, _) if id == read));
+    assert!(matches!(talk.question(), Question::Run(id, ..) if id == read));
     pass(&mut talk);
     let (again, shown_again) = talk.snapshot();
     talk.settle();

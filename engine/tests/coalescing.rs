@@ -43,7 +43,7 @@ fn a_burst_of_commits_is_one_read() {
     burst(&mut talk);
     let (running, shown) = talk.snapshot();
     talk.settle();
-    let Question::Run(id, queries) = talk.question() else { panic!("another question") };
+    let Question::Run(id, queries, _) = talk.question() else { panic!("another question") };
     assert_eq!((id, queries.len()), (running, 1));
     burst(&mut talk);
     let (next, shown_next) = talk.snapshot();

@@ -83,7 +83,7 @@ fn nothing_is_spared_while_a_result_is_read() {
         talk.put(0, 0, 7);
         let (read, shown) = talk.snapshot();
         talk.settle();
-        let Question::Run(id, queries) = talk.question() else { panic!("it does not run") };
+        let Question::Run(id, queries, _) = talk.question() else { panic!("it does not run") };
         assert_eq!(id, read);
         talk.show(panel, 7, 1);
         let (next, shown_next) = talk.snapshot();
@@ -91,7 +91,7 @@ fn nothing_is_spared_while_a_result_is_read() {
         // The older answer comes, and says nothing of now.
         talk.answer(read, &queries, &shown);
         talk.show(panel, 7, 2);
-        let Question::Run(id, queries) = talk.question() else { panic!("it does not run") };
+        let Question::Run(id, queries, _) = talk.question() else { panic!("it does not run") };
         assert_eq!(id, next);
         let next_queries = queries;
         let (last, shown_last) = talk.snapshot();

@@ -2,8 +2,8 @@
 
 use crate::world::{Panel, Question, Questions, World};
 use convoy_engine::{
-    Argument, Engine, Event, Limits, Outbox, OutboxState, QueryError, QueryRead, QueryReference,
-    ReadId, ResultRow, SessionId, Statement, StatementFacts, Transition, UpdateKind, apply_diff,
+    Engine, Event, Limits, Outbox, OutboxState, QueryError, QueryRead, ReadId, ResultRow,
+    SessionId, StatementFacts, Transition, UpdateKind, apply_diff,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -99,10 +99,7 @@ impl Talk {
     }
 
     pub fn subscribe(&mut self, panel: Panel) {
-        let statement = Arc::new(Statement::ad_hoc(panel.sql()).expect("a statement"));
-        let grp = Some(Argument::Number("0".to_owned()));
-        let args = if panel.has_parameter() { vec![grp] } else { Vec::new() };
-        let query = QueryReference { statement, args };
+        let query = panel.reference("", 0);
         let sub = panel.sql().into();
         self.handle(Event::Subscribe { session: SessionId(1), sub, query, have: None });
     }
@@ -145,10 +142,16 @@ impl Talk {
 
     /// Answers the queries of a read; returns how many there are.
     pub fn run(&mut self, read: ReadId, shown: &[bool]) -> usize {
-        let Question::Run(id, queries) = self.question() else { panic!("another question") };
+        let Question::Run(id, queries, functions) = self.question() else {
+            panic!("another question")
+        };
         assert_eq!(id, read);
+        for function in &functions {
+            let answer = self.world.run(shown, function);
+            self.handle(Event::FunctionRead(read, function.query, answer));
+        }
         self.answer(read, &queries, shown);
-        queries.len()
+        queries.len() + functions.len()
     }
 
     /// Answers these queries of a read, and ends it.

@@ -35,7 +35,7 @@ fn read(talk: &mut Talk) -> bool {
 fn asked(talk: &mut Talk) -> (ReadId, Vec<QueryRead>, Vec<bool>) {
     let (read, shown) = talk.snapshot();
     talk.settle();
-    let Question::Run(id, queries) = talk.question() else { panic!("another question") };
+    let Question::Run(id, queries, _) = talk.question() else { panic!("another question") };
     assert_eq!(id, read);
     (read, queries, shown)
 }

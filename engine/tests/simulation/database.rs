@@ -2,9 +2,17 @@
 
 use super::schedule::Schedule;
 use crate::world::Question;
-use convoy_engine::{CastRequest, CastValue, ErrorCode, Event, QueryError, QueryRead, ReadId};
+use convoy_engine::{
+    CastRequest, CastValue, ErrorCode, Event, FunctionRead, QueryError, QueryRead, ReadId,
+};
 use rand::Rng;
 use std::time::Duration;
+
+/// One of the things that a read is asked.
+enum Asked<'a> {
+    Query(&'a QueryRead),
+    Function(&'a FunctionRead),
+}
 
 impl Schedule {
     /// Answers a question, puts its answers on their way, or keeps silent.
@@ -53,29 +61,37 @@ impl Schedule {
                 // What happens between the snapshot and hearing of it is the point.
                 self.send(Event::SnapshotTaken(id, Ok(snapshot)));
             }
-            Question::Run(id, queries) => self.run(id, &queries),
+            Question::Run(id, queries, functions) => self.run(id, &queries, &functions),
         }
     }
 
-    fn run(&mut self, id: ReadId, queries: &[QueryRead]) {
+    fn run(&mut self, id: ReadId, queries: &[QueryRead], functions: &[FunctionRead]) {
         let has_connection = self.has_connection(id);
         let shown = self.shown.remove(&id);
         if self.is_silent() {
             return;
         }
         self.open_reads.remove(&id);
-        for query in queries {
+        let queries = queries.iter().map(|query| (query.query, Asked::Query(query)));
+        let functions = functions.iter().map(|run| (run.query, Asked::Function(run)));
+        for (query, asked) in queries.chain(functions) {
             let fails = self.random.random_bool(self.temper.failures);
-            let rows = match &shown {
-                Some(shown) if has_connection && !fails => Ok(self.world.read(shown, query)),
+            let answer = match (&shown, asked) {
+                (Some(shown), Asked::Query(asked)) if has_connection && !fails => {
+                    Event::QueryRead(id, query, Ok(self.world.read(shown, asked)))
+                }
+                (Some(shown), Asked::Function(asked)) if has_connection && !fails => {
+                    Event::FunctionRead(id, query, self.world.run(shown, asked))
+                }
                 // It breaks off, and that is all there is to hear of it.
                 _ if self.random.random_bool(0.3) => break,
                 _ if self.random.random_bool(0.5) => {
-                    Err(QueryError::new(ErrorCode::Timeout, "canceling statement due to timeout"))
+                    let message = "canceling statement due to timeout";
+                    Event::QueryRead(id, query, Err(QueryError::new(ErrorCode::Timeout, message)))
                 }
-                _ => Err(failure()),
+                _ => Event::QueryRead(id, query, Err(failure())),
             };
-            self.send(Event::QueryRead(id, query.query, rows));
+            self.send(answer);
         }
         self.send(Event::ReadFinished(id));
     }
@@ -109,7 +125,9 @@ impl Schedule {
     pub fn arrive(&mut self) {
         let now = self.now;
         let read_of = |event: &Event| match event {
-            Event::QueryRead(read, ..) | Event::ReadFinished(read) => Some(*read),
+            Event::QueryRead(read, ..)
+            | Event::FunctionRead(read, ..)
+            | Event::ReadFinished(read) => Some(*read),
             _ => None,
         };
         let due = self.answers.iter().enumerate().filter(|(_, (due, _))| *due <= now);

@@ -5,8 +5,8 @@ use super::schedule::Schedule;
 use super::temper::STATED_HOLD;
 use crate::world::Panel;
 use convoy_engine::{
-    Argument, Definition, ErrorCode, Event, QueryError, QueryReference, Redefinition, Statement,
-    Transition, UpdateKind,
+    Argument, Definition, ErrorCode, Event, QueryError, QueryReference, Redefinition, Transition,
+    UpdateKind,
 };
 use rand::Rng;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub fn serves(meaning: &Option<Panel>) -> bool {
 
 impl Schedule {
     pub fn subscribe(&mut self, at: usize) {
-        let panel = Panel::ALL[self.random.random_range(0..Panel::ALL.len())];
+        let panel = Panel::WISHES[self.random.random_range(0..Panel::WISHES.len())];
         let grp = self.random.random_range(0..3);
         let client = &mut self.clients[at];
         let sub: Arc<str> = client.next_sub.to_string().into();
@@ -36,16 +36,14 @@ impl Schedule {
 
     /// Subscribes to something, with the digest of what the client has of it.
     pub fn ask(&mut self, at: usize, sub: Arc<str>, wish: Wish, grp: i32) {
-        let (wish, statement, has_parameter) = match wish {
+        let (wish, query) = match wish {
             Wish::Panel(panel) => {
                 // Some say how long they may be waited for.
                 let hold = match self.random.random_bool(0.1) {
                     true => format!("-- @maxhold {}ms\n", STATED_HOLD.as_millis()),
                     false => String::new(),
                 };
-                let text = format!("{hold}{}", panel.sql());
-                let statement = Statement::ad_hoc(&text).expect("a statement");
-                (wish, Arc::new(statement), panel.has_parameter())
+                (wish, panel.reference(&hold, grp))
             }
             Wish::Name(name, _) => {
                 // Who asks may have looked the name up a while ago.
@@ -57,18 +55,16 @@ impl Schedule {
                     _ => Panel::Sum,
                 };
                 let wish = Wish::Name(name, meanings.len() - 1 - ago);
-                (wish, meaning.named(&format!("q{name}")), true)
+                let statement = meaning.named(&format!("q{name}"));
+                let args = vec![Some(Argument::Number(grp.to_string()))];
+                (wish, QueryReference { statement, args })
             }
         };
         let client = &mut self.clients[at];
         client.subs.insert(sub.clone(), (wish, grp));
         client.unanswered.insert(sub.clone());
         let have = client.digests.get(&sub).copied();
-        let args = match has_parameter {
-            true => vec![Some(Argument::Number(grp.to_string()))],
-            false => Vec::new(),
-        };
-        let (session, query) = (client.id, QueryReference { statement, args });
+        let session = client.id;
         self.handle(Event::Subscribe { session, sub, query, have });
     }
 

@@ -1,7 +1,10 @@
 //! What the database answers: facts about statements, and results at a snapshot.
 
 use super::{Panel, World};
-use convoy_engine::{FunctionFacts, OutputColumn, ParamType, QueryRead, ReadRows, StatementFacts};
+use convoy_engine::{
+    FunctionAnswer, FunctionFacts, FunctionRead, OutputColumn, ParamType, QueryRead, ReadRows,
+    StatementFacts,
+};
 use convoy_types::{Collation, PgType};
 
 impl World {
@@ -12,7 +15,12 @@ impl World {
             type_name: if *oid == 20 { "int8" } else { "int4" }.to_owned(),
             ty: PgType::from_oid(*oid),
         };
-        let param = ParamType { type_oid: 23, type_name: "integer".to_owned(), ty: PgType::Int4 };
+        let param = match panel {
+            Panel::LinkedRow => {
+                ParamType { type_oid: 20, type_name: "bigint".to_owned(), ty: PgType::Int8 }
+            }
+            _ => ParamType { type_oid: 23, type_name: "integer".to_owned(), ty: PgType::Int4 },
+        };
         let function = |name: &str| FunctionFacts {
             name: name.to_owned(),
             namespace: "pg_catalog".to_owned(),
@@ -28,6 +36,13 @@ impl World {
             default_collation: Collation::ByteOrder,
             server_version_num: 150_018,
         }
+    }
+
+    /// Runs a function at a snapshot.
+    pub fn run(&self, shown: &[bool], function: &FunctionRead) -> FunctionAnswer {
+        let items = self.items_after(|at, _| shown.get(at).copied().unwrap_or(false));
+        let grp = function.params[0].as_deref().and_then(|grp| grp.parse().ok());
+        Panel::run(&items, grp.expect("a group"))
     }
 
     /// Reads one query's result at a snapshot.

@@ -1,7 +1,7 @@
 //! Statements that the world knows how to answer.
 
 use super::Item;
-use convoy_engine::Statement;
+use convoy_engine::{Argument, FunctionAnswer, QueryReference, RecordedRead, Statement};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,14 +16,46 @@ pub enum Panel {
     Joined,
     /// The same where they must be there, and only the first rows are shown.
     TopJoined,
+    /// A function: of each row of a group, and of the row that its value names, where there is one.
+    Linked,
+    /// What it reads first.
+    LinkedGroup,
+    /// What it reads of each row.
+    LinkedRow,
 }
 
 impl Panel {
     pub const ALL: [Panel; 6] =
         [Panel::Group, Panel::Top, Panel::Sum, Panel::Groups, Panel::Joined, Panel::TopJoined];
 
+    /// What clients wish to see.
+    pub const WISHES: [Panel; 7] = [
+        Panel::Group,
+        Panel::Top,
+        Panel::Sum,
+        Panel::Groups,
+        Panel::Joined,
+        Panel::TopJoined,
+        Panel::Linked,
+    ];
+
+    /// What is described: statements, and those by which functions read.
+    pub const DESCRIBED: [Panel; 8] = [
+        Panel::Group,
+        Panel::Top,
+        Panel::Sum,
+        Panel::Groups,
+        Panel::Joined,
+        Panel::TopJoined,
+        Panel::LinkedGroup,
+        Panel::LinkedRow,
+    ];
+
     pub fn sql(self) -> &'static str {
         match self {
+            Panel::Linked => "",
+            Panel::LinkedGroup => "select id, grp, val from items where grp = $1",
+            Panel::LinkedRow => "select id, grp, val from items where id = $1",
             Panel::Group => "select id, val from items where grp = $1 order by id",
             Panel::Top => "select id, val from items where grp = $1 order by val desc limit 3",
             Panel::Sum => "select count(*) as n, sum(val) as total from items where grp = $1",
@@ -35,6 +67,24 @@ impl Panel {
                 "select a.id, b.grp from items a join items b on b.id = a.val where a.grp = $1 \
                  order by b.val desc, a.id limit 3"
             }
+        }
+    }
+
+    /// Returns a subscription to it: the statement, with what stands above it, and the arguments.
+    pub fn reference(self, header: &str, grp: i32) -> QueryReference {
+        if self == Panel::Linked {
+            let statement = Arc::new(Statement::function("linked", "1"));
+            return QueryReference {
+                statement,
+                args: vec![Some(Argument::String(grp.to_string())), None],
+            };
+        }
+        let text = format!("{header}{}", self.sql());
+        let statement = Arc::new(Statement::ad_hoc(&text).expect("a statement"));
+        let grp = || Argument::Number(grp.to_string());
+        QueryReference {
+            statement,
+            args: self.has_parameter().then(grp).into_iter().map(Some).collect(),
         }
     }
 
@@ -55,6 +105,8 @@ impl Panel {
             Panel::TopJoined => &[("id", 20), ("grp", 23)],
             Panel::Sum => &[("n", 20), ("total", 20)],
             Panel::Groups => &[("grp", 23), ("n", 20)],
+            Panel::LinkedGroup | Panel::LinkedRow => &[("id", 20), ("grp", 23), ("val", 23)],
+            Panel::Linked => &[],
         }
     }
 
@@ -87,7 +139,38 @@ impl Panel {
             Panel::Joined | Panel::TopJoined => {
                 self.joined(items, grp).map(|(a, b)| self.shown(a, b)).collect()
             }
+            Panel::Linked => {
+                let rows: Vec<_> = self.joined(items, grp).collect();
+                // The column is there where any row has the field; a row that has not is empty there.
+                let has_field = rows.iter().any(|(_, b)| b.is_some());
+                let row = |(a, b): &(Item, Option<Item>)| {
+                    let mut cells = vec![Some(format!("\"{}\"", a.id)), Some(a.val.to_string())];
+                    let field = b.map_or_else(String::new, |b| b.val.to_string());
+                    cells.extend(has_field.then_some(Some(field)));
+                    cells
+                };
+                rows.iter().map(row).collect()
+            }
+            Panel::LinkedGroup | Panel::LinkedRow => unreachable!("nobody runs it"),
         }
+    }
+
+    /// Runs the function: its value, and what it read.
+    pub fn run(items: &BTreeMap<i64, Item>, grp: i32) -> FunctionAnswer {
+        let read = |panel: Panel, arg: i32| RecordedRead {
+            statement: Arc::new(Statement::recorded(panel.sql()).expect("a statement")),
+            args: Arc::new([Some(arg.to_string().into())]),
+        };
+        let mut reads = vec![read(Panel::LinkedGroup, grp)];
+        let objects: Vec<String> = Panel::Linked
+            .joined(items, grp)
+            .map(|(a, b)| {
+                reads.push(read(Panel::LinkedRow, a.val));
+                let field = b.map_or_else(String::new, |b| format!(",\"b\":{}", b.val));
+                format!("{{\"_id\":\"{}\",\"val\":{}{field}}}", a.id, a.val)
+            })
+            .collect();
+        FunctionAnswer { value: Ok(format!("[{}]", objects.join(","))), reads }
     }
 
     /// Returns the rows of a join that it shows, in order.
@@ -150,6 +233,9 @@ impl Panel {
                 self.joined(items, grp).map(keyed).collect()
             }
             Panel::Group | Panel::Sum => self.answer(items, grp),
+            Panel::Linked | Panel::LinkedGroup | Panel::LinkedRow => {
+                unreachable!("it is no query")
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ pub enum Question {
     Cast(CastId, Vec<CastRequest>),
     OpenRead(ReadId),
     TakeSnapshot(ReadId),
-    Run(ReadId, Vec<QueryRead>),
+    Run(ReadId, Vec<QueryRead>, Vec<FunctionRead>),
     Probe(ProbeId),
 }
 
@@ -25,7 +25,9 @@ impl Question {
     /// Returns the read that it is part of.
     fn read(&self) -> Option<ReadId> {
         match self {
-            Question::OpenRead(id) | Question::TakeSnapshot(id) | Question::Run(id, _) => Some(*id),
+            Question::OpenRead(id) | Question::TakeSnapshot(id) | Question::Run(id, ..) => {
+                Some(*id)
+            }
             Question::Describe(..) | Question::Cast(..) | Question::Probe(_) => None,
         }
     }
@@ -72,7 +74,7 @@ impl Questions {
 
 impl Database for Questions {
     fn describe(&mut self, id: DescribeId, statement: &Arc<Statement>) {
-        let panel = Panel::ALL
+        let panel = Panel::DESCRIBED
             .into_iter()
             .find(|panel| statement.text.ends_with(panel.sql()))
             .expect("one of the panels");
@@ -91,8 +93,8 @@ impl Database for Questions {
         self.push(Question::TakeSnapshot(id));
     }
 
-    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>, _: Vec<FunctionRead>) {
-        self.push(Question::Run(id, queries));
+    fn run(&mut self, id: ReadId, queries: Vec<QueryRead>, functions: Vec<FunctionRead>) {
+        self.push(Question::Run(id, queries, functions));
     }
 
     fn close_read(&mut self, id: ReadId) {
