@@ -184,6 +184,11 @@ impl<'a, 'b> ConditionReader<'a, 'b> {
 
     /// Returns what a condition is on, if that is a field of the source or a column that equals one.
     fn subject(&mut self, expr: &Expr) -> Option<Subject> {
+        if let Some(inner) = collated_by_bytes(expr) {
+            let subject = self.subject(inner)?;
+            let is_text = matches!(subject.ty, PgType::Text | PgType::Varchar);
+            return is_text.then_some(Subject { collation: Collation::ByteOrder, ..subject });
+        }
         let Some(column) = self.scope.column(expr, &self.visible) else {
             return self.json_subject(expr);
         };
@@ -436,6 +441,19 @@ fn compare_op(op: &BinaryOperator) -> Option<CompareOp> {
         BinaryOperator::GtEq => CompareOp::Ge,
         _ => return None,
     })
+}
+
+/// Returns what stands under a `COLLATE "C"`, which Postgres always finds in pg_catalog.
+fn collated_by_bytes(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Nested(inner) => collated_by_bytes(inner),
+        Expr::Collate { expr, collation } => {
+            let parts: Vec<String> = collation.0.iter().map(ToString::to_string).collect();
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            matches!(parts[..], ["\"C\""] | ["pg_catalog", "\"C\""]).then_some(expr)
+        }
+        _ => None,
+    }
 }
 
 fn mirrored(op: CompareOp) -> CompareOp {

@@ -93,6 +93,17 @@ fn conditions_that_only_postgres_can_tell() {
     check_weaker("label = $1::varchar(3)", "varchar", "true");
     check_weaker("label = E'\\x41'", "", "true");
     check_weaker("label = 'a' collate \"de\"", "", "true");
+    check_weaker("title collate \"de\" > 'a'", "", "true");
+    check_weaker("title collate c > 'a'", "", "true");
+    check_weaker("title collate public.\"C\" > 'a'", "", "true");
+}
+
+#[test]
+fn a_collation_of_ones_own_counts_where_it_is_that_of_bytes() {
+    check_exact("title collate \"C\" > 'a'", "", "title > *");
+    check_exact("(title) collate pg_catalog.\"C\" > 'a'", "", "title > *");
+    check_exact("(title collate \"C\") >= 'a'", "", "title >= *");
+    check_weaker("tenant collate \"C\" > 1", "", "true");
 }
 
 #[test]
