@@ -24,6 +24,13 @@ pub enum Argument {
     Object(String),
 }
 
+impl Argument {
+    /// Appends it as JSON.
+    pub fn push_json(&self, out: &mut String) {
+        write_json(self, out);
+    }
+}
+
 /// Why arguments by name don't fit a named query's parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ArgumentMisfit {

@@ -23,16 +23,13 @@ pub struct FunctionRead {
     pub query: QueryId,
     /// The function: its name, and its version.
     pub statement: Arc<Statement>,
-    /// Its arguments, and who asks: JSON texts ([`FUNCTION_PARAMS`]).
+    /// Its arguments, and who asks: JSON texts, the second none where nobody is known.
     pub params: Arc<[Option<Arc<str>>]>,
     /// At most so long.
     pub timeout: Duration,
     /// At most so many bytes of JSON.
     pub bytes_max: usize,
 }
-
-/// What a function takes, as parameters of its statement: its arguments, and whom it is read for.
-pub const FUNCTION_PARAMS: usize = 2;
 
 /// One thing that a function read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +51,11 @@ pub struct FunctionAnswer {
 
 /// Returns what all live queries of a function share: nothing is known of what it reads before it is run.
 pub(crate) fn template(statement: &Arc<Statement>) -> QueryTemplate {
-    let json = ParamType { type_oid: 25, type_name: "text".to_owned(), ty: PgType::Text };
+    let text = ParamType { type_oid: 25, type_name: "text".to_owned(), ty: PgType::Text };
     let sql: Arc<str> = "".into();
     QueryTemplate {
         statement: statement.clone(),
-        params: vec![json; FUNCTION_PARAMS],
+        params: vec![text; statement.params.len()],
         columns: Arc::new([]),
         tables: Vec::new(),
         plan: Plan::Refresh(RefreshPlan {

@@ -76,7 +76,7 @@ pub use facts::{
     ColumnFacts, FunctionFacts, OutputColumn, ParamType, Publication, StatementFacts, TableFacts,
     TableKind, quote_identifier,
 };
-pub use function::{FUNCTION_PARAMS, FunctionAnswer, FunctionRead, RecordedRead};
+pub use function::{FunctionAnswer, FunctionRead, RecordedRead};
 pub use limits::Limits;
 pub use line::Position;
 pub use mutations::MUTATION_PREFIX;

@@ -100,13 +100,20 @@ impl Statement {
         Ok(Statement { kind: StatementKind::Recorded, ..statement })
     }
 
-    /// Returns the statement that stands for a function of the project. Another version is another statement.
+    /// Returns the statement that stands for a function of the project, which takes JSON texts: its arguments, and who
+    /// asks. Another version is another statement.
     pub fn function(name: impl Into<String>, version: impl Into<String>) -> Statement {
+        let param = |name: &str, nullable| ParamDeclaration {
+            name: name.to_owned(),
+            type_name: "text".to_owned(),
+            default: None,
+            nullable,
+        };
         Statement {
             kind: StatementKind::Function,
             name: Some(name.into()),
             text: version.into(),
-            params: Vec::new(),
+            params: vec![param("args", false), param("identity", true)],
             directives: Directives::default(),
         }
     }

@@ -3,14 +3,15 @@
 use crate::guard::{self, Guard};
 use crate::limits::{MemoryParts, RequestLimits};
 use crate::metrics::Metrics;
+use crate::mutations::Mutations;
 use crate::pipeline::{EventQueue, Lag};
 use crate::project::NamedQueries;
-use crate::protocol::{ApiError, Code, Reference, arguments_by_name, nearest};
+use crate::protocol::{ApiError, Code, Reference, arguments_by_name, arguments_text, nearest};
 use crate::routes;
 use crate::sessions::Sessions;
 use axum::Router;
 use axum::middleware;
-use convoy_engine::{QueryReference, Statement};
+use convoy_engine::{Argument, QueryReference, Statement, StatementKind};
 use convoy_postgres::DatabaseHandle;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -48,6 +49,8 @@ pub struct AppState {
     pub front_page: FrontPage,
     /// The project's queries; replaced as a whole when the project is read again.
     pub queries: RwLock<Arc<NamedQueries>>,
+    /// Who carries mutations out, where there is a project with functions.
+    pub mutations: Option<Arc<dyn Mutations>>,
     /// The sessions.
     pub sessions: Arc<Sessions>,
     /// The database, for questions that are not the engine's.
@@ -123,7 +126,14 @@ impl App {
                         format!("no query is named {shown:?}: {hint}"),
                     ));
                 };
-                let args = arguments_by_name(&statement.params, args)?;
+                let args = match statement.kind {
+                    StatementKind::Function => {
+                        vec![Some(Argument::String(arguments_text(args))), None]
+                    }
+                    StatementKind::Query | StatementKind::Recorded => {
+                        arguments_by_name(&statement.params, args)?
+                    }
+                };
                 Ok(QueryReference { statement: statement.clone(), args })
             }
             Reference::Sql { .. } if self.ad_hoc_sql == AdHocSql::Refused => Err(ApiError::new(

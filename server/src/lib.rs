@@ -6,6 +6,7 @@
 // What is configured.
 pub mod config;
 pub mod limits;
+pub mod mutations;
 mod passfile;
 pub mod project;
 

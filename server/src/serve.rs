@@ -7,6 +7,7 @@ use crate::guard::Guard;
 use crate::listener::BoundedListener;
 pub use crate::listener::bind;
 use crate::metrics::Metrics;
+use crate::mutations::Backend;
 use crate::open_files;
 use crate::pipeline::{EngineThread, EventQueue, Lag, Replication, ReplicationOptions, Started};
 use crate::project::NamedQueries;
@@ -45,6 +46,8 @@ pub struct ServeOptions {
     pub ad_hoc_url: Option<DatabaseUrl>,
     /// The project's queries.
     pub queries: NamedQueries,
+    /// Who runs the project's functions, where it has any.
+    pub backend: Option<Backend>,
     /// What stands at `/`.
     pub front_page: FrontPage,
     /// Whether pages of any loopback origin may call.
@@ -71,8 +74,8 @@ impl Server {
     /// # Errors
     /// One clear reason within ten seconds, where the address or the database can't be used.
     pub async fn start(listener: TcpListener, options: ServeOptions) -> Result<Self, ServerError> {
-        let ServeOptions { args, url, ad_hoc_url, queries, front_page, loopback_origins, extra } =
-            options;
+        let ServeOptions { args, url, ad_hoc_url, queries, backend, front_page, .. } = options;
+        let (loopback_origins, extra) = (options.loopback_origins, options.extra);
         let (url, ad_hoc_url) = (of_primaries(url), ad_hoc_url.map(of_primaries));
         let system = |doing: &'static str| move |source| ServerError::System { doing, source };
         let address = listener.local_addr().map_err(system("asking for the address"))?;
@@ -91,6 +94,7 @@ impl Server {
             session: session.clone(),
             connections_max: args.database.connections,
             batch_max: args.results.batch_max,
+            functions: backend.as_ref().map(|backend| backend.functions.clone()),
             answers: queue.answers().clone(),
             // Who is waited for is the better answer than that it takes too long.
             publish_wait_max: args.results.first_answer_max.mul_f64(0.8),
@@ -114,6 +118,10 @@ impl Server {
             metrics.counters(),
         ));
         let lag = Arc::new(Lag::new(args.ready_lag));
+        let mutations = backend.map(|backend| backend.mutations);
+        if let Some(mutations) = &mutations {
+            mutations.attach(queue.clone());
+        }
         let app = App::new(AppState {
             guard: Guard {
                 hosts: args.allow_host.clone(),
@@ -125,6 +133,7 @@ impl Server {
             ad_hoc_sql: if args.allow_sql { AdHocSql::Allowed } else { AdHocSql::Refused },
             front_page,
             queries: RwLock::new(Arc::new(queries)),
+            mutations,
             sessions: sessions.clone(),
             database: handle.clone(),
             queue: queue.clone(),

@@ -83,6 +83,7 @@ impl Fixture {
             url: url.parse().expect("a URL"),
             ad_hoc_url: None,
             queries: NamedQueries::load(project.path()).expect("a project"),
+            backend: None,
             front_page: FrontPage::Status,
             loopback_origins: false,
             extra: Router::new(),

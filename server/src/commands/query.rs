@@ -239,6 +239,7 @@ async fn live(
         ad_hoc_url: None,
         args: ServeArgs { database: args.database.clone(), ..serve_defaults() },
         queries: NamedQueries::default(),
+        backend: None,
         front_page: FrontPage::Status,
         loopback_origins: false,
         extra: Router::new(),

@@ -30,6 +30,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
         url,
         ad_hoc_url,
         queries,
+        backend: None,
         front_page: FrontPage::Status,
         loopback_origins: false,
         extra: Router::new(),

@@ -112,6 +112,7 @@ impl Demo {
                 url: url.clone(),
                 ad_hoc_url: None,
                 queries: NamedQueries::default(),
+                backend: None,
                 front_page: FrontPage::Demo,
                 loopback_origins: true,
                 extra: panels::route(&recipes).merge(change::route(url.clone())),

@@ -17,6 +17,11 @@ pub fn one_shot(snapshot: &ResultSnapshot, lsn: Lsn, numbers: Numbers) -> String
     out
 }
 
+/// Returns the answer of a mutation.
+pub fn mutation_answer(value: &str, lsn: Lsn) -> String {
+    format!("{{\"value\":{value},\"lsn\":\"{lsn}\"}}")
+}
+
 /// Returns the list of live queries.
 pub fn queries(queries: &[LiveQueryInfo]) -> Value {
     let one = |query: &LiveQueryInfo| {

@@ -14,11 +14,11 @@ mod spoilt;
 mod transition;
 mod update;
 
-pub use answer::{one_shot, queries, why};
+pub use answer::{mutation_answer, one_shot, queries, why};
 pub use error::{ApiError, Code};
 pub use frame::{CLOSED_TOKEN, Goodbye, RETRY_MS, comment, goodbye, hello, temporary_fault};
 pub use nearest::nearest;
-pub use reference::{Reference, arguments_by_name, read_args, read_params};
+pub use reference::{Reference, arguments_by_name, arguments_text, read_args, read_params};
 pub use request::{OpeningRequest, SessionRequest, SubscribeRequest};
 pub use rows::{Numbers, encode_row, encode_snapshot_value};
 pub use transition::TransitionWriter;

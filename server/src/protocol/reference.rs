@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, Code};
 use super::nearest::nearest;
-use super::shortened;
+use super::{push_json_str, shortened};
 use convoy_engine::{Argument, ArgumentMisfit, ParamDeclaration, arguments_in_order};
 use serde_json::{Map, Value};
 
@@ -86,6 +86,22 @@ pub fn read_args(text: &[u8], bytes_max: usize) -> Result<Vec<(String, Argument)
         return Ok(Vec::new());
     }
     named_arguments(parse(text, "the arguments")?, bytes_max)
+}
+
+/// Returns arguments as one JSON object, its members in the order of their names: equal arguments have one text.
+pub fn arguments_text(mut args: Vec<(String, Argument)>) -> String {
+    args.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let mut out = String::from("{");
+    for (position, (name, argument)) in args.iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        push_json_str(&mut out, name);
+        out.push(':');
+        argument.push_json(&mut out);
+    }
+    out.push('}');
+    out
 }
 
 /// Reads the parameters of ad hoc SQL: an array, or nothing at all.

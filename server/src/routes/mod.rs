@@ -2,6 +2,7 @@
 
 mod health;
 mod metrics;
+mod mutation;
 mod open;
 mod pages;
 mod queries;
@@ -26,7 +27,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/sql", get(sql::stream).post(sql::post))
         .route("/api/sync", get(sync::get).post(sync::post))
         .route("/api/sync/{session}", post(session::post))
-        .route("/api/mutation/{name}", post(not_yet))
+        .route("/api/mutation/{name}", post(mutation::post))
         .route("/api/action/{name}", post(not_yet))
         .route("/api/status", get(status::get))
         .route("/api/queries", get(queries::list))
@@ -53,8 +54,8 @@ pub(crate) async fn method_not_allowed(method: Method, uri: Uri, headers: Header
     Refusal::new(ApiError::new(Code::MethodNotAllowed, message), &headers).into_response()
 }
 
-/// Answers for mutations and actions.
+/// Answers for actions.
 async fn not_yet(headers: HeaderMap) -> Response {
-    let message = "this server runs no functions: mutations and actions are not there yet";
+    let message = "actions are not there yet: write a mutation, or call the other service from a backend of your own";
     Refusal::new(ApiError::new(Code::NotFound, message), &headers).into_response()
 }

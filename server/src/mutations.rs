@@ -1,0 +1,50 @@
+//! Mutations as the server sees them, whoever carries them out.
+
+use crate::pipeline::EventQueue;
+use crate::protocol::ApiError;
+use convoy_engine::SessionId;
+use convoy_postgres::Functions;
+use convoy_types::Lsn;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+/// A mutation that a client asks for.
+#[derive(Clone, Debug)]
+pub struct MutationRequest {
+    /// The function's name.
+    pub name: String,
+    /// Its arguments: a JSON object.
+    pub args: String,
+    /// The id by which it is done once, however often it is asked for (`x-convoy-mutation`): a UUID in lower case.
+    pub id: Option<Arc<str>>,
+    /// The session whose stream is to name it (`x-convoy-session`).
+    pub session: Option<SessionId>,
+    /// Who asks, as JSON for `ctx.auth`; none where nobody is known.
+    pub identity: Option<Arc<str>>,
+}
+
+/// What came of one.
+#[derive(Clone, Debug)]
+pub struct MutationAnswer {
+    /// Its value, as JSON.
+    pub value: String,
+    /// A position that includes its commit.
+    pub lsn: Lsn,
+}
+
+/// Who runs a project's functions.
+pub struct Backend {
+    /// Its queries.
+    pub functions: Arc<dyn Functions>,
+    /// Its mutations.
+    pub mutations: Arc<dyn Mutations>,
+}
+
+/// Carries mutations out.
+pub trait Mutations: Send + Sync {
+    /// Says where the engine is to be told of mutations that are about to commit.
+    fn attach(&self, queue: Arc<EventQueue>);
+
+    /// Carries one out, in one transaction.
+    fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>>;
+}
