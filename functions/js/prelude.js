@@ -1,6 +1,5 @@
-// What a context has besides the language: all of it gives the same for the same call. Runs first in each context, as a script;
+// What a context has besides the language: all of it gives the same for the same call. It is evaluated first in each context;
 // `natives` is what Rust put there, and is taken away again by `host.ts`.
-'use strict';
 (() => {
   const natives = globalThis.__convoyNatives;
   const define = (name, value) =>
@@ -108,6 +107,7 @@
     now = time;
     fill(low, high);
   };
+  natives.begin(natives.evaluatedAt, 0, 0);
 
   // What is missing says why.
   const absent = (name, instead) => define(name, function () {

@@ -1,4 +1,13 @@
 //! The crate against real projects in folders, with a host in memory.
 
 mod calls;
+mod cost;
+mod database;
+mod determinism;
+mod errors;
+mod isolation;
+mod limits;
+mod loading;
 mod support;
+mod swap;
+mod types;

@@ -113,15 +113,18 @@ export function defineSchema<const T extends Tables>(tables: T): SchemaDefinitio
   return new SchemaDefinition(tables);
 }
 
+/** The zod type of an id, in whichever zod there is. */
+export type RefType<TableName extends string> = ReturnType<typeof z.custom<Id<TableName>>>;
+
 const refs = new WeakMap<object, string>();
 
 /** A field or argument that holds the id of a document of that table. */
-export function defineRef<const TableName extends string>(table: TableName): z.ZodType<Id<TableName>> {
+export function defineRef<const TableName extends string>(table: TableName): RefType<TableName> {
   const type = z.custom<Id<TableName>>((value: unknown) => typeof value === 'string', {
     message: `expected the id of a document in ${table}, a string`,
   });
   refs.set(type, table);
-  return type as unknown as z.ZodType<Id<TableName>>;
+  return type as RefType<TableName>;
 }
 
 /** The table whose ids a type holds, if it was made by `defineRef`. */

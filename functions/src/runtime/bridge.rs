@@ -68,8 +68,8 @@ impl Bridge {
         self.lock().outcome.take()
     }
 
-    /// Puts the natives where the prelude and `host.ts` find them.
-    pub(super) fn install(self: &Arc<Self>, ctx: &Ctx<'_>) -> rquickjs::Result<()> {
+    /// Puts the natives where the prelude and `host.ts` find them. While modules are evaluated it is `now_ms`.
+    pub(super) fn install(self: &Arc<Self>, ctx: &Ctx<'_>, now_ms: f64) -> rquickjs::Result<()> {
         let natives = Object::new(ctx.clone())?;
         let bridge = self.clone();
         natives.set(
@@ -91,6 +91,7 @@ impl Bridge {
             Function::new(ctx.clone(), move |outcome: String| bridge.finish(outcome))?,
         )?;
         natives.set("decodeUtf8", Function::new(ctx.clone(), decode_utf8)?)?;
+        natives.set("evaluatedAt", now_ms)?;
         ctx.globals().set("__convoyNatives", natives)
     }
 
@@ -124,7 +125,7 @@ impl Bridge {
         link.host_calls += 1;
         link.outstanding += 1;
         // Nobody listens any more only once the call is given up.
-        let _ = out.send(FromWorker::Ask { id: Some(id), op, args });
+        let _ = out.send(FromWorker::Ask { id, op, args });
         None
     }
 
@@ -138,7 +139,7 @@ impl Bridge {
         link.log_bytes_left = link.log_bytes_left.saturating_sub(text.len().max(1));
         let message = if fits { text } else { "[this call logs too much: the rest is left out]" };
         let args = json!({ "level": level, "message": message }).to_string();
-        let _ = out.send(FromWorker::Ask { id: None, op: "log".to_owned(), args });
+        let _ = out.send(FromWorker::Log { args });
     }
 
     /// The first word counts.

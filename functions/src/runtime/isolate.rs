@@ -16,7 +16,8 @@ use rquickjs::{
 use serde_json::json;
 use std::sync::Arc;
 
-const PRELUDE: &str = include_str!("../../js/prelude.js");
+/// The part of its memory that a heap may grow by before cycles are looked for. Most calls end before: a heap is freed as a whole.
+const GC_FRACTION: usize = 4;
 
 /// A context, ready for one call.
 pub(crate) struct Isolate {
@@ -73,6 +74,7 @@ impl Isolate {
         let engine = |source| ProjectError::Engine { source };
         let runtime = Runtime::new().map_err(engine)?;
         runtime.set_memory_limit(limits.memory_bytes_max);
+        runtime.set_gc_threshold(limits.memory_bytes_max / GC_FRACTION);
         runtime.set_max_stack_size(limits.stack_bytes_max);
         runtime.set_loader(Modules(graph.clone()), Modules(graph.clone()));
         let meter = Arc::new(Meter::new(limits.prepare_cpu_max));
@@ -85,13 +87,8 @@ impl Isolate {
     }
 
     fn evaluate(&self, ctx: &Ctx<'_>, now_ms: f64) -> Result<(), ProjectError> {
-        self.bridge.install(ctx).map_err(|source| ProjectError::Engine { source })?;
+        self.bridge.install(ctx, now_ms).map_err(|source| ProjectError::Engine { source })?;
         let failed = |error: CaughtError<'_>| self.unevaluated(&error);
-        ctx.eval::<(), _>(PRELUDE).catch(ctx).map_err(failed)?;
-        let natives: Object<'_> =
-            ctx.globals().get("__convoyNatives").catch(ctx).map_err(failed)?;
-        let begin: Function<'_> = natives.get("begin").catch(ctx).map_err(failed)?;
-        begin.call::<_, ()>((now_ms, 0, 0)).catch(ctx).map_err(failed)?;
         let promise: Promise<'_> = Module::import(ctx, ENTRY).catch(ctx).map_err(failed)?;
         self.run_jobs(ctx);
         match promise.state() {

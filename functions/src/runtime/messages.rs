@@ -24,8 +24,10 @@ pub(super) struct Job {
 /// What a worker tells the caller's task.
 #[derive(Debug)]
 pub(super) enum FromWorker {
-    /// An operation for the host; without an id nobody waits for it.
-    Ask { id: Option<u32>, op: String, args: String },
+    /// An operation for the host.
+    Ask { id: u32, op: String, args: String },
+    /// A line for the host's log.
+    Log { args: String },
     /// The call has ended.
     Done(Result<String, CallError>),
 }

@@ -16,15 +16,18 @@ mod worker;
 
 pub(crate) use isolate::Isolate;
 
-use crate::call::{Call, CallError, Host, HostError};
+use crate::call::{Call, CallError, Host};
 use crate::limits::Limits;
 use crate::project::Project;
 use futures_util::StreamExt;
+use futures_util::future::{Either, ready};
 use futures_util::stream::FuturesOrdered;
 use messages::{Cancel, FromWorker, Job, Reply};
 use pool::Pool;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -88,20 +91,22 @@ impl Runtime {
             loop {
                 tokio::select! {
                     biased;
-                    Some(answer) = asked.next(), if !asked.is_empty() => {
-                        let (id, result): (Option<u32>, Result<String, HostError>) = answer;
-                        if let Some(id) = id {
-                            // A worker that is gone has said so.
-                            let _ = replies.send(Reply { id, result });
-                        }
+                    Some(reply) = asked.next(), if !asked.is_empty() => {
+                        // A worker that is gone has said so.
+                        let _ = replies.send(reply);
                     }
                     message = messages.recv() => match message {
-                        Some(FromWorker::Ask { id, op, args }) => asked.push_back(ask(host.clone(), id, op, args)),
-                        Some(FromWorker::Done(outcome)) => {
-                            // Log lines may still be on their way.
-                            while asked.next().await.is_some() {}
-                            return outcome;
+                        Some(FromWorker::Ask { id, op, args }) => {
+                            let mut asking = Box::pin(ask(host.clone(), id, op, args));
+                            // Begun at once, so that operations begin in their order.
+                            asked.push_back(match poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await {
+                                Poll::Ready(reply) => Either::Left(ready(reply)),
+                                Poll::Pending => Either::Right(asking),
+                            });
                         }
+                        // A line that can't be logged is no reason for the call to fail.
+                        Some(FromWorker::Log { args }) => drop(host.call("log", args).await),
+                        Some(FromWorker::Done(outcome)) => return outcome,
                         None => return Err(CallError::new("INTERNAL", format!("{name} failed")).with_detail("its worker is gone")),
                     },
                 }
@@ -117,13 +122,8 @@ impl Runtime {
     }
 }
 
-async fn ask(
-    host: Arc<dyn Host>,
-    id: Option<u32>,
-    op: String,
-    args: String,
-) -> (Option<u32>, Result<String, HostError>) {
-    (id, host.call(&op, args).await)
+async fn ask(host: Arc<dyn Host>, id: u32, op: String, args: String) -> Reply {
+    Reply { id, result: host.call(&op, args).await }
 }
 
 impl Drop for Runtime {

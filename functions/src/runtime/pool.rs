@@ -35,7 +35,7 @@ struct State {
 
 /// What a worker does next.
 enum Next {
-    Run(Job, Option<Isolate>),
+    Run(Box<Job>, Option<Isolate>),
     Prepare(Arc<Project>),
     End,
 }
@@ -119,7 +119,7 @@ impl Pool {
     fn work(&self) {
         loop {
             match self.next() {
-                Next::Run(job, isolate) => self.run(job, isolate),
+                Next::Run(job, isolate) => self.run(&job, isolate),
                 Next::Prepare(project) => self.prepare_ahead(&project),
                 Next::End => return,
             }
@@ -138,7 +138,7 @@ impl Pool {
             }
             if let Some(job) = state.jobs.pop_front() {
                 let isolate = state.ready.pop_if(|isolate| isolate.is_of(job.project.graph()));
-                return Next::Run(job, isolate);
+                return Next::Run(Box::new(job), isolate);
             }
             let wanted = state.ready.len() + state.preparing < self.limits.ready_contexts;
             if wanted && !state.is_broken && state.preparing < self.limits.preparing_max {
@@ -149,13 +149,13 @@ impl Pool {
         }
     }
 
-    fn run(&self, job: Job, isolate: Option<Isolate>) {
+    fn run(&self, job: &Job, isolate: Option<Isolate>) {
         let isolate = match isolate {
             Some(isolate) => Ok(isolate),
             None => self.prepare(&job.project),
         };
         let outcome = match &isolate {
-            Ok(isolate) => worker::run(isolate, &job, &self.limits),
+            Ok(isolate) => worker::run(isolate, job, &self.limits),
             Err(error) => Err(CallError::new(
                 "INTERNAL",
                 format!("{} failed; the server's log says why", job.call.name),

@@ -11,24 +11,18 @@ use serde_json::value::RawValue;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-/// How the script says that a call ended (`functions/js/invoke.ts`).
+/// How the script says that a call ended (`functions/js/invoke.ts`): `ok`, or `code` and `message`, or `thrown`.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Outcome<'a> {
-    Value {
-        ok: String,
-    },
-    Coded {
-        code: String,
-        message: String,
-        #[serde(borrow)]
-        data: Option<&'a RawValue>,
-        stack: String,
-    },
-    Thrown {
-        thrown: String,
-        stack: String,
-    },
+struct Outcome<'a> {
+    ok: Option<String>,
+    code: Option<String>,
+    #[serde(default)]
+    message: String,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    thrown: Option<String>,
+    #[serde(default)]
+    stack: String,
 }
 
 /// Runs a call to its end.
@@ -65,7 +59,7 @@ pub(super) fn run(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<Strin
     let Some(outcome) = isolate.bridge().take_outcome() else {
         return Err(given_up(isolate, name, limits));
     };
-    let value = told(isolate, job, &outcome, limits)?;
+    let value = told(job, &outcome, limits)?;
     match unwatched {
         None => Ok(value),
         Some(error) => Err(CallError {
@@ -77,38 +71,43 @@ pub(super) fn run(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<Strin
 }
 
 /// Reads what the script said.
-fn told(isolate: &Isolate, job: &Job, outcome: &str, limits: &Limits) -> Result<String, CallError> {
+fn told(job: &Job, outcome: &str, limits: &Limits) -> Result<String, CallError> {
     let name = &job.call.name;
     let graph = job.project.graph();
-    match serde_json::from_str(outcome) {
-        Ok(Outcome::Value { ok }) if ok.len() > limits.result_bytes_max => {
-            let message = format!(
-                "the result of {name} has {} bytes, more than {}: return less, page by page with .paginate()",
-                ok.len(),
-                limits.result_bytes_max
-            );
-            Err(CallError::new("LIMIT_EXCEEDED", message))
-        }
-        Ok(Outcome::Value { ok }) => Ok(ok),
-        Ok(Outcome::Coded { code, message, data, stack }) => {
-            let data = data.map(|data| data.get().to_owned()).filter(|data| data != "null");
-            let detail = format!("{name}: {code}: {message}\n{}", stack::mapped(&stack, graph));
-            Err(CallError { code, message, data, detail: Some(detail) })
-        }
-        Ok(Outcome::Thrown { thrown, .. }) if thrown == "InternalError: out of memory" => {
-            Err(out_of_memory(name, limits))
-        }
-        Ok(Outcome::Thrown { thrown, .. }) if thrown == "null" && is_full(isolate, limits) => {
-            Err(out_of_memory(name, limits))
-        }
-        Ok(Outcome::Thrown { thrown, stack }) => {
-            Err(failed(name)
-                .with_detail(format!("{name}: {thrown}\n{}", stack::mapped(&stack, graph))))
-        }
+    let outcome: Outcome<'_> = match serde_json::from_str(outcome) {
+        Ok(outcome) => outcome,
         Err(error) => {
-            Err(failed(name).with_detail(format!("{name}: its outcome can't be read: {error}")))
+            return Err(
+                failed(name).with_detail(format!("{name}: its outcome can't be read: {error}"))
+            );
         }
+    };
+    if let Some(ok) = outcome.ok {
+        if ok.len() <= limits.result_bytes_max {
+            return Ok(ok);
+        }
+        let (length, limit) = (ok.len(), limits.result_bytes_max);
+        let message = format!(
+            "the result of {name} has {length} bytes, more than {limit}: return less, page by page with .paginate()"
+        );
+        return Err(CallError::new("LIMIT_EXCEEDED", message));
     }
+    let stack = stack::mapped(&outcome.stack, graph);
+    if let Some(code) = outcome.code {
+        let data = outcome.data.map(|data| data.get().to_owned()).filter(|data| data != "null");
+        let detail = format!("{name}: {code}: {}\n{stack}", outcome.message);
+        return Err(CallError { code, message: outcome.message, data, detail: Some(detail) });
+    }
+    let thrown = outcome.thrown.unwrap_or_default();
+    // The engine throws null where there is no memory left for an error.
+    if ["InternalError: out of memory", "InternalError: string too long", "null"]
+        .contains(&thrown.as_str())
+    {
+        return Err(
+            out_of_memory(name, limits).with_detail(format!("{name} threw {thrown}\n{stack}"))
+        );
+    }
+    Err(failed(name).with_detail(format!("{name}: {thrown}\n{stack}")))
 }
 
 /// Nothing is left that could go on.

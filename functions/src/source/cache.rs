@@ -5,6 +5,7 @@ use super::position::{LineMap, Position};
 use super::transpile::{Import, transpile};
 use crate::project::ProjectError;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -20,6 +21,7 @@ pub(crate) struct CompiledModule {
 #[derive(Debug, Default)]
 pub struct ModuleCache {
     by_name: Mutex<HashMap<String, (u128, Arc<CompiledModule>)>>,
+    compiled: AtomicUsize,
 }
 
 impl ModuleCache {
@@ -36,6 +38,7 @@ impl ModuleCache {
         {
             return Ok(module);
         }
+        self.compiled.fetch_add(1, Ordering::Relaxed);
         let transpiled = transpile(name, text)?;
         let bytecode =
             Bytecode::compile(name, &transpiled.code).map_err(|message| ProjectError::Syntax {
@@ -50,6 +53,11 @@ impl ModuleCache {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         by_name.insert(name.to_owned(), (digest, module.clone()));
         Ok(module)
+    }
+
+    /// Returns how many modules were compiled, the same one each time that it changed.
+    pub fn compiled_count(&self) -> usize {
+        self.compiled.load(Ordering::Relaxed)
     }
 
     /// Forgets the modules that are not among those of the names.

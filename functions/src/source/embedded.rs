@@ -13,7 +13,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "server" "../../../client/src/server":
         "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "schema.ts" "sql.ts" "validator.ts";
     "engine" "../../js":
-        "database.ts" "describe.ts" "filter.ts" "host.ts" "invoke.ts" "query.ts" "validate.ts";
+        "database.ts" "describe.ts" "filter.ts" "host.ts" "invoke.ts" "prelude.js" "query.ts" "validate.ts";
 };
 
 /// Returns the text of one of Convoy's own modules.
@@ -27,6 +27,6 @@ pub(crate) fn resolve(base: &str, specifier: &str) -> Option<String> {
         Some(file) => format!("{}/{file}", base.rsplit_once('/')?.0),
         None => specifier.to_owned(),
     };
-    let name = name.strip_suffix(".js").map_or(name.clone(), |stem| format!("{stem}.ts"));
-    text(&name).map(|_| name)
+    let typescript = name.strip_suffix(".js").map(|stem| format!("{stem}.ts"));
+    [Some(name), typescript].into_iter().flatten().find(|name| text(name).is_some())
 }

@@ -15,6 +15,14 @@ pub(crate) const ENTRY: &str = "convoy:entry";
 /// Modules of one project; more is a link that leads back, or no project.
 const MODULES_MAX: usize = 20_000;
 
+/// Convoy's own modules that the entry imports, before any of the project's.
+const ENGINE: [&str; 4] = [
+    "convoy:engine/prelude.js",
+    "convoy:engine/host.ts",
+    "convoy:engine/invoke.ts",
+    "convoy:engine/describe.ts",
+];
+
 /// The modules.
 #[derive(Debug)]
 pub(crate) struct Graph {
@@ -47,10 +55,8 @@ impl Graph {
             meant: HashMap::new(),
             entry: entry(schema.is_some(), functions)?,
         };
-        let embedded =
-            ["convoy:engine/host.ts", "convoy:engine/invoke.ts", "convoy:engine/describe.ts"];
         let mut wanted: Vec<Wanted> =
-            embedded.into_iter().map(|name| Wanted { name: name.to_owned(), path: None }).collect();
+            ENGINE.into_iter().map(|name| Wanted { name: name.to_owned(), path: None }).collect();
         // Last in, first read: so what is wrong is told of the first file first.
         wanted.extend(
             functions
@@ -125,7 +131,7 @@ impl Graph {
 fn entry(schema: bool, functions: &BTreeMap<String, PathBuf>) -> Result<Bytecode, ProjectError> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut imports = String::from(
-        "import { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
+        "import 'convoy:engine/prelude.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
          import { describe } from 'convoy:engine/describe.ts';\n",
     );
     let mut named = String::new();
