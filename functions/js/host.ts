@@ -8,8 +8,10 @@ interface Natives {
   begin(now: number, low: number, high: number): void;
   /** Asks the host; returns an error as JSON where it may not be asked. */
   request(id: number, op: string, args: string): string | undefined;
-  /** Ends the call. */
-  finish(outcome: string): void;
+  /** Ends the call with a value, as JSON. */
+  done(value: string): void;
+  /** Ends the call with an error, as JSON. */
+  fail(error: string): void;
 }
 
 const holder = globalThis as unknown as { __convoyNatives?: Natives };

@@ -7,13 +7,10 @@ import { schemaOf, type Modules } from './describe.ts';
 import { natives } from './host.ts';
 import { line, parse, parseArgs } from './validate.ts';
 
-/** How a call ends. */
-type Outcome =
-  | { ok: string }
-  | { code: string; message: string; data: unknown; stack: string }
-  | { thrown: string; stack: string };
+/** Why a call has no value. */
+type Failure = { code: string; message: string; data: unknown; stack: string } | { thrown: string; stack: string };
 
-/** Begins a call; `natives.finish` ends it. Called by Rust. */
+/** Begins a call; `natives` hears how it ends. Called by Rust. */
 export function invoke(
   modules: Modules,
   file: string,
@@ -26,8 +23,8 @@ export function invoke(
 ): void {
   natives.begin(now, low, high);
   run(modules, file, name, args, auth).then(
-    (value) => natives.finish(JSON.stringify({ ok: value } satisfies Outcome)),
-    (error) => natives.finish(failed(error)),
+    (value) => natives.done(value),
+    (error) => natives.fail(failed(error)),
   );
 }
 
@@ -49,21 +46,21 @@ async function run(modules: Modules, file: string, name: string, args: string, a
   return json(value);
 }
 
-/** The value as JSON; what JSON has no form for is an error, but undefined, which is null. */
+/** The value as JSON; undefined is null there. */
 function json(value: unknown): string {
-  return JSON.stringify(value, (key, part) => {
-    if (typeof part === 'bigint') {
-      throw new Error(`${at(key)} is a bigint, which JSON does not have: return String(value)`);
-    }
-    if (typeof part === 'function' || typeof part === 'symbol') {
-      throw new Error(`${at(key)} is a ${typeof part}, which can't be sent: return data`);
-    }
-    return part instanceof Map || part instanceof Set ? [...part] : part;
-  }) ?? 'null';
-}
-
-function at(key: string): string {
-  return key === '' ? 'what the function returned' : `in what the function returned, ${key}`;
+  try {
+    return JSON.stringify(value) ?? 'null';
+  } catch (error) {
+    // Once more, to say where.
+    JSON.stringify(value, (key, part) => {
+      if (typeof part === 'bigint') {
+        const where = key === '' ? 'what the function returned' : `in what the function returned, ${key}`;
+        throw new Error(`${where} is a bigint, which JSON does not have: return String(value)`);
+      }
+      return part;
+    });
+    throw error;
+  }
 }
 
 /** `ctx.auth`: what `createContext` put there, with the way to ask for it that Convex has. */
@@ -81,12 +78,12 @@ function failed(error: unknown): string {
   if (error instanceof ConvoyError) {
     const { code, message, data } = error;
     try {
-      return JSON.stringify({ code: String(code), message, data: data ?? null, stack } satisfies Outcome);
+      return JSON.stringify({ code: String(code), message, data: data ?? null, stack } satisfies Failure);
     } catch {
-      return JSON.stringify({ code: String(code), message, data: null, stack } satisfies Outcome);
+      return JSON.stringify({ code: String(code), message, data: null, stack } satisfies Failure);
     }
   }
-  return JSON.stringify({ thrown: shown(error), stack } satisfies Outcome);
+  return JSON.stringify({ thrown: shown(error), stack } satisfies Failure);
 }
 
 function shown(error: unknown): string {

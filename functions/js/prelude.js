@@ -109,6 +109,21 @@
   };
   natives.begin(natives.evaluatedAt, 0, 0);
 
+  // Code is what was compiled. Libraries that would make more of it see that they can't: in a context that serves one call,
+  // that never pays.
+  const uncompiled = () => {
+    throw new EvalError('code can\'t be made of text in functions');
+  };
+  define('eval', uncompiled);
+  for (const sample of [function () {}, async function () {}, function* () {}, async function* () {}]) {
+    const prototype = Object.getPrototypeOf(sample);
+    const constructor = function () { uncompiled(); };
+    Object.defineProperty(constructor, 'name', { value: prototype.constructor.name });
+    Object.defineProperty(constructor, 'prototype', { value: prototype });
+    Object.defineProperty(prototype, 'constructor', { value: constructor, configurable: true });
+    if (constructor.name === 'Function') define('Function', constructor);
+  }
+
   // What is missing says why.
   const absent = (name, instead) => define(name, function () {
     throw new Error(`${name} is not there in queries and mutations, which are run again at need: ${instead}`);
@@ -147,7 +162,7 @@
     } catch {
       text = '[a value that can\'t be shown]';
     }
-    natives.log(level, text);
+    natives.log(level, text.toWellFormed());
   };
   const log = write('info');
   define('console', {

@@ -66,6 +66,8 @@ export const absent = query({ handler: () => ({
   performance: typeof (globalThis as any).performance,
   process: typeof (globalThis as any).process,
   natives: typeof (globalThis as any).__convoyNatives,
+  code: [tries(() => eval('1')), tries(() => new Function('return 1')()), tries(() => (async () => 1).constructor('return 1')),
+    (() => 1) instanceof Function],
 }) });
 export const dates = query({ handler: () => ({
   local: new Date(2024, 0, 31, 12).toISOString(),
@@ -117,6 +119,10 @@ async fn what_is_not_there_says_why() {
             .contains("setTimeout is not there in queries and mutations")
     );
     assert!(absent["fetch"].as_str().expect("text").contains("they have no network"));
+    for way in 0..3 {
+        assert_eq!(absent["code"][way], "EvalError: code can't be made of text in functions");
+    }
+    assert_eq!(absent["code"][3], true);
     assert_eq!(
         (&absent["performance"], &absent["process"], &absent["natives"]),
         (&json!("undefined"), &json!("undefined"), &json!("undefined"))

@@ -15,7 +15,7 @@ export const look = query({ handler: () => {
     global: typeof globalThis.left,
     prototype: typeof ({} as any).left,
     array: typeof ([] as any).left,
-    json: JSON.stringify({ a: 1 }),
+    json: JSON.parse('7'),
     module: shared.length,
     zod: typeof (z as any).string().left,
     date: typeof (Date as any).left,
@@ -30,28 +30,21 @@ export const look = query({ handler: () => {
   (Date as any).left = 1;
   (Math as any).left = 1;
   (Object.getPrototypeOf(z.string()) as any).left = 1;
-  JSON.stringify = ((value: unknown) => typeof value === 'object' && value !== null && 'ok' in value
-    ? '{\"ok\":' + quote(quote((value as any).ok)).slice(0, 0) + inner((value as any).ok) + '}' : '\"patched\"') as any;
+  JSON.parse = (() => 'patched') as any;
   shared.push('left');
   return seen;
 }});
-const real = JSON.stringify;
-const quote = (text: string) => real(text);
-const inner = (text: string) => real(text);
 ";
 
 #[tokio::test]
 async fn a_call_finds_nothing_of_an_earlier_one() {
     for zod in [Zod::Three, Zod::Four] {
-        let look = LEAKY.replace("JSON.stringify = (", "const patched = (");
-        let files = [
-            ("functions/leaky.ts", look.as_str()),
-            ("shared.ts", "export const shared: string[] = [];"),
-        ];
+        let files =
+            [("functions/leaky.ts", LEAKY), ("shared.ts", "export const shared: string[] = [];")];
         let folder = Folder::new(zod, &files);
         let (runtime, host) = (folder.runtime(), Arc::new(Memory::default()));
         let untouched = json!({
-            "calls": 0, "global": "undefined", "prototype": "undefined", "array": "undefined", "json": "{\"a\":1}", "module": 0,
+            "calls": 0, "global": "undefined", "prototype": "undefined", "array": "undefined", "json": 7, "module": 0,
             "zod": "undefined", "date": "undefined", "math": "undefined", "symbol": null
         });
         for _ in 0..20 {

@@ -10,4 +10,5 @@ mod limits;
 mod loading;
 mod support;
 mod swap;
+mod throughput;
 mod types;

@@ -26,7 +26,16 @@ struct Link {
     host_calls: usize,
     log_bytes_left: usize,
     outstanding: usize,
-    outcome: Option<String>,
+    outcome: Option<Outcome>,
+}
+
+/// How a call ended, in the script's words.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// A value, as JSON.
+    Value(String),
+    /// An error, as JSON.
+    Failure(String),
 }
 
 impl Bridge {
@@ -64,7 +73,7 @@ impl Bridge {
     }
 
     /// Takes what the script said of how the call ends.
-    pub(super) fn take_outcome(&self) -> Option<String> {
+    pub(super) fn take_outcome(&self) -> Option<Outcome> {
         self.lock().outcome.take()
     }
 
@@ -87,8 +96,15 @@ impl Bridge {
         )?;
         let bridge = self.clone();
         natives.set(
-            "finish",
-            Function::new(ctx.clone(), move |outcome: String| bridge.finish(outcome))?,
+            "done",
+            Function::new(ctx.clone(), move |value: String| bridge.finish(Outcome::Value(value)))?,
+        )?;
+        let bridge = self.clone();
+        natives.set(
+            "fail",
+            Function::new(ctx.clone(), move |error: String| {
+                bridge.finish(Outcome::Failure(error))
+            })?,
         )?;
         natives.set("decodeUtf8", Function::new(ctx.clone(), decode_utf8)?)?;
         natives.set("evaluatedAt", now_ms)?;
@@ -143,7 +159,7 @@ impl Bridge {
     }
 
     /// The first word counts.
-    fn finish(&self, outcome: String) {
+    fn finish(&self, outcome: Outcome) {
         self.lock().outcome.get_or_insert(outcome);
     }
 

@@ -1,5 +1,6 @@
 //! Carries out one call in one context, and says how it ended.
 
+use super::bridge::Outcome;
 use super::isolate::Isolate;
 use super::messages::Job;
 use super::meter::Tripped;
@@ -11,17 +12,15 @@ use serde_json::value::RawValue;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-/// How the script says that a call ended (`functions/js/invoke.ts`): `ok`, or `code` and `message`, or `thrown`.
+/// Why the script says that a call has no value (`functions/js/invoke.ts`): `code` and `message`, or `thrown`.
 #[derive(Deserialize)]
-struct Outcome<'a> {
-    ok: Option<String>,
+struct Failure<'a> {
     code: Option<String>,
     #[serde(default)]
     message: String,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     thrown: Option<String>,
-    #[serde(default)]
     stack: String,
 }
 
@@ -59,7 +58,7 @@ pub(super) fn run(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<Strin
     let Some(outcome) = isolate.bridge().take_outcome() else {
         return Err(given_up(isolate, name, limits));
     };
-    let value = told(job, &outcome, limits)?;
+    let value = told(job, outcome, limits)?;
     match unwatched {
         None => Ok(value),
         Some(error) => Err(CallError {
@@ -71,34 +70,34 @@ pub(super) fn run(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<Strin
 }
 
 /// Reads what the script said.
-fn told(job: &Job, outcome: &str, limits: &Limits) -> Result<String, CallError> {
+fn told(job: &Job, outcome: Outcome, limits: &Limits) -> Result<String, CallError> {
     let name = &job.call.name;
-    let graph = job.project.graph();
-    let outcome: Outcome<'_> = match serde_json::from_str(outcome) {
-        Ok(outcome) => outcome,
+    let failure = match outcome {
+        Outcome::Value(value) if value.len() <= limits.result_bytes_max => return Ok(value),
+        Outcome::Value(value) => {
+            let (length, limit) = (value.len(), limits.result_bytes_max);
+            let message = format!(
+                "the result of {name} has {length} bytes, more than {limit}: return less, page by page with .paginate()"
+            );
+            return Err(CallError::new("LIMIT_EXCEEDED", message));
+        }
+        Outcome::Failure(failure) => failure,
+    };
+    let failure: Failure<'_> = match serde_json::from_str(&failure) {
+        Ok(failure) => failure,
         Err(error) => {
             return Err(
-                failed(name).with_detail(format!("{name}: its outcome can't be read: {error}"))
+                failed(name).with_detail(format!("{name}: its error can't be read: {error}"))
             );
         }
     };
-    if let Some(ok) = outcome.ok {
-        if ok.len() <= limits.result_bytes_max {
-            return Ok(ok);
-        }
-        let (length, limit) = (ok.len(), limits.result_bytes_max);
-        let message = format!(
-            "the result of {name} has {length} bytes, more than {limit}: return less, page by page with .paginate()"
-        );
-        return Err(CallError::new("LIMIT_EXCEEDED", message));
+    let stack = stack::mapped(&failure.stack, job.project.graph());
+    if let Some(code) = failure.code {
+        let data = failure.data.map(|data| data.get().to_owned()).filter(|data| data != "null");
+        let detail = format!("{name}: {code}: {}\n{stack}", failure.message);
+        return Err(CallError { code, message: failure.message, data, detail: Some(detail) });
     }
-    let stack = stack::mapped(&outcome.stack, graph);
-    if let Some(code) = outcome.code {
-        let data = outcome.data.map(|data| data.get().to_owned()).filter(|data| data != "null");
-        let detail = format!("{name}: {code}: {}\n{stack}", outcome.message);
-        return Err(CallError { code, message: outcome.message, data, detail: Some(detail) });
-    }
-    let thrown = outcome.thrown.unwrap_or_default();
+    let thrown = failure.thrown.unwrap_or_default();
     // The engine throws null where there is no memory left for an error.
     if ["InternalError: out of memory", "InternalError: string too long", "null"]
         .contains(&thrown.as_str())
