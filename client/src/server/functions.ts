@@ -1,0 +1,140 @@
+/** Queries and mutations as a project defines them. */
+
+import type { AnyDataModel } from './data-model.js';
+import type { DatabaseReader, DatabaseWriter } from './database.js';
+import type { ArgsInput, ArgsOutput, ArgsValidator, Output, Validator } from './validator.js';
+
+const FUNCTION = Symbol.for('convoy.function');
+
+/** Reads, or reads and writes. */
+export type FunctionKind = 'query' | 'mutation';
+
+/** Whether clients may call it. */
+export type Visibility = 'public' | 'internal';
+
+/** Who calls. `createContext` in `server.ts` decides what is in it. */
+export interface Auth {
+  /** The identity's claims, or null for nobody. */
+  getUserIdentity(): Promise<UserIdentity | null>;
+}
+
+/** Claims of an identity. */
+export interface UserIdentity {
+  readonly subject?: string;
+  readonly issuer?: string;
+  readonly [claim: string]: unknown;
+}
+
+/** What each function gets: the part that queries and mutations share. `ServerContext` of a project extends it. */
+export interface GenericServerContext<DM extends AnyDataModel> {
+  db: DatabaseReader<DM>;
+  auth: Auth;
+}
+
+/** The context of a query. */
+export type GenericQueryCtx<DM extends AnyDataModel> = GenericServerContext<DM>;
+
+/** The context of a mutation. */
+export interface GenericMutationCtx<DM extends AnyDataModel> extends GenericServerContext<DM> {
+  db: DatabaseWriter<DM>;
+}
+
+/** A function of a project. The last two parameters are what callers give and get. */
+export interface RegisteredFunction<K extends FunctionKind, V extends Visibility, Args, Returns> {
+  readonly [FUNCTION]: true;
+  readonly kind: K;
+  readonly visibility: V;
+  readonly input: ArgsValidator | undefined;
+  readonly returns: Validator | undefined;
+  readonly handler: (ctx: any, input: any) => unknown;
+  /** For TypeScript alone. */
+  readonly _args?: Args;
+  /** For TypeScript alone. */
+  readonly _returns?: Returns;
+}
+
+/** Any function of a project. */
+export type AnyFunction = RegisteredFunction<FunctionKind, Visibility, any, any>;
+
+/** What a caller of a function gives. */
+export type FunctionArgs<F> = F extends RegisteredFunction<any, any, infer Args, any> ? Args : never;
+
+/** What a caller of a function gets. */
+export type FunctionReturns<F> = F extends RegisteredFunction<any, any, any, infer Returns> ? Returns : never;
+
+/** How a function is defined; `args` is another word for `input`. */
+type Definition<Ctx, A extends ArgsValidator, R, V extends Validator> =
+  | { input?: A; args?: never; returns?: V; handler: (ctx: Ctx, input: ArgsOutput<A>) => R }
+  | { args?: A; input?: never; returns?: V; handler: (ctx: Ctx, input: ArgsOutput<A>) => R };
+
+/** Defines functions of a kind. */
+export interface Builder<K extends FunctionKind, V extends Visibility, Ctx> {
+  <A extends ArgsValidator = {}, R = unknown, RV extends Validator = never>(
+    definition: Definition<Ctx, A, R, RV>,
+  ): RegisteredFunction<K, V, ArgsInput<A>, [RV] extends [never] ? Awaited<R> : Output<RV>>;
+  /** Without arguments the handler alone will do. */
+  <R>(handler: (ctx: Ctx) => R): RegisteredFunction<K, V, {}, Awaited<R>>;
+}
+
+type ReaderOf<Ctx> = Ctx extends { db: DatabaseReader<infer DM> } ? DatabaseReader<DM> : unknown;
+type WriterOf<Ctx> = Ctx extends { db: DatabaseReader<infer DM> } ? DatabaseWriter<DM> : unknown;
+
+/** The context that a query has: whatever `Ctx` says, its `db` only reads. */
+export type QueryContextOf<Ctx> = Omit<Ctx, 'db'> & { db: ReaderOf<Ctx> };
+
+/** The context that a mutation has: its `db` writes as well. */
+export type MutationContextOf<Ctx> = Omit<Ctx, 'db'> & { db: WriterOf<Ctx> };
+
+/** The four builders. */
+export interface FunctionHelpers<Ctx> {
+  query: Builder<'query', 'public', QueryContextOf<Ctx>>;
+  mutation: Builder<'mutation', 'public', MutationContextOf<Ctx>>;
+  internalQuery: Builder<'query', 'internal', QueryContextOf<Ctx>>;
+  internalMutation: Builder<'mutation', 'internal', MutationContextOf<Ctx>>;
+}
+
+/**
+ * Makes `query`, `mutation` and their internal twins for a context of one's own:
+ * `createFunctionHelpers<ServerContext & { auth: { userId: Id<'users'> } | null }>()`.
+ */
+export function createFunctionHelpers<Ctx = GenericServerContext<AnyDataModel>>(): FunctionHelpers<Ctx> {
+  const builder = (kind: FunctionKind, visibility: Visibility) => (definition: unknown) =>
+    define(kind, visibility, definition);
+  return {
+    query: builder('query', 'public'),
+    mutation: builder('mutation', 'public'),
+    internalQuery: builder('query', 'internal'),
+    internalMutation: builder('mutation', 'internal'),
+  } as unknown as FunctionHelpers<Ctx>;
+}
+
+/** Whether a value is a function of a project. */
+export function isFunction(value: unknown): value is AnyFunction {
+  return typeof value === 'object' && value !== null && (value as Partial<AnyFunction>)[FUNCTION] === true;
+}
+
+interface LooseDefinition {
+  input?: ArgsValidator;
+  args?: ArgsValidator;
+  returns?: Validator;
+  handler?: unknown;
+}
+
+function define(kind: FunctionKind, visibility: Visibility, given: unknown): AnyFunction {
+  const definition: LooseDefinition = typeof given === 'function' ? { handler: given } : ((given ?? {}) as LooseDefinition);
+  const { input, args, returns, handler } = definition;
+  if (typeof handler !== 'function') {
+    throw new Error(`a ${kind} has no handler: ${kind}({ input: { … }, handler: async (ctx, input) => { … } })`);
+  }
+  if (input !== undefined && args !== undefined) {
+    throw new Error(`a ${kind} has both input and args, which are two words for one thing: keep one`);
+  }
+  return {
+    [FUNCTION]: true,
+    kind,
+    visibility,
+    input: input ?? args,
+    returns,
+    handler: handler as AnyFunction['handler'],
+  };
+}

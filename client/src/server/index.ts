@@ -1,0 +1,43 @@
+/** The module `convoy`, as a project's schema and functions import it. */
+
+export { ConvoyError, convoyError, type ErrorCode } from './errors.js';
+export {
+  defineRef,
+  defineSchema,
+  defineTable,
+  SchemaDefinition,
+  TableDefinition,
+  type Id,
+  type SystemFields,
+} from './schema.js';
+export { sql, type Sql } from './sql.js';
+export {
+  createFunctionHelpers,
+  type AnyFunction,
+  type Auth,
+  type FunctionArgs,
+  type FunctionHelpers,
+  type FunctionKind,
+  type FunctionReturns,
+  type GenericMutationCtx,
+  type GenericQueryCtx,
+  type GenericServerContext,
+  type MutationContextOf,
+  type QueryContextOf,
+  type RegisteredFunction,
+  type UserIdentity,
+  type Visibility,
+} from './functions.js';
+export type { AnyDataModel, DataModel, Doc, TableModel, TableNames } from './data-model.js';
+export type {
+  DatabaseReader,
+  DatabaseWriter,
+  Expression,
+  FilterBuilder,
+  IndexRange,
+  OrderedQuery,
+  PaginationOptions,
+  PaginationResult,
+  TableQuery,
+} from './database.js';
+export type { ArgsInput, ArgsOutput, Input, Output, Shape, Validator } from './validator.js';

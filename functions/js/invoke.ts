@@ -1,0 +1,98 @@
+/** One call: arguments validated, the handler run, its value or its error handed to Rust. */
+
+import { ConvoyError } from 'convoy:server/errors.ts';
+import { isFunction } from 'convoy:server/functions.ts';
+import { Database } from './database.ts';
+import { schemaOf, type Modules } from './describe.ts';
+import { natives } from './host.ts';
+import { line, parse, parseArgs } from './validate.ts';
+
+/** Why a call has no value. */
+type Failure = { code: string; message: string; data: unknown; stack: string } | { thrown: string; stack: string };
+
+/** Begins a call; `natives` hears how it ends. Called by Rust. */
+export function invoke(
+  modules: Modules,
+  file: string,
+  name: string,
+  args: string,
+  auth: string | undefined,
+  now: number,
+  low: number,
+  high: number,
+): void {
+  natives.begin(now, low, high);
+  run(modules, file, name, args, auth).then(
+    (value) => natives.done(value),
+    (error) => natives.fail(failed(error)),
+  );
+}
+
+async function run(modules: Modules, file: string, name: string, args: string, auth: string | undefined): Promise<string> {
+  const definition = modules.functions[file]?.[name];
+  if (!isFunction(definition)) {
+    throw new Error(`${file} has no function ${name}`);
+  }
+  const input = await parseArgs(definition.input, JSON.parse(args));
+  const ctx = { db: new Database(schemaOf(modules)?.tables ?? {}), auth: authOf(auth) };
+  let value = await definition.handler(ctx, input);
+  if (definition.returns !== undefined) {
+    const parsed = await parse(definition.returns, value, []);
+    if (parsed.issues.length > 0) {
+      throw new Error(`what the function returned is not what its \`returns\` says: ${parsed.issues.map(line).join('; ')}`);
+    }
+    value = parsed.value;
+  }
+  return json(value);
+}
+
+/** The value as JSON; undefined is null there. */
+function json(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? 'null';
+  } catch (error) {
+    // Once more, to say where.
+    JSON.stringify(value, (key, part) => {
+      if (typeof part === 'bigint') {
+        const where = key === '' ? 'what the function returned' : `in what the function returned, ${key}`;
+        throw new Error(`${where} is a bigint, which JSON does not have: return String(value)`);
+      }
+      return part;
+    });
+    throw error;
+  }
+}
+
+/** `ctx.auth`: what `createContext` put there, with the way to ask for it that Convex has. */
+function authOf(text: string | undefined): unknown {
+  const given = text === undefined ? {} : JSON.parse(text);
+  if (typeof given !== 'object' || given === null) {
+    return given;
+  }
+  const identity = text === undefined ? null : given;
+  return Object.defineProperty({ ...given }, 'getUserIdentity', { value: async () => identity, enumerable: false });
+}
+
+function failed(error: unknown): string {
+  const stack = error instanceof Error && typeof error.stack === 'string' ? error.stack : '';
+  if (error instanceof ConvoyError) {
+    const { code, message, data } = error;
+    try {
+      return JSON.stringify({ code: String(code), message, data: data ?? null, stack } satisfies Failure);
+    } catch {
+      return JSON.stringify({ code: String(code), message, data: null, stack } satisfies Failure);
+    }
+  }
+  return JSON.stringify({ thrown: shown(error), stack } satisfies Failure);
+}
+
+function shown(error: unknown): string {
+  try {
+    if (error instanceof Error) {
+      return String(error);
+    }
+    return typeof error === 'object' ? JSON.stringify(error) : String(error);
+  } catch {
+    return 'something that can\'t be shown';
+  }
+}

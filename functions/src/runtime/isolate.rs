@@ -1,0 +1,221 @@
+//! A context with a heap of its own, its project's modules evaluated, ready for one call.
+
+use super::bridge::Bridge;
+use super::messages::{Job, Reply};
+use super::meter::{Meter, Tripped};
+use super::stack;
+use crate::limits::Limits;
+use crate::project::ProjectError;
+use crate::source::{ENTRY, Graph};
+use rquickjs::loader::{ImportAttributes, Loader, Resolver};
+use rquickjs::module::Declared;
+use rquickjs::promise::PromiseState;
+use rquickjs::{
+    CatchResultExt, CaughtError, Context, Ctx, Error, Function, Module, Object, Promise, Runtime,
+};
+use serde_json::json;
+use std::sync::Arc;
+
+/// The part of its memory that a heap may grow by before cycles are looked for. Most calls end before: a heap is freed as a whole.
+const GC_FRACTION: usize = 4;
+
+/// A context, ready for one call.
+pub(crate) struct Isolate {
+    context: Context,
+    graph: Arc<Graph>,
+    bridge: Arc<Bridge>,
+    meter: Arc<Meter>,
+}
+
+/// Finds modules in a graph.
+#[derive(Clone)]
+struct Modules(Arc<Graph>);
+
+impl Resolver for Modules {
+    fn resolve<'js>(
+        &mut self,
+        _: &Ctx<'js>,
+        base: &str,
+        name: &str,
+        _: Option<ImportAttributes<'js>>,
+    ) -> rquickjs::Result<String> {
+        let meant = self.0.meant(base, name).map(str::to_owned);
+        meant.ok_or_else(|| {
+            Error::new_resolving_message(
+                base,
+                name,
+                "only what a string literal names can be imported",
+            )
+        })
+    }
+}
+
+impl Loader for Modules {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        name: &str,
+        _: Option<ImportAttributes<'js>>,
+    ) -> rquickjs::Result<Module<'js, Declared>> {
+        self.0.bytecode(name).ok_or_else(|| Error::new_loading(name))?.load(ctx)
+    }
+}
+
+impl Isolate {
+    /// Sets up a context and evaluates the project's modules in it.
+    ///
+    /// # Errors
+    /// `Evaluate` where a module throws or takes too long.
+    pub(crate) fn prepare(
+        graph: &Arc<Graph>,
+        now_ms: f64,
+        limits: &Limits,
+    ) -> Result<Self, ProjectError> {
+        let engine = |source| ProjectError::Engine { source };
+        let runtime = Runtime::new().map_err(engine)?;
+        runtime.set_memory_limit(limits.memory_bytes_max);
+        runtime.set_gc_threshold(limits.memory_bytes_max / GC_FRACTION);
+        runtime.set_max_stack_size(limits.stack_bytes_max);
+        runtime.set_loader(Modules(graph.clone()), Modules(graph.clone()));
+        let meter = Arc::new(Meter::new(limits.prepare_cpu_max));
+        let of_handler = meter.clone();
+        runtime.set_interrupt_handler(Some(Box::new(move || of_handler.stop())));
+        let context = Context::full(&runtime).map_err(engine)?;
+        let isolate = Self { context, graph: graph.clone(), bridge: Arc::default(), meter };
+        isolate.meter.slice(|| isolate.context.with(|ctx| isolate.evaluate(&ctx, now_ms)))?;
+        Ok(isolate)
+    }
+
+    fn evaluate(&self, ctx: &Ctx<'_>, now_ms: f64) -> Result<(), ProjectError> {
+        self.bridge.install(ctx, now_ms).map_err(|source| ProjectError::Engine { source })?;
+        let failed = |error: CaughtError<'_>| self.unevaluated(&error);
+        let promise: Promise<'_> = Module::import(ctx, ENTRY).catch(ctx).map_err(failed)?;
+        self.run_jobs(ctx);
+        match promise.state() {
+            PromiseState::Resolved => Ok(()),
+            PromiseState::Rejected => {
+                let error = promise.result::<()>().unwrap_or(Err(Error::Unknown)).catch(ctx);
+                Err(error.err().map_or_else(|| self.stuck(), |error| self.unevaluated(&error)))
+            }
+            PromiseState::Pending => Err(self.stuck()),
+        }
+    }
+
+    /// Returns what the project's modules define, as JSON.
+    pub(crate) fn describe(&self) -> Result<String, ProjectError> {
+        self.meter.slice(|| {
+            self.context.with(|ctx| {
+                let describe =
+                    self.convoy(&ctx).and_then(|convoy| convoy.get::<_, Function<'_>>("describe"));
+                let text = describe.and_then(|describe| describe.call::<_, String>(())).catch(&ctx);
+                text.map_err(|error| self.unevaluated(&error))
+            })
+        })
+    }
+
+    /// Begins a call; `false` where the script could not even begin.
+    pub(super) fn begin(&self, job: &Job, limits: &Limits) -> bool {
+        self.meter.begin(limits.cpu_max, job.deadline, job.cancelled.clone());
+        self.bridge.begin(
+            job.out.clone(),
+            job.call.kind,
+            limits.host_calls_max,
+            limits.log_bytes_max,
+        );
+        self.run(|ctx| {
+            let invoke: Function<'_> = self.convoy(ctx)?.get("invoke")?;
+            let (low, high) = (job.call.seed as u32, (job.call.seed >> 32) as u32);
+            invoke.call::<_, ()>((
+                job.function.file.as_str(),
+                job.function.export.as_str(),
+                job.call.args.as_str(),
+                job.call.auth.as_deref(),
+                job.call.now_ms,
+                low,
+                high,
+            ))
+        })
+    }
+
+    /// Hands an answer of the host to the script, which goes on; `false` where it can't.
+    pub(super) fn reply(&self, reply: &Reply) -> bool {
+        self.bridge.answered();
+        self.run(|ctx| {
+            let told: Function<'_> = self.convoy(ctx)?.get("reply")?;
+            match &reply.result {
+                Ok(value) => told.call::<_, ()>((reply.id, true, value.as_str())),
+                Err(error) => {
+                    let data =
+                        error.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+                    let data: serde_json::Value = data.unwrap_or_default();
+                    let error =
+                        json!({ "code": error.code, "message": error.message, "data": data });
+                    told.call::<_, ()>((reply.id, false, error.to_string()))
+                }
+            }
+        })
+    }
+
+    /// Returns why the script was stopped, if it was.
+    pub(super) fn tripped(&self) -> Option<Tripped> {
+        self.meter.tripped()
+    }
+
+    pub(super) fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+
+    /// Returns how many bytes its heap has.
+    pub(super) fn memory_bytes(&self) -> usize {
+        usize::try_from(self.context.runtime().memory_usage().malloc_size).unwrap_or(0)
+    }
+
+    /// Returns whether the context is of this version.
+    pub(super) fn is_of(&self, graph: &Arc<Graph>) -> bool {
+        Arc::ptr_eq(&self.graph, graph)
+    }
+
+    fn run(&self, begin: impl FnOnce(&Ctx<'_>) -> rquickjs::Result<()>) -> bool {
+        self.meter.slice(|| {
+            self.context.with(|ctx| {
+                let begun = begin(&ctx).catch(&ctx).is_ok();
+                self.run_jobs(&ctx);
+                begun
+            })
+        })
+    }
+
+    /// Runs what waits, until nothing does or the script was stopped.
+    fn run_jobs(&self, ctx: &Ctx<'_>) {
+        while self.meter.tripped().is_none() && ctx.execute_pending_job() {}
+    }
+
+    fn convoy<'js>(&self, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
+        ctx.globals().get("__convoy")
+    }
+
+    fn unevaluated(&self, error: &CaughtError<'_>) -> ProjectError {
+        if self.meter.tripped().is_some() {
+            return self.stuck();
+        }
+        let (message, stack) = match error {
+            CaughtError::Exception(exception) => {
+                let name =
+                    exception.get::<_, String>("name").unwrap_or_else(|_| "Error".to_owned());
+                let message = format!("{name}: {}", exception.message().unwrap_or_default());
+                (message, exception.stack().unwrap_or_default())
+            }
+            CaughtError::Value(value) => (format!("threw {value:?}"), String::new()),
+            CaughtError::Error(error) => (error.to_string(), String::new()),
+        };
+        ProjectError::Evaluate { message, stack: stack::mapped(&stack, &self.graph) }
+    }
+
+    fn stuck(&self) -> ProjectError {
+        let message = match self.meter.tripped() {
+            Some(_) => "they take too much processor time",
+            None => "a module awaits something that never settles",
+        };
+        ProjectError::Evaluate { message: message.to_owned(), stack: String::new() }
+    }
+}

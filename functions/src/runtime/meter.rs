@@ -1,0 +1,108 @@
+//! Measures the time that JavaScript takes, and stops it.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Why JavaScript was stopped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Tripped {
+    /// It used its processor time.
+    Cpu,
+    /// It took too long.
+    Wall,
+    /// Nobody waits for it any more.
+    Cancelled,
+}
+
+/// The time that one context may take.
+#[derive(Debug)]
+pub(super) struct Meter {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    cpu_max: Duration,
+    /// What earlier slices took.
+    used: Duration,
+    /// The thread's clock when the slice began; none between slices.
+    began: Option<Duration>,
+    deadline: Option<Instant>,
+    cancelled: Option<Arc<AtomicBool>>,
+    tripped: Option<Tripped>,
+}
+
+impl Meter {
+    /// Makes a meter that allows so much processor time.
+    pub(super) fn new(cpu_max: Duration) -> Self {
+        let state = State {
+            cpu_max,
+            used: Duration::ZERO,
+            began: None,
+            deadline: None,
+            cancelled: None,
+            tripped: None,
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Begins anew, for a call.
+    pub(super) fn begin(&self, cpu_max: Duration, deadline: Instant, cancelled: Arc<AtomicBool>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State {
+            cpu_max,
+            used: Duration::ZERO,
+            began: None,
+            deadline: Some(deadline),
+            cancelled: Some(cancelled),
+            tripped: None,
+        };
+    }
+
+    /// Measures what this thread does in `slice`.
+    pub(super) fn slice<T>(&self, slice: impl FnOnce() -> T) -> T {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).began = Some(thread_time());
+        let value = slice();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(began) = state.began.take() {
+            state.used += thread_time().saturating_sub(began);
+        }
+        value
+    }
+
+    /// Returns whether to stop. The engine asks every ten thousand or so steps, and throws what no script can catch.
+    pub(super) fn stop(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.tripped.is_none() {
+            state.tripped = state.reached();
+        }
+        state.tripped.is_some()
+    }
+
+    /// Returns why JavaScript was stopped, if it was.
+    pub(super) fn tripped(&self) -> Option<Tripped> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).tripped
+    }
+}
+
+impl State {
+    fn reached(&self) -> Option<Tripped> {
+        let running =
+            self.began.map_or(Duration::ZERO, |began| thread_time().saturating_sub(began));
+        if self.used + running > self.cpu_max {
+            return Some(Tripped::Cpu);
+        }
+        if self.cancelled.as_ref().is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
+            return Some(Tripped::Cancelled);
+        }
+        self.deadline.is_some_and(|deadline| Instant::now() > deadline).then_some(Tripped::Wall)
+    }
+}
+
+/// Processor time of this thread: a busy machine is no fault of the script.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,202 @@
+//! Workers, the calls that wait for them, and the contexts that wait for calls.
+
+use super::isolate::Isolate;
+use super::messages::{FromWorker, Job};
+use super::worker;
+use crate::call::CallError;
+use crate::limits::Limits;
+use crate::project::{Project, ProjectError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{mem, thread};
+
+/// Native stack of a worker beside what scripts may use of it.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Workers that do what there is: calls first, then contexts for the calls to come.
+pub(super) struct Pool {
+    state: Mutex<State>,
+    /// Somebody has put something in, or closed.
+    changed: Condvar,
+    limits: Arc<Limits>,
+}
+
+struct State {
+    project: Arc<Project>,
+    jobs: VecDeque<Job>,
+    ready: Vec<Isolate>,
+    preparing: usize,
+    /// Preparing this version failed, and would again.
+    is_broken: bool,
+    is_closed: bool,
+    /// Workers that a stuck one has been replaced by: so many are to end.
+    surplus: usize,
+}
+
+/// What a worker does next.
+enum Next {
+    Run(Box<Job>, Option<Isolate>),
+    Prepare(Arc<Project>),
+    End,
+}
+
+impl Pool {
+    pub(super) fn start(project: Arc<Project>, limits: Arc<Limits>) -> Arc<Self> {
+        let state = State {
+            project,
+            jobs: VecDeque::new(),
+            ready: Vec::new(),
+            preparing: 0,
+            is_broken: false,
+            is_closed: false,
+            surplus: 0,
+        };
+        let pool = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), limits });
+        for _ in 0..pool.limits.workers.max(1) {
+            pool.start_worker();
+        }
+        pool
+    }
+
+    fn start_worker(self: &Arc<Self>) {
+        let pool = self.clone();
+        let started = thread::Builder::new()
+            .name("convoy-function".to_owned())
+            .stack_size(self.limits.stack_bytes_max + STACK_BYTES)
+            .spawn(move || pool.work());
+        if let Err(error) = started {
+            tracing::error!(error = %error, "could not start a worker for functions");
+        }
+    }
+
+    pub(super) fn project(&self) -> Arc<Project> {
+        self.lock().project.clone()
+    }
+
+    pub(super) fn ready_len(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    pub(super) fn swap(&self, project: Arc<Project>) {
+        let mut state = self.lock();
+        let old = (mem::replace(&mut state.project, project), mem::take(&mut state.ready));
+        state.is_broken = false;
+        drop(state);
+        self.changed.notify_all();
+        // Freeing heaps takes its time, which nobody should wait for.
+        drop(old);
+    }
+
+    pub(super) fn submit(&self, job: Job) -> Result<(), CallError> {
+        let mut state = self.lock();
+        if state.jobs.len() == self.limits.queue_len_max {
+            return Err(CallError::new(
+                "UNAVAILABLE",
+                "too many calls wait for a worker: try again in a moment",
+            ));
+        }
+        state.jobs.push_back(job);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Starts a worker for one that does not come back. Should it, one of them ends.
+    pub(super) fn replace_worker(self: &Arc<Self>) {
+        self.lock().surplus += 1;
+        self.start_worker();
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let old = (mem::take(&mut state.jobs), mem::take(&mut state.ready));
+        drop(state);
+        self.changed.notify_all();
+        drop(old);
+    }
+
+    fn work(&self) {
+        loop {
+            match self.next() {
+                Next::Run(job, isolate) => self.run(&job, isolate),
+                Next::Prepare(project) => self.prepare_ahead(&project),
+                Next::End => return,
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed {
+                return Next::End;
+            }
+            if state.surplus > 0 && state.jobs.is_empty() {
+                state.surplus -= 1;
+                return Next::End;
+            }
+            if let Some(job) = state.jobs.pop_front() {
+                let isolate = state.ready.pop_if(|isolate| isolate.is_of(job.project.graph()));
+                return Next::Run(Box::new(job), isolate);
+            }
+            let wanted = state.ready.len() + state.preparing < self.limits.ready_contexts;
+            if wanted && !state.is_broken && state.preparing < self.limits.preparing_max {
+                state.preparing += 1;
+                return Next::Prepare(state.project.clone());
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn run(&self, job: &Job, isolate: Option<Isolate>) {
+        let isolate = match isolate {
+            Some(isolate) => Ok(isolate),
+            None => self.prepare(&job.project),
+        };
+        let outcome = match &isolate {
+            Ok(isolate) => worker::run(isolate, job, &self.limits),
+            Err(error) => Err(CallError::new(
+                "INTERNAL",
+                format!("{} failed; the server's log says why", job.call.name),
+            )
+            .with_detail(error.to_string())),
+        };
+        // The caller may be gone.
+        let _ = job.out.send(FromWorker::Done(outcome));
+        drop(isolate);
+    }
+
+    fn prepare(&self, project: &Project) -> Result<Isolate, ProjectError> {
+        Isolate::prepare(project.graph(), project.loaded_at_ms(), &self.limits)
+    }
+
+    fn prepare_ahead(&self, project: &Arc<Project>) {
+        let prepared = self.prepare(project);
+        let mut state = self.lock();
+        state.preparing -= 1;
+        let is_current = Arc::ptr_eq(&state.project, project);
+        match prepared {
+            Ok(isolate) if is_current && !state.is_closed => state.ready.push(isolate),
+            Ok(isolate) => {
+                drop(state);
+                drop(isolate);
+            }
+            Err(error) => {
+                // Its calls will say so too.
+                state.is_broken |= is_current;
+                tracing::warn!(error = %error, "could not prepare a context for functions");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Pool").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,32 @@
+//! The modules that are part of Convoy: what functions import as `convoy`, and what runs them.
+
+/// The module that stands for `convoy`.
+pub(crate) const CONVOY: &str = "convoy:server/index.ts";
+
+macro_rules! modules {
+    ($($prefix:literal $folder:literal: $($file:literal)*;)*) => {
+        &[$($((concat!("convoy:", $prefix, "/", $file), include_str!(concat!($folder, "/", $file))),)*)*]
+    };
+}
+
+const MODULES: &[(&str, &str)] = modules! {
+    "server" "../../../client/src/server":
+        "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "schema.ts" "sql.ts" "validator.ts";
+    "engine" "../../js":
+        "database.ts" "describe.ts" "filter.ts" "host.ts" "invoke.ts" "prelude.js" "query.ts" "validate.ts";
+};
+
+/// Returns the text of one of Convoy's own modules.
+pub(crate) fn text(name: &str) -> Option<&'static str> {
+    MODULES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// Returns the module that one of Convoy's own means by a specifier; none where it means a package.
+pub(crate) fn resolve(base: &str, specifier: &str) -> Option<String> {
+    let name = match specifier.strip_prefix("./") {
+        Some(file) => format!("{}/{file}", base.rsplit_once('/')?.0),
+        None => specifier.to_owned(),
+    };
+    let typescript = name.strip_suffix(".js").map(|stem| format!("{stem}.ts"));
+    [Some(name), typescript].into_iter().flatten().find(|name| text(name).is_some())
+}

@@ -1,0 +1,14 @@
+//! The crate against real projects in folders, with a host in memory.
+
+mod calls;
+mod cost;
+mod database;
+mod determinism;
+mod errors;
+mod isolation;
+mod limits;
+mod loading;
+mod support;
+mod swap;
+mod throughput;
+mod types;
