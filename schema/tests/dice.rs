@@ -7,11 +7,6 @@ use rand::{Rng, SeedableRng};
 pub struct Dice(SmallRng);
 
 impl Dice {
-    /// Returns dice by the seed that is asked for, or by any.
-    pub fn new() -> Dice {
-        Dice::of(seed_asked_for().unwrap_or_else(any_seed))
-    }
-
     /// Returns dice by this seed.
     pub fn of(seed: u64) -> Dice {
         // Shown where the test fails.

@@ -1,6 +1,10 @@
 //! Integration tests of `convoy-schema`, in one binary: they share one private server.
 
 mod dice;
+mod laws;
+mod model;
+mod odd_names;
 mod operations;
+mod pages;
 mod plans;
 mod support;

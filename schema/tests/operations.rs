@@ -131,3 +131,71 @@ async fn documents_are_held_against_the_schema() {
         assert!(error.to_string().contains("_id"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_read_is_recorded_as_far_as_it_went() {
+    let mut db = Db::new("recorded").await;
+    let store = db.with(&both()).await;
+    for (name, columns, s, n, b, ordered) in [
+        (
+            "docs",
+            "_id, _creation_time, doc",
+            "doc->>'s'",
+            "(doc->>'n')::numeric",
+            "(doc->>'b')::boolean",
+            "(doc->>'s') collate \"C\"",
+        ),
+        (
+            "cols",
+            "\"_id\", \"_creation_time\", \"s\", \"n\", \"b\", \"x\", \"j\"",
+            "\"s\"",
+            "\"n\"",
+            "\"b\"",
+            "\"s\"",
+        ),
+    ] {
+        // Both name them the same.
+        let columns = columns.replace("_id, _creation_time", "\"_id\", \"_creation_time\"");
+        for number in 1..=4 {
+            let doc = json!({ "s": format!("s{number}"), "n": number, "b": number % 2 == 0 });
+            db.insert(&store, name, doc).await.expect("inserted");
+        }
+        let check = async |args: Value, expect: String, values: &[&str]| {
+            let mut args = args;
+            args["table"] = json!(name);
+            let (_, reads) = db.scan_recorded(&store, args).await.expect("a scan");
+            assert_eq!(reads.len(), 1, "{reads:?}");
+            assert_eq!(reads[0].sql, format!("select {columns} from \"{name}\"{expect}"));
+            let args: Vec<&str> = reads[0].args.iter().flatten().map(String::as_str).collect();
+            assert_eq!(args, values);
+        };
+        let range = |op: &str, field: &str, value: Value| json!({ "op": op, "field": field, "value": value });
+        check(json!({}), String::new(), &[]).await;
+        let one = json!([range("eq", "s", json!("s1"))]);
+        check(json!({ "index": "by_s", "range": one }), format!(" where {s} = $1"), &["s1"]).await;
+        // There is no second row, so that all of it was read.
+        let two = json!({ "index": "by_s", "range": one, "limit": 2 });
+        check(two, format!(" where {s} = $1"), &["s1"]).await;
+        let first = json!({ "index": "by_s", "range": one, "limit": 1 });
+        check(first, format!(" where {s} = $1 and \"_creation_time\" <= $2"), &["s1", "1000"])
+            .await;
+        let bounds = json!([range("gte", "n", json!(1)), range("lt", "n", json!(35))]);
+        let all = json!({ "index": "by_n", "range": bounds });
+        check(all, format!(" where {n} >= $1 and {n} < $2"), &["1", "35"]).await;
+        // The bound that was asked for gives way to the one that was reached.
+        let some = json!({ "index": "by_n", "range": bounds, "limit": 2 });
+        check(some, format!(" where {n} >= $1 and {n} <= $2"), &["1", "2"]).await;
+        let first = json!({ "index": "by_s", "limit": 1 });
+        check(first, format!(" where {ordered} <= $1"), &["s1"]).await;
+        let eq_null = json!([range("eq", "n", json!(2)), range("eq", "b", Value::Null)]);
+        let null = json!({ "index": "by_n", "range": eq_null });
+        check(null, format!(" where {n} = $1 and {b} is null"), &["2"]).await;
+        let last = json!({ "order": "desc", "limit": 1 });
+        check(last, " where \"_creation_time\" >= $1".to_owned(), &["1000"]).await;
+        let mut reads = Vec::new();
+        let get = json!({ "id": format!("{name}:x") }).to_string();
+        assert_eq!(store.get(&db.client, &get, &mut reads).await.expect("read"), "null");
+        assert_eq!(reads[0].sql, format!("select {columns} from \"{name}\" where \"_id\" = $1"));
+        assert_eq!(reads[0].args, [Some(format!("{name}:x"))]);
+    }
+}

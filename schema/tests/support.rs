@@ -130,3 +130,26 @@ pub fn table(name: &str, layout: &str, fields: &[&str], indexes: &[&str]) -> Val
 pub fn schema(tables: Vec<Value>) -> Value {
     json!({ "tables": tables })
 }
+
+/// Executes a recorded read, as only a test does, and returns the ids that it has.
+pub async fn execute(client: &Client, sql: &str, args: &[Option<String>]) -> Vec<String> {
+    let mut text = sql.to_owned();
+    // From the last, so that $1 is not taken for the beginning of $10.
+    for (position, arg) in args.iter().enumerate().rev() {
+        let literal = match arg {
+            Some(arg) => format!("E'{}'", arg.replace('\\', "\\\\").replace('\'', "\\'")),
+            None => "null".to_owned(),
+        };
+        let number = format!("${}", position + 1);
+        // Only at the end of the statement or before what ends a parameter: a field may be called $1.
+        for (end, with) in [(" ", " "), (")", ")")] {
+            text = text.replace(&format!(" {number}{end}"), &format!(" {literal}{with}"));
+        }
+        if let Some(before) = text.strip_suffix(&format!(" {number}")) {
+            text = format!("{before} {literal}");
+        }
+    }
+    let found = client.query(&text, &[]).await;
+    let rows = found.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}

@@ -25,6 +25,9 @@ impl Applied {
     }
 }
 
+/// How often a plan is tried while an index meets values that are no more.
+const ATTEMPTS_MAX: usize = 10;
+
 /// Does a plan's steps in one transaction, one process at a time. Whoever came second with the same plan changes nothing.
 ///
 /// # Errors
@@ -33,6 +36,29 @@ pub async fn apply(client: &mut Client, plan: &Plan) -> Result<Applied, SchemaEr
     if plan.is_empty() {
         return Ok(Applied::default());
     }
+    let mut attempt = 1;
+    loop {
+        match apply_once(client, plan).await {
+            // An index is built on rows too that were just deleted or changed, while some snapshot may still see them;
+            // what they hold is not what the plan has counted.
+            Err(SchemaError::Step { source, .. })
+                if attempt < ATTEMPTS_MAX && is_data_exception(&source) =>
+            {
+                attempt += 1;
+                client.batch_execute("select pg_catalog.pg_sleep(0.1)").await?;
+            }
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(Applied { steps: plan.steps.len() }),
+        }
+    }
+}
+
+/// Class 22: a value is none of its type.
+fn is_data_exception(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("22"))
+}
+
+async fn apply_once(client: &mut Client, plan: &Plan) -> Result<(), SchemaError> {
     let transaction = client.transaction().await?;
     transaction.execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     // That something is there already is what a second one is to find, and no news.
@@ -47,5 +73,5 @@ pub async fn apply(client: &mut Client, plan: &Plan) -> Result<Applied, SchemaEr
         }
     }
     transaction.commit().await?;
-    Ok(Applied { steps: plan.steps.len() })
+    Ok(())
 }

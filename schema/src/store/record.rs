@@ -1,4 +1,5 @@
-//! What a read is recorded as: `select _id from t where …`, the narrowest statement that covers it.
+//! What a read is recorded as: `select … from t where …`, the narrowest statement that covers it. It selects all that the
+//! read gives: an update of other columns is none of a statement's business.
 //!
 //! A change can make a stretch's answer another only where the changed row, as it was or as it is, lies in the stretch, at
 //! or before the last row that was read: any other row is neither given nor moves one that is.
@@ -8,7 +9,8 @@ use super::cursor::Cursor;
 use super::scan::{Direction, Scan};
 use super::sql::Sql;
 use super::test::{Compare, Form, Op, Test, write_test, write_where};
-use crate::layout::TableLayout;
+use crate::declared::Layout;
+use crate::layout::{DOC, TableLayout};
 use crate::names::quoted;
 
 /// Adds a stretch that was read: to its end, or up to and with the last row.
@@ -108,5 +110,18 @@ pub(crate) fn record_get(layout: &TableLayout, id: &str, reads: &mut Vec<Recorde
 }
 
 fn statement(layout: &TableLayout) -> Sql {
-    Sql::new(format!("select {} from {}", layout.id.plain, quoted(&layout.table.name)))
+    let mut columns = vec![layout.id.plain.clone()];
+    columns.extend(layout.creation_time.as_ref().map(|column| column.plain.clone()));
+    match layout.shape {
+        Layout::Document => columns.push(DOC.to_owned()),
+        Layout::Relational => {
+            for (_, column) in layout.columns() {
+                let column = quoted(&column.name);
+                if !columns.contains(&column) {
+                    columns.push(column);
+                }
+            }
+        }
+    }
+    Sql::new(format!("select {} from {}", columns.join(", "), quoted(&layout.table.name)))
 }

@@ -43,9 +43,10 @@ impl<'a> Selected<'a> {
             }
         }
         items.extend(self.keys.iter().map(|key| format!("({})::text", key.ordered)));
-        // ORDER BY takes a bare name for one of the result first: without names of their own, texts would be ordered.
+        // ORDER BY takes a bare name for one of the result first: without other names, texts would be ordered. No field
+        // begins with an underscore.
         let named = items.iter().enumerate();
-        let named = named.map(|(position, item)| format!("{item} as \"convoy:{position}\""));
+        let named = named.map(|(position, item)| format!("{item} as \"_convoy_{position}\""));
         format!("select {}", named.collect::<Vec<_>>().join(", "))
     }
 

@@ -85,6 +85,31 @@ impl Store {
         args: &str,
         reads: &mut Vec<RecordedRead>,
     ) -> Result<String, StoreError> {
+        let asked = self.read_scan(args)?;
+        asked.scan.run(client, &asked.segments, asked.limit, &asked.hash, reads).await
+    }
+
+    /// Returns how Postgres would read a scan: its plans in lines, one for each stretch.
+    ///
+    /// # Errors
+    /// Those of [`Store::scan`].
+    pub async fn explain_scan(&self, client: &Client, args: &str) -> Result<String, StoreError> {
+        let Asked { scan, segments, limit, .. } = self.read_scan(args)?;
+        let varying = scan.varying.iter().map(|&at| &scan.columns[at]);
+        let selected = Selected::new(scan.layout, varying);
+        let mut lines = String::new();
+        for tests in &segments {
+            let mut sql = scan.statement(&selected, tests, limit.unwrap_or(ROWS_MAX + 1));
+            sql.text.insert_str(0, "explain (costs off) ");
+            for row in sql.query(client).await? {
+                lines.push_str(row.try_get(0)?);
+                lines.push('\n');
+            }
+        }
+        Ok(lines)
+    }
+
+    fn read_scan(&self, args: &str) -> Result<Asked<'_>, StoreError> {
         let mut args = Args::read("db.scan", args)?;
         let layout = self.table(args.needed_string("table")?)?;
         let limit = args.limit()?;
@@ -97,8 +122,16 @@ impl Store {
         };
         let (after, until) = (place("after")?, place("until")?);
         let segments = segments(&scan, after.as_ref(), until.as_ref());
-        scan.run(client, &segments, limit, &hash, reads).await
+        Ok(Asked { scan, segments, limit, hash })
     }
+}
+
+/// A scan, and which part of it.
+struct Asked<'a> {
+    scan: Scan<'a>,
+    segments: Vec<Vec<Test>>,
+    limit: Option<usize>,
+    hash: String,
 }
 
 impl<'a> Scan<'a> {
