@@ -114,14 +114,7 @@ fn read_field(of: &At, table: &Table, json: &Value) -> Result<Field, SchemaError
         ));
     }
     if table.layout == Layout::Relational || !table.managed {
-        if name.len() > NAME_BYTES_MAX {
-            let what =
-                format!("is {} bytes long; a column's name has {NAME_BYTES_MAX}", name.len());
-            return Err(at.wrong(what));
-        }
-        if SYSTEM_COLUMNS.contains(&name) {
-            return Err(at.wrong("is a column that Postgres has in every table: rename it"));
-        }
+        check_column_name(&table.name, name)?;
     }
     let ty = match at.string(json, "type")? {
         "string" => FieldType::String,
@@ -140,6 +133,19 @@ fn read_field(of: &At, table: &Table, json: &Value) -> Result<Field, SchemaError
     };
     let (optional, nullable) = (at.boolean(json, "optional")?, at.boolean(json, "nullable")?);
     Ok(Field { name: name.to_owned(), ty, references, optional, nullable })
+}
+
+/// Checks that a field can be a column.
+pub(crate) fn check_column_name(table: &str, name: &str) -> Result<(), SchemaError> {
+    let at = At::field(table, name);
+    if name.len() > NAME_BYTES_MAX {
+        let what = format!("is {} bytes long; a column's name has {NAME_BYTES_MAX}", name.len());
+        return Err(at.wrong(what));
+    }
+    if SYSTEM_COLUMNS.contains(&name) {
+        return Err(at.wrong("is a column that Postgres has in every table: rename it"));
+    }
+    Ok(())
 }
 
 fn read_index(of: &At, table: &Table, json: &Value) -> Result<Index, SchemaError> {

@@ -12,7 +12,7 @@ mod catalogue;
 mod declared;
 mod declared_json;
 mod error;
-//mod graduate;
+mod graduate;
 mod layout;
 mod names;
 mod nearest;
@@ -21,6 +21,6 @@ mod store;
 
 pub use declared::{Field, FieldType, Index, Layout, Schema, Table};
 pub use error::{SchemaError, StoreError};
-//pub use graduate::{EditError, Graduation, SourceEdit, graduation, schema_edit};
+pub use graduate::{EditError, Graduation, SourceEdit, graduation, schema_edit};
 pub use plan::{Applied, Plan, Step, StepKind, Warning, WarningKind, apply, plan};
 pub use store::{CreationClock, RecordedRead, Store};

@@ -18,7 +18,7 @@ fn both() -> Value {
     ])
 }
 
-async fn insert_any(db: &Db, store: &Store, table: &str, dice: &mut Dice) -> Row {
+pub async fn insert_any(db: &Db, store: &Store, table: &str, dice: &mut Dice) -> Row {
     let doc = any_doc(dice);
     let creation_time = 1000.0 + dice.below(5) as f64;
     let mut clock = CreationClock::new(creation_time);
