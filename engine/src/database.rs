@@ -145,6 +145,40 @@ pub enum ErrorCode {
     Internal,
 }
 
+impl ErrorCode {
+    const ALL: [ErrorCode; 9] = [
+        ErrorCode::InvalidArgs,
+        ErrorCode::NotFound,
+        ErrorCode::Unauthorized,
+        ErrorCode::Forbidden,
+        ErrorCode::Conflict,
+        ErrorCode::LimitExceeded,
+        ErrorCode::Timeout,
+        ErrorCode::Unavailable,
+        ErrorCode::Internal,
+    ];
+
+    /// Returns the code as the protocol has it (`docs/protocol.md`, section 4).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidArgs => "INVALID_ARGS",
+            ErrorCode::NotFound => "NOT_FOUND",
+            ErrorCode::Unauthorized => "UNAUTHORIZED",
+            ErrorCode::Forbidden => "FORBIDDEN",
+            ErrorCode::Conflict => "CONFLICT",
+            ErrorCode::LimitExceeded => "LIMIT_EXCEEDED",
+            ErrorCode::Timeout => "TIMEOUT",
+            ErrorCode::Unavailable => "UNAVAILABLE",
+            ErrorCode::Internal => "INTERNAL",
+        }
+    }
+
+    /// Returns the kind that the protocol names so; none where it is a code of somebody's own.
+    pub fn named(code: &str) -> Option<ErrorCode> {
+        ErrorCode::ALL.into_iter().find(|kind| kind.as_str() == code)
+    }
+}
+
 /// Why a question to the database, or a subscription, failed; fit to be shown to the client that asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]

@@ -46,6 +46,11 @@ impl Connection {
         &self.client
     }
 
+    /// Returns the client to whoever is alone with it, which one who begins a transaction has to be.
+    pub fn client_mut(&mut self) -> Option<&mut Client> {
+        Arc::get_mut(&mut self.client)
+    }
+
     /// Returns whether the connection is of no more use.
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed() || self.driver.is_finished()

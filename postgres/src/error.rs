@@ -151,6 +151,11 @@ pub(crate) struct Sent<'a> {
     pub(crate) prefix_chars: usize,
 }
 
+/// Returns what a client is told of a failed statement that is ours.
+pub fn statement_error(error: &tokio_postgres::Error) -> QueryError {
+    query_error(error, None)
+}
+
 /// Returns what a client is told of a failed statement.
 pub(crate) fn query_error(error: &tokio_postgres::Error, sent: Option<Sent<'_>>) -> QueryError {
     let Some(db) = error.as_db_error() else {

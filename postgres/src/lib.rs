@@ -37,7 +37,7 @@ pub use batch::ReadCounters;
 pub use budget::{MemoryBudget, Room};
 pub use connect::{Connection, ServerStart, connect};
 pub use database::{BATCH_MAX, DatabaseHandle, DatabaseOptions, PostgresDatabase, Sink};
-pub use error::PostgresError;
+pub use error::{PostgresError, statement_error};
 pub use function_runs::{FunctionRun, Functions};
 pub use pool::{Lease, Pool};
 pub use publication::{FULL, INSERTS_ONLY, PublishMode};

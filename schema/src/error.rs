@@ -103,14 +103,7 @@ impl StoreError {
             StoreError::Conflict { .. } | StoreError::Retry(_) => "CONFLICT",
             StoreError::LimitExceeded { .. } => "LIMIT_EXCEEDED",
             StoreError::Layout { .. } => "INTERNAL",
-            StoreError::Database { error, .. } => match error.code {
-                ErrorCode::InvalidArgs => "INVALID_ARGS",
-                ErrorCode::NotFound => "NOT_FOUND",
-                ErrorCode::LimitExceeded => "LIMIT_EXCEEDED",
-                ErrorCode::Timeout => "TIMEOUT",
-                ErrorCode::Unavailable => "UNAVAILABLE",
-                ErrorCode::Internal => "INTERNAL",
-            },
+            StoreError::Database { error, .. } => error.code.as_str(),
         }
     }
 

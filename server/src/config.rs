@@ -37,6 +37,11 @@ pub struct Cli {
 pub enum Command {
     /// Everything with nothing set up: a private Postgres, sample tables, a write load, a live dashboard
     Demo(crate::commands::demo::DemoArgs),
+    /// Serves a project while it is being written: watches it, creates its tables, replaces what runs
+    Dev(Box<crate::commands::dev::DevArgs>),
+    /// Brings what the project's schema declares into a database; creates and never drops
+    #[command(visible_alias = "deploy")]
+    Migrate(crate::commands::migrate::MigrateArgs),
     /// Serves live queries of a database
     Serve(Box<ServeArgs>),
     /// Runs a named query of the project, straight from the database
@@ -225,6 +230,12 @@ impl DatabaseArgs {
             url.password = passfile::password(&url)?;
         }
         Ok(url)
+    }
+
+    /// Returns whether somebody says which database.
+    pub fn is_given(&self) -> bool {
+        let variables = ["DATABASE_URL", "PGHOST", "PGDATABASE"];
+        self.database_url.is_some() || variables.into_iter().any(|name| variable(name).is_some())
     }
 
     /// Returns who reads ad hoc SQL, where that is somebody else.

@@ -52,6 +52,10 @@ pub enum ServerError {
     /// A statement of our own failed.
     #[error("asking the database")]
     Database(#[from] tokio_postgres::Error),
+    /// The tables that functions use are not in order.
+    #[cfg(feature = "functions")]
+    #[error(transparent)]
+    Schema(#[from] convoy_schema::SchemaError),
     /// A query failed.
     #[error("{0}")]
     Query(#[from] QueryError),

@@ -4,8 +4,11 @@
 //! Only this crate serves HTTP, writes JSON frames and reads the environment.
 
 // What is configured.
+#[cfg(feature = "functions")]
+mod backend;
 pub mod config;
 pub mod limits;
+pub mod loading;
 pub mod mutations;
 mod passfile;
 pub mod project;

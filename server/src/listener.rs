@@ -28,6 +28,31 @@ const SEND_BUFFER_BYTES: u32 = 192 << 10;
 /// not refused, but its system tries again only after a second, and then after two.
 const BACKLOG: u32 = 16_384;
 
+/// Ports that are tried, beginning with the one that was asked for.
+const PORTS_MAX: u16 = 100;
+
+/// Listens at the address, or at the next port that is free.
+///
+/// # Errors
+/// As [`bind`].
+pub(crate) async fn bind_next(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let mut next = address;
+    let mut tried = 1;
+    loop {
+        match bind(next).await {
+            Err(ServerError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse
+                    && tried < PORTS_MAX
+                    && next.port() < u16::MAX =>
+            {
+                next.set_port(next.port() + 1);
+                tried += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Binds the address that was asked for.
 ///
 /// # Errors
@@ -221,5 +246,14 @@ mod tests {
             sleep(Duration::from_millis(25)).await;
         }
         writing.await.expect("no panic").expect("all is written");
+    }
+
+    #[tokio::test]
+    async fn takes_the_next_port_where_one_is_taken() {
+        let first = bind_next("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
+        let taken = first.local_addr().expect("an address");
+        let second =
+            bind_next(taken).await.expect("the next port").local_addr().expect("an address");
+        assert!(second.port() > taken.port() && second.ip() == taken.ip(), "{taken} {second}");
     }
 }

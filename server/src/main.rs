@@ -53,6 +53,8 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), ServerError> {
     match command {
         Command::Demo(args) => commands::demo::run(args).await,
+        Command::Dev(args) => commands::dev::run(*args).await,
+        Command::Migrate(args) => commands::migrate::run(args).await,
         Command::Serve(args) => commands::serve::run(*args).await,
         Command::Query(args) => commands::query::run(args).await,
         Command::Explain(args) => commands::explain::run(args).await,

@@ -42,6 +42,9 @@ pub struct Backend {
 
 /// Carries mutations out.
 pub trait Mutations: Send + Sync {
+    /// Does what has to be done now and then, until it is dropped.
+    fn keep_up(&self) -> BoxFuture<'_, ()>;
+
     /// Says where the engine is to be told of mutations that are about to commit.
     fn attach(&self, queue: Arc<EventQueue>);
 

@@ -52,6 +52,12 @@ pub enum ProjectError {
         /// The other.
         second: PathBuf,
     },
+    /// The project's functions, or the tables that they use, are not in order.
+    #[error("{message}")]
+    Functions {
+        /// What is wrong, with file, line and column.
+        message: String,
+    },
     /// What is in a file is no query.
     #[error("{}: {error}", path.display())]
     Statement {
@@ -140,6 +146,27 @@ impl NamedQueries {
     /// Puts a query in, in place of the one of its name.
     pub fn insert(&mut self, name: String, query: NamedQuery) {
         self.by_name.insert(name, query);
+    }
+
+    /// Adds a query that is a function of the project.
+    ///
+    /// # Errors
+    /// Where a file has its name already.
+    pub fn add_function(
+        &mut self,
+        name: &str,
+        statement: Arc<Statement>,
+        file: &str,
+        root: &Path,
+    ) -> Result<(), ProjectError> {
+        let path = root.join(file);
+        if let Some(first) = self.by_name.get(name) {
+            let (name, first) = (name.to_owned(), first.path.clone());
+            return Err(ProjectError::Twice { name, first, second: path });
+        }
+        let file = file.to_owned();
+        self.insert(name.to_owned(), NamedQuery { statement, file, path });
+        Ok(())
     }
 
     /// Takes a query out.
@@ -235,7 +262,7 @@ fn read_statement(path: &Path, name: &str) -> Result<Statement, ProjectError> {
 }
 
 /// Returns the project's root.
-fn root(project: &Path) -> PathBuf {
+pub(crate) fn root(project: &Path) -> PathBuf {
     [project.join("convoy"), project.join("src/convoy")]
         .into_iter()
         .find(|folder| folder.is_dir())

@@ -6,11 +6,13 @@
 
 use crate::app::App;
 use crate::error::chain;
+use crate::loading::ProjectLoader;
 use crate::project::{Failure, NamedQueries, NamedQuery, ProjectError};
 use convoy_engine::analyse::analyse;
-use convoy_engine::{Definition, ErrorCode, Event, QueryError, Redefinition, Statement};
+use convoy_engine::{
+    Definition, ErrorCode, Event, QueryError, Redefinition, Statement, StatementKind,
+};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
@@ -21,8 +23,8 @@ use tracing::{info, warn};
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Reads the project again whenever SIGHUP comes. Never ends.
-pub async fn reload_on_hang_up(mut hang_ups: Signal, app: App, project: PathBuf) {
-    let mut reload = Reload { app, project, told: BTreeMap::new(), candidates: BTreeMap::new() };
+pub async fn reload_on_hang_up(mut hang_ups: Signal, app: App, project: ProjectLoader) {
+    let mut reload = Reload::new(app, project);
     loop {
         tokio::select! {
             hang_up = hang_ups.recv() => match hang_up {
@@ -36,9 +38,9 @@ pub async fn reload_on_hang_up(mut hang_ups: Signal, app: App, project: PathBuf)
 }
 
 /// What is to be remembered from one reading to the next.
-struct Reload {
+pub(crate) struct Reload {
     app: App,
-    project: PathBuf,
+    project: ProjectLoader,
     /// What was said of versions that are not good, by name.
     told: BTreeMap<String, String>,
     /// Versions that were read and are not good: the one before serves.
@@ -46,13 +48,15 @@ struct Reload {
 }
 
 impl Reload {
-    async fn read(&mut self) {
-        let folder = self.project.clone();
-        let load = move || NamedQueries::load_what_is_good(&folder);
-        let (mut loaded, failures) = match tokio::task::spawn_blocking(load).await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(error)) => return warn!(error = %chain(&error), "the project stays as it was"),
-            Err(error) => return warn!(%error, "the project stays as it was"),
+    pub(crate) fn new(app: App, project: ProjectLoader) -> Reload {
+        Reload { app, project, told: BTreeMap::new(), candidates: BTreeMap::new() }
+    }
+
+    /// Reads the project again.
+    pub(crate) async fn read(&mut self) {
+        let (mut loaded, failures) = match self.project.load_what_is_good().await {
+            Ok(loaded) => loaded,
+            Err(error) => return warn!(error = %chain(&error), "the project stays as it was"),
         };
         let serving = self.app.named_queries();
         let mut next = NamedQueries::clone(&serving);
@@ -157,6 +161,10 @@ impl Reload {
     }
 
     async fn analyse(&self, statement: &Arc<Statement>) -> Result<(), QueryError> {
+        if statement.kind == StatementKind::Function {
+            // It was evaluated when it was read; what it reads is seen when it runs.
+            return Ok(());
+        }
         let facts = self.app.database.facts(statement).await?;
         let analysis = analyse(statement, &facts)?;
         // Constants that nobody has read make a weaker plan, and no error.
@@ -186,6 +194,9 @@ fn for_clients(file: &str, error: &ProjectError) -> QueryError {
             ErrorCode::InvalidArgs,
             format!("{file}: another file defines the query {name} too"),
         ),
+        ProjectError::Functions { message } => {
+            QueryError::new(ErrorCode::Internal, message.clone())
+        }
         ProjectError::Read { .. } | ProjectError::Name { .. } | ProjectError::NoFolder { .. } => {
             QueryError::new(ErrorCode::Internal, format!("{file}: it could not be read"))
         }

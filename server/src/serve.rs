@@ -173,6 +173,9 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(expire_sessions(sessions, args.limits.session_ttl));
         tasks.spawn(sample_rates(app.clone()));
+        if let Some(mutations) = app.mutations.clone() {
+            tasks.spawn(async move { mutations.keep_up().await });
+        }
         let replication = tokio::spawn(replication.run());
         let server =
             Server { app, address, tasks, stop_http, stop_replication, http, replication, engine };

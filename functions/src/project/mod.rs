@@ -109,6 +109,11 @@ impl Project {
         &self.schema
     }
 
+    /// Returns what tells this version of the project from others.
+    pub fn version(&self) -> String {
+        self.graph.version()
+    }
+
     /// Returns how many modules the project has with all that it imports, and how many bytes they are as bytecode.
     pub fn size(&self) -> (usize, usize) {
         self.graph.size()

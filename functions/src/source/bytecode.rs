@@ -57,6 +57,10 @@ impl Bytecode {
         compile().map_err(|error| error.to_string())?
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Makes the module known to a context.
     #[allow(
         unsafe_code,

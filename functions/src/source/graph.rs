@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
 
 /// The module that imports all others.
 pub(crate) const ENTRY: &str = "convoy:entry";
@@ -119,6 +120,18 @@ impl Graph {
     /// Returns line and column in a module's source of those in what runs.
     pub(crate) fn original(&self, name: &str, line: u32, column: u32) -> Option<(u32, u32)> {
         self.modules.get(name)?.lines.as_ref()?.original(line, column)
+    }
+
+    /// Returns what tells this version from others: a hash of all modules.
+    pub(crate) fn version(&self) -> String {
+        let mut names: Vec<_> = self.modules.keys().collect();
+        names.sort();
+        let mut hash = Xxh3::new();
+        for name in names {
+            hash.update(name.as_bytes());
+            hash.update(self.modules[name].bytecode.bytes());
+        }
+        format!("{:032x}", hash.digest128())
     }
 
     /// Returns how many modules there are, and how many bytes they are compiled.

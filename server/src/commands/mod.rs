@@ -2,8 +2,10 @@
 
 pub mod bench;
 pub mod demo;
+pub mod dev;
 pub mod doctor;
 pub mod explain;
+pub mod migrate;
 mod output;
 pub mod query;
 pub mod serve;

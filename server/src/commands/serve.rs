@@ -3,7 +3,7 @@
 use crate::app::FrontPage;
 use crate::config::ServeArgs;
 use crate::error::ServerError;
-use crate::project::NamedQueries;
+use crate::loading::OpenProject;
 use crate::reload::reload_on_hang_up;
 use crate::serve::{ServeOptions, Server, bind};
 use crate::shutdown;
@@ -19,18 +19,22 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
     let stopping = shutdown::listen().map_err(source_error)?;
     // From the start: until somebody listens, SIGHUP ends the process.
     let hang_ups = shutdown::hang_ups().map_err(source_error)?;
-    let queries = NamedQueries::load(&args.project)?;
     let url = args.database.url()?;
+    let session = args.database.session();
+    let opening = OpenProject::open(&args.project, &url, &session, false);
+    let OpenProject { queries, backend, loader } = tokio::select! {
+        opened = opening => opened?,
+        () = shutdown::begun(stopping.clone()) => return Ok(()),
+    };
     let ad_hoc_url = args.database.ad_hoc_url(&url)?;
     let listener = bind(args.listen).await?;
     info!(database = %url, queries = queries.len(), allow_sql = args.allow_sql, "starting");
-    let project = args.project.clone();
     let options = ServeOptions {
         args,
         url,
         ad_hoc_url,
         queries,
-        backend: None,
+        backend,
         front_page: FrontPage::Status,
         loopback_origins: false,
         extra: Router::new(),
@@ -39,7 +43,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
         server = Server::start(listener, options) => server?,
         () = shutdown::begun(stopping.clone()) => return Ok(()),
     };
-    let reload = reload_on_hang_up(hang_ups, server.app().clone(), project);
+    let reload = reload_on_hang_up(hang_ups, server.app().clone(), loader);
     info!("listening on http://{}", server.address());
     let outcome = tokio::select! {
         () = shutdown::begun(stopping) => Ok(()),

@@ -15,23 +15,19 @@ use crate::app::FrontPage;
 use crate::config::{DatabaseArgs, ResultLimits, ServeArgs, postgres_search};
 use crate::error::{ServerError, chain};
 use crate::limits::{MemoryLimits, RequestLimits};
+use crate::listener::bind_next;
 use crate::project::NamedQueries;
-use crate::serve::{ServeOptions, Server, bind};
+use crate::serve::{ServeOptions, Server};
 use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Progress, Reporter};
 use convoy_postgres::{SessionOptions, connect};
 use convoy_types::DatabaseUrl;
 use panels::Recipes;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use terminal::StatusLine;
-use tokio::net::TcpListener;
 use tracing::warn;
-
-/// Ports that are tried, beginning with the one that was asked for.
-const PORTS_MAX: u16 = 100;
 
 /// What the demo is to be like.
 #[derive(Clone, Debug)]
@@ -132,27 +128,8 @@ impl Demo {
     }
 }
 
-/// Listens at the address, or at the next port that is free.
-async fn bind_next(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let mut next = address;
-    let mut tried = 1;
-    loop {
-        match bind(next).await {
-            Err(ServerError::Listen { source, .. })
-                if source.kind() == io::ErrorKind::AddrInUse
-                    && tried < PORTS_MAX
-                    && next.port() < u16::MAX =>
-            {
-                next.set_port(next.port() + 1);
-                tried += 1;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// A small server: what a shop of some megabytes needs, in memory and on disk.
-fn settings() -> Vec<(String, String)> {
+/// A small server: what some megabytes need, in memory and on disk.
+pub(crate) fn settings() -> Vec<(String, String)> {
     [
         ("shared_buffers", "64MB"),
         ("max_wal_size", "256MB"),
@@ -189,19 +166,5 @@ fn serve_args(listen: SocketAddr) -> ServeArgs {
         results: ResultLimits::default(),
         memory: MemoryLimits::default(),
         limits: RequestLimits::default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn takes_the_next_port_where_one_is_taken() {
-        let first = bind_next("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
-        let taken = first.local_addr().expect("an address");
-        let second =
-            bind_next(taken).await.expect("the next port").local_addr().expect("an address");
-        assert!(second.port() > taken.port() && second.ip() == taken.ip(), "{taken} {second}");
     }
 }

@@ -36,17 +36,17 @@ impl Code {
     /// Returns the code as the wire has it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Code::InvalidArgs => "INVALID_ARGS",
-            Code::Unauthorized => "UNAUTHORIZED",
-            Code::Forbidden => "FORBIDDEN",
-            Code::NotFound => "NOT_FOUND",
+            Code::InvalidArgs => ErrorCode::InvalidArgs.as_str(),
+            Code::Unauthorized => ErrorCode::Unauthorized.as_str(),
+            Code::Forbidden => ErrorCode::Forbidden.as_str(),
+            Code::NotFound => ErrorCode::NotFound.as_str(),
             Code::MethodNotAllowed => "METHOD_NOT_ALLOWED",
-            Code::Conflict => "CONFLICT",
+            Code::Conflict => ErrorCode::Conflict.as_str(),
             Code::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
-            Code::LimitExceeded => "LIMIT_EXCEEDED",
-            Code::Internal => "INTERNAL",
-            Code::Unavailable => "UNAVAILABLE",
-            Code::Timeout => "TIMEOUT",
+            Code::LimitExceeded => ErrorCode::LimitExceeded.as_str(),
+            Code::Internal => ErrorCode::Internal.as_str(),
+            Code::Unavailable => ErrorCode::Unavailable.as_str(),
+            Code::Timeout => ErrorCode::Timeout.as_str(),
         }
     }
 

@@ -1,0 +1,124 @@
+//! What one call may ask: the operations of its `ctx.db`, on one connection, and its log.
+
+use super::failure;
+use convoy_functions::{Host, HostError, HostFuture};
+use convoy_schema::{CreationClock, RecordedRead, Store, StoreError};
+use serde::Deserialize;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_postgres::Client;
+
+/// The host of one call.
+pub(super) struct CallHost {
+    function: String,
+    client: Arc<Client>,
+    store: Store,
+    state: Mutex<State>,
+    /// Of a mutation, what gives the rows that it inserts their times.
+    clock: tokio::sync::Mutex<CreationClock>,
+}
+
+#[derive(Default)]
+struct State {
+    reads: Vec<RecordedRead>,
+    failure: Option<Failure>,
+}
+
+/// The first error after which the transaction is of no more use. The function may have caught it.
+pub(super) struct Failure {
+    pub error: HostError,
+    /// Whether the transaction may succeed if it is tried again.
+    pub is_retryable: bool,
+}
+
+impl CallHost {
+    pub fn new(function: &str, client: Arc<Client>, store: Store, now_ms: f64) -> Arc<CallHost> {
+        Arc::new(CallHost {
+            function: function.to_owned(),
+            client,
+            store,
+            state: Mutex::default(),
+            clock: tokio::sync::Mutex::new(CreationClock::new(now_ms)),
+        })
+    }
+
+    /// Takes what was read.
+    pub fn take_reads(&self) -> Vec<RecordedRead> {
+        std::mem::take(&mut self.state().reads)
+    }
+
+    /// Takes what has spoilt the transaction, where something has.
+    pub fn take_failure(&self) -> Option<Failure> {
+        self.state().failure.take()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn carry_out(&self, op: &str, args: &str) -> Result<String, HostError> {
+        let mut reads = Vec::new();
+        let (store, client) = (&self.store, &*self.client);
+        let outcome = match op {
+            "db.scan" => store.scan(client, args, &mut reads).await,
+            "db.get" => store.get(client, args, &mut reads).await,
+            "db.raw" => store.raw(client, args, &mut reads).await,
+            "db.insert" => store.insert(client, args, &mut *self.clock.lock().await).await,
+            "db.patch" => store.patch(client, args).await,
+            "db.replace" => store.replace(client, args).await,
+            "db.delete" => store.delete(client, args).await,
+            "log" => return self.log(args),
+            _ => {
+                let message = format!("there is no operation {op:?}");
+                return Err(HostError { code: "INTERNAL".into(), message, data: None });
+            }
+        };
+        let mut state = self.state();
+        // One that failed may have read before it did.
+        state.reads.append(&mut reads);
+        outcome.map_err(|error| {
+            let told = failure::of_operation(&error);
+            if spoils(&error) && state.failure.is_none() {
+                let is_retryable = error.is_retryable();
+                state.failure = Some(Failure { error: told.clone(), is_retryable });
+            }
+            told
+        })
+    }
+
+    /// A line of `console.log`, into ours.
+    fn log(&self, args: &str) -> Result<String, HostError> {
+        #[derive(Deserialize)]
+        struct Line {
+            level: String,
+            message: String,
+        }
+        if let Ok(Line { level, message }) = serde_json::from_str(args) {
+            let function = self.function.as_str();
+            match level.as_str() {
+                "error" => tracing::error!(target: "console", function, "{message}"),
+                "warn" => tracing::warn!(target: "console", function, "{message}"),
+                "debug" => tracing::debug!(target: "console", function, "{message}"),
+                _ => tracing::info!(target: "console", function, "{message}"),
+            }
+        }
+        Ok("null".to_owned())
+    }
+}
+
+impl Host for CallHost {
+    fn call<'a>(&'a self, op: &'a str, args: String) -> HostFuture<'a> {
+        Box::pin(async move { self.carry_out(op, &args).await })
+    }
+}
+
+/// Returns whether Postgres refused something: then it refuses all that follows in the transaction.
+fn spoils(error: &StoreError) -> bool {
+    match error {
+        StoreError::Retry(_) | StoreError::Conflict { .. } | StoreError::Database { .. } => true,
+        StoreError::InvalidArgs { constraint, .. } => constraint.is_some(),
+        StoreError::NotFound { .. }
+        | StoreError::LimitExceeded { .. }
+        | StoreError::Layout { .. } => false,
+        _ => true,
+    }
+}

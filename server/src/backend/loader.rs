@@ -1,0 +1,175 @@
+//! A project's functions, read and put to work: the first time, and again whenever the project is read again.
+
+use super::{Functions, add_queries, record};
+use crate::error::{ServerError, chain};
+use crate::project::{Failure, NamedQueries, ProjectError};
+use convoy_functions::{FunctionKind, Limits, ModuleCache, Project, Runtime, Visibility};
+use convoy_postgres::{Pool, SessionOptions, connect};
+use convoy_schema::{Plan, Schema, Store};
+use convoy_types::DatabaseUrl;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Mutations that run at a time, a connection each. Further ones wait.
+const CONNECTIONS: usize = 8;
+/// How long a mutation waits for one.
+const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What is done about tables that the schema declares and the database has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// They are created.
+    Create,
+    /// They are missed.
+    Check,
+}
+
+/// Reads a project's functions.
+pub(crate) struct Loader {
+    folder: PathBuf,
+    url: DatabaseUrl,
+    session: SessionOptions,
+    tables: Tables,
+    limits: Limits,
+    cache: Arc<ModuleCache>,
+    functions: Arc<Functions>,
+}
+
+impl Loader {
+    /// Reads a project's functions for the first time, with the tables that they use.
+    ///
+    /// # Errors
+    /// What is not in order, in the project or in the database.
+    pub(crate) async fn open(
+        folder: &Path,
+        url: &DatabaseUrl,
+        session: &SessionOptions,
+        tables: Tables,
+    ) -> Result<Loader, ServerError> {
+        let (limits, cache) = (Limits::default(), Arc::new(ModuleCache::default()));
+        let project = read(folder, &limits, &cache).await?;
+        let (store, plan) = open_store(&project, url, session, tables).await?;
+        tell(&plan, tables);
+        let pool = Pool::new(url.clone(), session.clone(), CONNECTIONS, CONNECTION_WAIT_MAX);
+        let functions = Functions::new(Runtime::new(project, limits.clone()), store, pool);
+        Ok(Loader {
+            folder: folder.to_owned(),
+            url: url.clone(),
+            session: session.clone(),
+            tables,
+            limits,
+            cache,
+            functions,
+        })
+    }
+
+    /// Returns the functions that it reads.
+    pub(crate) fn functions(&self) -> &Arc<Functions> {
+        &self.functions
+    }
+
+    /// Adds the project's query functions to its queries. Where something is not in order, the version before goes on.
+    pub(crate) async fn load(&self, queries: &mut NamedQueries, failures: &mut Vec<Failure>) {
+        let error = match self.take_in(queries).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        let message = chain(&error).to_string();
+        warn!("the functions stay as they were: {message}");
+        let before = self.functions.runtime.project();
+        let is_query = |kind| kind == FunctionKind::Query;
+        let known = before.functions().values().filter(|function| {
+            is_query(function.kind) && function.visibility == Visibility::Public
+        });
+        failures.extend(known.map(|function| Failure {
+            name: Some(function.name.clone()),
+            file: function.file.clone(),
+            error: ProjectError::Functions { message: message.clone() },
+        }));
+    }
+
+    async fn take_in(&self, queries: &mut NamedQueries) -> Result<(), ServerError> {
+        let before = self.functions.runtime.project();
+        let mut project = read(&self.folder, &self.limits, &self.cache).await?;
+        if project.version() == before.version() {
+            project = before;
+        } else {
+            let (store, plan) = open_store(&project, &self.url, &self.session, self.tables).await?;
+            tell(&plan, self.tables);
+            let mut trial = queries.clone();
+            add_queries(&mut trial, &project, &self.folder)?;
+            self.functions.swap(project.clone(), store);
+        }
+        Ok(add_queries(queries, &project, &self.folder)?)
+    }
+}
+
+async fn read(
+    folder: &Path,
+    limits: &Limits,
+    cache: &Arc<ModuleCache>,
+) -> Result<Arc<Project>, ServerError> {
+    let (folder, limits, cache) = (folder.to_owned(), limits.clone(), cache.clone());
+    let load = move || Project::load(&folder, &limits, &cache);
+    let loaded = tokio::task::spawn_blocking(load).await;
+    let failed = |message: String| ServerError::Project(ProjectError::Functions { message });
+    match loaded {
+        Ok(Ok(project)) => Ok(Arc::new(project)),
+        Ok(Err(error)) => Err(failed(chain(&error).to_string())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// What a project's schema and a database differ in.
+pub(crate) struct Differences {
+    /// In words, a line each.
+    pub text: String,
+    /// Whether anything was, or is, to be created.
+    pub has_steps: bool,
+}
+
+/// Brings a project's schema into a database, or only says what that would take.
+///
+/// # Errors
+/// What is not in order, in the project or in the database.
+pub(crate) async fn migrate(
+    folder: &Path,
+    url: &DatabaseUrl,
+    session: &SessionOptions,
+    dry_run: bool,
+) -> Result<Differences, ServerError> {
+    let project = read(folder, &Limits::default(), &Arc::new(ModuleCache::default())).await?;
+    let tables = if dry_run { Tables::Check } else { Tables::Create };
+    let (_, plan) = open_store(&project, url, session, tables).await?;
+    Ok(Differences { text: plan.render(), has_steps: !plan.is_empty() })
+}
+
+/// Returns the tables that a project's functions use, and what was, or is, to be done about them.
+async fn open_store(
+    project: &Project,
+    url: &DatabaseUrl,
+    session: &SessionOptions,
+    tables: Tables,
+) -> Result<(Store, Plan), ServerError> {
+    let schema = Arc::new(Schema::from_json(project.schema())?);
+    let mut connection = connect(url, session).await?;
+    let client = connection.client_mut().expect("nobody else has it");
+    client.batch_execute(record::CREATE_SQL).await?;
+    let plan = convoy_schema::plan(client, &schema).await?;
+    if tables == Tables::Create {
+        convoy_schema::apply(client, &plan).await?;
+    }
+    Ok((Store::load(client, schema).await?, plan))
+}
+
+/// Says what was done about the tables, or is to be done.
+fn tell(plan: &Plan, tables: Tables) {
+    match tables {
+        _ if plan.is_empty() && plan.warnings.is_empty() => {}
+        Tables::Create => info!("tables:\n{}", plan.render()),
+        Tables::Check if plan.is_empty() => warn!("tables:\n{}", plan.render()),
+        Tables::Check => warn!("tables are missing: run convoy migrate\n{}", plan.render()),
+    }
+}

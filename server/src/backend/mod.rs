@@ -1,0 +1,111 @@
+//! A project's functions at work: its queries as the engine's live queries, its mutations as transactions.
+//!
+//! `convoy-functions` runs them and knows no database; `convoy-schema` is their `ctx.db` and knows no JavaScript. Here
+//! they meet: `host` is what one call may ask, `queries` runs calls at a read's snapshot, `mutations` in a transaction
+//! of their own, `record` remembers which mutations were done.
+
+mod failure;
+mod host;
+mod loader;
+mod mutations;
+mod queries;
+mod record;
+
+pub(crate) use loader::{Loader, Tables, migrate};
+
+use crate::mutations::Backend;
+use crate::pipeline::EventQueue;
+use crate::project::{NamedQueries, ProjectError};
+use convoy_engine::Statement;
+use convoy_functions::{FunctionKind, Project, Runtime, Visibility};
+use convoy_postgres::Pool;
+use convoy_schema::Store;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Recorded statements that are kept read, so that each call need not read its own again.
+const STATEMENTS_MAX: usize = 4096;
+
+/// What all calls of a project's functions share.
+pub(crate) struct Functions {
+    runtime: Runtime,
+    store: RwLock<Store>,
+    pool: Pool,
+    queue: OnceLock<Arc<EventQueue>>,
+    statements: Mutex<HashMap<String, Arc<Statement>>>,
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Functions").finish_non_exhaustive()
+    }
+}
+
+impl Functions {
+    /// Returns the functions of a runtime's project, with the tables that they use, on these connections.
+    pub(crate) fn new(runtime: Runtime, store: Store, pool: Pool) -> Arc<Functions> {
+        Arc::new(Functions {
+            runtime,
+            store: RwLock::new(store),
+            pool,
+            queue: OnceLock::new(),
+            statements: Mutex::default(),
+        })
+    }
+
+    /// Returns them as what the server works with.
+    pub(crate) fn backend(self: &Arc<Self>) -> Backend {
+        Backend { functions: self.clone(), mutations: self.clone() }
+    }
+
+    /// Returns the version of the project that calls run by.
+    pub(crate) fn project(&self) -> Arc<Project> {
+        self.runtime.project()
+    }
+
+    /// Puts a new version of the project in the place of the one before, for calls that begin from now on.
+    pub(crate) fn swap(&self, project: Arc<Project>, store: Store) {
+        self.runtime.swap(project);
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+    }
+
+    fn store(&self) -> Store {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Adds a project's query functions to its named queries: clients name both alike.
+///
+/// # Errors
+/// Where a name is that of a `.sql` file too.
+pub(crate) fn add_queries(
+    queries: &mut NamedQueries,
+    project: &Project,
+    folder: &Path,
+) -> Result<(), ProjectError> {
+    let version = project.version();
+    let is_query = |kind: FunctionKind| kind == FunctionKind::Query;
+    for function in project.functions().values() {
+        if is_query(function.kind) && function.visibility == Visibility::Public {
+            let statement = Arc::new(Statement::function(&function.name, version.as_str()));
+            queries.add_function(&function.name, statement, &function.file, folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns what `Date.now()` is in a call that begins now.
+fn now_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_millis() as f64)
+}
+
+/// Returns what a call's chance is made of. Queries have the same each time, so that nothing but data changes results.
+fn seed_of(name: &str, args: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, args).hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,192 @@
+//! `convoy dev`: the project served while it is being written. Tables are created, code is generated and what runs is
+//! replaced with each save; without a database there is one of its own.
+
+use crate::app::FrontPage;
+use crate::config::{ServeArgs, postgres_search};
+use crate::demo::settings;
+use crate::error::{ServerError, chain};
+use crate::listener::bind_next;
+use crate::loading::OpenProject;
+use crate::project::{ProjectError, root};
+use crate::reload::Reload;
+use crate::serve::{ServeOptions, Server};
+use crate::shutdown;
+use axum::Router;
+use clap::Args;
+use convoy_postgres::launcher::{Fsync, LaunchOptions, Locale, PrivatePostgres, Reporter};
+use convoy_types::DatabaseUrl;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// The database of a private Postgres.
+const DATABASE: &str = "app";
+/// Editors save in several steps: what comes so soon after a change is the same save.
+const ONE_SAVE: Duration = Duration::from_millis(30);
+
+/// Watches the project, creates its tables, serves it
+#[derive(Args, Debug)]
+pub struct DevArgs {
+    /// What to serve, and how.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Does everything once and ends
+    #[arg(long, env = "CONVOY_ONCE")]
+    pub once: bool,
+    /// Serves nothing
+    #[arg(long, env = "CONVOY_NO_SERVE")]
+    pub no_serve: bool,
+}
+
+/// Serves a project until a signal comes.
+///
+/// # Errors
+/// Whatever keeps it from serving.
+pub async fn run(args: DevArgs) -> Result<(), ServerError> {
+    let DevArgs { mut serve, once, no_serve } = args;
+    let system = |doing| move |source| ServerError::System { doing, source };
+    let stopping = shutdown::listen().map_err(system("listening for signals"))?;
+    if !serve.project.is_dir() {
+        return Err(ProjectError::NoFolder { path: serve.project }.into());
+    }
+    let (url, postgres) = match serve.database.is_given() {
+        true => (serve.database.url()?, None),
+        false => {
+            let postgres = tokio::select! {
+                started = private_postgres() => started?,
+                () = shutdown::begun(stopping.clone()) => return Ok(()),
+            };
+            let url = DatabaseUrl::parse_with_defaults(&postgres.url(DATABASE), &[])
+                .map_err(|error| ServerError::Misused(error.to_string()))?;
+            (url, Some(postgres))
+        }
+    };
+    // Whoever develops may look into his own database, from this machine.
+    serve.allow_sql |= serve.listen.ip().is_loopback();
+    let developing = develop(serve, url, once, no_serve);
+    let outcome = tokio::select! {
+        outcome = developing => outcome,
+        () = shutdown::begun(stopping) => Ok(()),
+    };
+    if let Some(postgres) = postgres
+        && let Err(error) = postgres.stop().await
+    {
+        warn!(error = %chain(&error), "the private Postgres");
+    }
+    outcome
+}
+
+async fn develop(
+    args: ServeArgs,
+    url: DatabaseUrl,
+    once: bool,
+    no_serve: bool,
+) -> Result<(), ServerError> {
+    let folder = args.project.clone();
+    let session = args.database.session();
+    let OpenProject { queries, backend, loader } =
+        OpenProject::open(&folder, &url, &session, true).await?;
+    if once && no_serve {
+        return Ok(());
+    }
+    let listener = bind_next(args.listen).await?;
+    let ad_hoc_url = args.database.ad_hoc_url(&url)?;
+    let options = ServeOptions {
+        args,
+        url,
+        ad_hoc_url,
+        queries,
+        backend,
+        front_page: FrontPage::Status,
+        loopback_origins: true,
+        extra: Router::new(),
+    };
+    let mut server = Server::start(listener, options).await?;
+    info!("serving http://{}", server.address());
+    let mut reload = Reload::new(server.app().clone(), loader);
+    let (_watcher, mut saves) = watch(&root(&folder))?;
+    let outcome = loop {
+        tokio::select! {
+            save = saves.recv() => {
+                let Some(path) = save else { break Ok(()) };
+                tokio::time::sleep(ONE_SAVE).await;
+                while saves.try_recv().is_ok() {}
+                info!(file = %path.display(), "saved");
+                reload.read().await;
+            }
+            failure = server.failed() => break Err(failure),
+        }
+    };
+    server.stop().await;
+    outcome
+}
+
+async fn private_postgres() -> Result<PrivatePostgres, ServerError> {
+    let launch = LaunchOptions {
+        search: postgres_search(None),
+        temp_dir: std::env::temp_dir(),
+        fsync: Fsync::On,
+        settings: settings(),
+        progress: Reporter::new(|step| info!("{step}")),
+        ..LaunchOptions::default()
+    };
+    let postgres = PrivatePostgres::start(launch).await?;
+    postgres.create_database(DATABASE, Locale::C).await?;
+    Ok(postgres)
+}
+
+/// Watches a project's folder; each save is told by a file of it.
+fn watch(root: &Path) -> Result<(RecommendedWatcher, mpsc::Receiver<PathBuf>), ServerError> {
+    let failed = |error: notify::Error| ServerError::System {
+        doing: "watching the project's folder",
+        source: std::io::Error::other(error),
+    };
+    let (sender, saves) = mpsc::channel(256);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let Ok(event) = event else { return };
+        if matches!(event.kind, EventKind::Access(_)) {
+            return;
+        }
+        for path in event.paths.into_iter().filter(|path| matters(path)) {
+            // One that waits says enough.
+            let _ = sender.try_send(path);
+        }
+    })
+    .map_err(failed)?;
+    watcher.watch(root, RecursiveMode::Recursive).map_err(failed)?;
+    Ok((watcher, saves))
+}
+
+/// Returns whether a file is one that the project is made of, and not one that is made of it.
+fn matters(path: &Path) -> bool {
+    let is_ours = |part: &std::ffi::OsStr| {
+        let part = part.to_string_lossy();
+        part == "_generated" || part == "node_modules" || part.starts_with('.')
+    };
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    !path.iter().any(is_ours)
+        && matches!(extension, None | Some("ts" | "tsx" | "js" | "mjs" | "json" | "sql"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_generated_is_no_save() {
+        for path in ["/p/convoy/functions/a.ts", "/p/convoy/queries/b/c.sql", "/p/convoy/functions"]
+        {
+            assert!(matters(Path::new(path)), "{path}");
+        }
+        for path in [
+            "/p/convoy/_generated/api.ts",
+            "/p/convoy/functions/.a.ts.swp",
+            "/p/convoy/functions/a.ts~",
+            "/p/node_modules/zod/index.js",
+        ] {
+            assert!(!matters(Path::new(path)), "{path}");
+        }
+    }
+}

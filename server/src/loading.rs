@@ -1,0 +1,114 @@
+//! Reading a project, the first time and again: its `.sql` files, and its functions where this server runs any.
+
+use crate::error::ServerError;
+use crate::mutations::Backend;
+use crate::project::{Failure, NamedQueries, ProjectError, root};
+use convoy_postgres::SessionOptions;
+use convoy_types::DatabaseUrl;
+use std::path::{Path, PathBuf};
+
+/// What to do about a build that runs no functions.
+#[cfg(not(feature = "functions"))]
+pub const NO_FUNCTIONS: &str =
+    "this convoy was built without functions: cargo build --release --features functions";
+
+/// Reads one project.
+pub struct ProjectLoader {
+    folder: PathBuf,
+    #[cfg(feature = "functions")]
+    functions: Option<crate::backend::Loader>,
+}
+
+impl ProjectLoader {
+    /// Returns one that reads `.sql` files alone.
+    pub fn of_files(folder: &Path) -> ProjectLoader {
+        ProjectLoader {
+            folder: folder.to_owned(),
+            #[cfg(feature = "functions")]
+            functions: None,
+        }
+    }
+
+    /// Reads the project, and says which files are not in order. Functions that are in order are served from then on.
+    ///
+    /// # Errors
+    /// Where a folder can't be read, so that nobody knows which queries there are.
+    pub async fn load_what_is_good(&self) -> Result<(NamedQueries, Vec<Failure>), ProjectError> {
+        let folder = self.folder.clone();
+        let load = move || NamedQueries::load_what_is_good(&folder);
+        let loaded = tokio::task::spawn_blocking(load).await;
+        #[cfg_attr(not(feature = "functions"), expect(unused_mut))]
+        let (mut queries, mut failures) = loaded
+            .map_err(|_| ProjectError::Functions { message: "it could not be read".into() })??;
+        #[cfg(feature = "functions")]
+        if let Some(functions) = &self.functions {
+            functions.load(&mut queries, &mut failures).await;
+        }
+        Ok((queries, failures))
+    }
+}
+
+/// Returns whether a project has functions, or tables that they use.
+pub fn has_functions(folder: &Path) -> bool {
+    let root = root(folder);
+    root.join("schema.ts").is_file() || root.join("functions").is_dir()
+}
+
+/// A project, opened: its named queries, who runs its functions, and who reads it again.
+pub struct OpenProject {
+    /// Its queries.
+    pub queries: NamedQueries,
+    /// Who runs its functions; none where it has none.
+    pub backend: Option<Backend>,
+    /// Who reads it again.
+    pub loader: ProjectLoader,
+}
+
+impl OpenProject {
+    /// Reads a project for the first time; `create` where tables that its schema declares are to be created.
+    ///
+    /// # Errors
+    /// What is not in order, in the project or in the database.
+    #[cfg(feature = "functions")]
+    pub async fn open(
+        folder: &Path,
+        url: &DatabaseUrl,
+        session: &SessionOptions,
+        create: bool,
+    ) -> Result<OpenProject, ServerError> {
+        use crate::backend::{Loader, Tables, add_queries};
+        let mut queries = NamedQueries::load(folder)?;
+        if !has_functions(folder) {
+            let loader = ProjectLoader::of_files(folder);
+            return Ok(OpenProject { queries, backend: None, loader });
+        }
+        let tables = if create { Tables::Create } else { Tables::Check };
+        let functions = Loader::open(folder, url, session, tables).await?;
+        add_queries(&mut queries, &functions.functions().project(), folder)?;
+        let backend = Some(functions.functions().backend());
+        let loader = ProjectLoader { folder: folder.to_owned(), functions: Some(functions) };
+        Ok(OpenProject { queries, backend, loader })
+    }
+
+    /// Reads a project for the first time.
+    ///
+    /// # Errors
+    /// What is not in order; also where it has functions, which this build does not run.
+    #[cfg(not(feature = "functions"))]
+    pub async fn open(
+        folder: &Path,
+        _: &DatabaseUrl,
+        _: &SessionOptions,
+        _: bool,
+    ) -> Result<OpenProject, ServerError> {
+        if has_functions(folder) {
+            let root = root(folder);
+            return Err(ServerError::Misused(format!(
+                "{} has functions: {NO_FUNCTIONS}",
+                root.display()
+            )));
+        }
+        let queries = NamedQueries::load(folder)?;
+        Ok(OpenProject { queries, backend: None, loader: ProjectLoader::of_files(folder) })
+    }
+}
