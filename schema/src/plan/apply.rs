@@ -61,6 +61,8 @@ fn is_data_exception(error: &tokio_postgres::Error) -> bool {
 async fn apply_once(client: &mut Client, plan: &Plan) -> Result<(), SchemaError> {
     let transaction = client.transaction().await?;
     transaction.execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    // Whoever waits for a lock on a table holds up all who come after.
+    transaction.batch_execute("set local lock_timeout = '10s'").await?;
     // That something is there already is what a second one is to find, and no news.
     transaction.batch_execute("set local client_min_messages = warning").await?;
     for step in &plan.steps {

@@ -3,7 +3,7 @@
 //! | file | has |
 //! |---|---|
 //! | `args` | what an operation is asked, read from JSON |
-//! | `scan`, `segments`, `test` | a scan: which stretches of which order, and how each is read |
+//! | `scan`, `segments`, `condition` | a scan: which stretches of which order, and how each is read |
 //! | `cursor` | places in an order |
 //! | `record` | the statements that cover what was read |
 //! | `rows` | rows as documents |
@@ -15,6 +15,7 @@
 
 mod args;
 mod check;
+mod condition;
 mod cursor;
 mod raw;
 mod record;
@@ -22,7 +23,6 @@ mod rows;
 mod scan;
 mod segments;
 mod sql;
-mod test;
 mod value;
 mod write;
 

@@ -5,10 +5,10 @@
 //! or before the last row that was read: any other row is neither given nor moves one that is.
 
 use super::RecordedRead;
+use super::condition::{Compare, Form, Op, Test, write_test, write_where};
 use super::cursor::Cursor;
 use super::scan::{Direction, Scan};
 use super::sql::Sql;
-use super::test::{Compare, Form, Op, Test, write_test, write_where};
 use crate::declared::Layout;
 use crate::layout::{DOC, TableLayout};
 use crate::names::quoted;
