@@ -17,11 +17,26 @@ const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "
 /// Postgres' limit for the columns of an index (`INDEX_MAX_KEYS`), less the two that we add.
 const INDEX_FIELDS_MAX: usize = 30;
 
-/// A table has no more fields than this: it has 1,600 columns at most (`MaxHeapAttributeNumber`), and dropped ones count.
+/// A table has no more fields than this: it has 1,600 columns at most (`MaxHeapAttributeNumber`), and dropped ones
+/// count.
 const FIELDS_MAX: usize = 1000;
 
 impl Schema {
     /// Reads a schema.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), convoy_schema::SchemaError> {
+    /// let schema = convoy_schema::Schema::from_json(
+    ///     r#"{"tables": [{
+    ///         "name": "projects", "managed": true, "layout": "document",
+    ///         "fields": [{"name": "name", "type": "string", "ref": null, "optional": false, "nullable": false}],
+    ///         "indexes": [{"name": "by_name", "fields": ["name"]}]
+    ///     }]}"#,
+    /// )?;
+    /// assert!(schema.table("projects").is_some_and(|table| table.index("by_name").is_some()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SchemaError::Json`] for what is no JSON, [`SchemaError::Declared`] for what can't stand in Postgres.
@@ -52,7 +67,8 @@ impl Schema {
     }
 }
 
-/// Checks that no index takes the name of a table, or of another table's index: in Postgres all of them share their names.
+/// Checks that no index takes the name of a table, or of another table's index: in Postgres all of them share their
+/// names.
 fn check_relation_names(schema: &Schema) -> Result<(), SchemaError> {
     let mut names = HashMap::new();
     for table in &schema.tables {

@@ -28,7 +28,8 @@ impl Applied {
 /// How often a plan is tried while an index meets values that are no more.
 const ATTEMPTS_MAX: usize = 10;
 
-/// Does a plan's steps in one transaction, one process at a time. Whoever came second with the same plan changes nothing.
+/// Does a plan's steps in one transaction, one process at a time. Whoever came second with the same plan changes
+/// nothing.
 ///
 /// # Errors
 /// [`SchemaError::Step`] where Postgres refuses a step; nothing is changed then.

@@ -41,12 +41,12 @@ pub struct Store {
     tables: Arc<BTreeMap<String, Result<TableLayout, String>>>,
 }
 
-/// A statement that covers what was read: whenever a change could make the read's answer another, the changed row, as it
-/// was or as it is, is one of the statement's. It is to be analysed, never executed.
+/// A statement that covers what was read: whenever a change could make the read's answer another, the changed row, as
+/// it was or as it is, is one of the statement's. It is to be analysed, never executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedRead {
-    /// The statement; reads that differ in values alone have one text. It selects all columns that the read gives, so that
-    /// an update of any of them counts.
+    /// The statement; reads that differ in values alone have one text. It selects all columns that the read gives, so
+    /// that an update of any of them counts.
     pub sql: String,
     /// The values of its parameters, as text that their types' input functions read.
     pub args: Vec<Option<String>>,

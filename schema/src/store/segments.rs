@@ -1,5 +1,5 @@
-//! Cuts a scan's order at cursors: into stretches, each a conjunction with at most one range behind equalities, which an
-//! index reads from its first row on, however far in the order it lies.
+//! Cuts a scan's order at cursors: into stretches, each a conjunction with at most one range behind equalities, which
+//! an index reads from its first row on, however far in the order it lies.
 //!
 //! After `(a, b)`, in ascending order, is `k1 = a and k2 > b`, then `k1 = a and k2 is null`, then `k1 > a`, then `k1 is
 //! null`: nulls are last. In descending order nulls are first.
