@@ -9,7 +9,7 @@
 use crate::declared::{Layout, Table};
 use crate::layout::{DOC, Kind};
 use crate::names::quoted;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 /// What begins a comment of ours.
@@ -168,6 +168,18 @@ pub(crate) async fn marked(client: &Client) -> Result<Vec<String>, tokio_postgre
     let marks = [Layout::Document, Layout::Relational].map(table_mark);
     let rows = client.query(sql, &[&marks.as_slice()]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Returns which of these names something in the schema has where tables are created.
+pub(crate) async fn taken(
+    client: &Client,
+    names: &[String],
+) -> Result<BTreeSet<String>, tokio_postgres::Error> {
+    let sql = "\
+        SELECT c.relname::text FROM pg_catalog.pg_class c
+        WHERE c.relnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(pg_catalog.current_schema()))
+          AND c.relname = ANY($1)";
+    client.query(sql, &[&names]).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 fn kind(type_name: &str) -> Kind {

@@ -3,10 +3,13 @@
 
 use crate::declared::{Field, FieldType, Index, Layout, Schema, Table};
 use crate::error::SchemaError;
-use crate::names::{BY_CREATION_TIME, NAME_BYTES_MAX};
+use crate::names::{BY_CREATION_TIME, NAME_BYTES_MAX, index_name};
 use crate::nearest::nearest;
 use serde_json::{Map, Value};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+/// What Postgres puts behind a table's name for the index of its primary key.
+const PRIMARY_KEY: &str = "pkey";
 
 /// Columns that every table has already (PostgreSQL manual, 5.5).
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
@@ -14,11 +17,26 @@ const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "
 /// Postgres' limit for the columns of an index (`INDEX_MAX_KEYS`), less the two that we add.
 const INDEX_FIELDS_MAX: usize = 30;
 
-/// A table has no more fields than this: it has 1,600 columns at most (`MaxHeapAttributeNumber`), and dropped ones count.
+/// A table has no more fields than this: it has 1,600 columns at most (`MaxHeapAttributeNumber`), and dropped ones
+/// count.
 const FIELDS_MAX: usize = 1000;
 
 impl Schema {
     /// Reads a schema.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), convoy_schema::SchemaError> {
+    /// let schema = convoy_schema::Schema::from_json(
+    ///     r#"{"tables": [{
+    ///         "name": "projects", "managed": true, "layout": "document",
+    ///         "fields": [{"name": "name", "type": "string", "ref": null, "optional": false, "nullable": false}],
+    ///         "indexes": [{"name": "by_name", "fields": ["name"]}]
+    ///     }]}"#,
+    /// )?;
+    /// assert!(schema.table("projects").is_some_and(|table| table.index("by_name").is_some()));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SchemaError::Json`] for what is no JSON, [`SchemaError::Declared`] for what can't stand in Postgres.
@@ -33,6 +51,7 @@ impl Schema {
             }
             schema.tables.push(table);
         }
+        check_relation_names(&schema)?;
         for table in &schema.tables {
             for field in &table.fields {
                 let Some(target) = &field.references else { continue };
@@ -46,6 +65,28 @@ impl Schema {
         }
         Ok(schema)
     }
+}
+
+/// Checks that no index takes the name of a table, or of another table's index: in Postgres all of them share their
+/// names.
+fn check_relation_names(schema: &Schema) -> Result<(), SchemaError> {
+    let mut names = HashMap::new();
+    for table in &schema.tables {
+        names.insert(table.name.clone(), format!("table {:?}", table.name));
+    }
+    for table in schema.tables.iter().filter(|table| table.managed) {
+        let declared = table.indexes.iter().map(|index| index.name.as_str());
+        for index in declared.chain([BY_CREATION_TIME, PRIMARY_KEY]) {
+            let name = index_name(&table.name, index);
+            let place = format!("index {index:?} of table {:?}", table.name);
+            if let Some(other) = names.insert(name.clone(), place.clone()) {
+                let what =
+                    format!("is called {name:?} in Postgres, as {other} is: rename one of them");
+                return Err(SchemaError::Declared { place, what });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read_table(position: &str, json: &Value) -> Result<Table, SchemaError> {
@@ -294,6 +335,30 @@ mod tests {
         refused(r#"{"name":"a","type":"date"}"#, "", "string, number, boolean or json");
         let reference = field("a").replace("null,\"opt", "\"u\",\"opt");
         refused(&reference, "", "reference to \"u\"");
+    }
+
+    #[test]
+    fn refuses_names_that_meet_in_postgres() {
+        let table = |name: &str, index: &str| {
+            format!(
+                r#"{{"name":"{name}","managed":true,"layout":"document","fields":[{}],"indexes":[{index}]}}"#,
+                field("a")
+            )
+        };
+        let index = |name: &str| format!(r#"{{"name":"{name}","fields":["a"]}}"#);
+        for (tables, expect) in [
+            ([table("t", &index("x")), table("t_x", "")], "as table \"t_x\" is"),
+            (
+                [table("t", ""), table("t_pkey", "")],
+                "index \"pkey\" of table \"t\" is called \"t_pkey\"",
+            ),
+            ([table("t", &index("x_y")), table("t_x", &index("y"))], "rename one of them"),
+            ([table("t", &index("pkey")), table("u", "")], "rename one of them"),
+        ] {
+            let json = format!(r#"{{"tables":[{}]}}"#, tables.join(","));
+            let error = Schema::from_json(&json).expect_err(expect).to_string();
+            assert!(error.contains(expect), "{error}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! [`Store`] is a function's `ctx.db`: each operation is one or a few statements, and each read is *recorded*: as a
 //! statement that covers what was read, never executed, for the engine to analyse as it does any other.
 //!
-//! This crate knows no JavaScript and no HTTP, and begins no transaction but in [`apply`]: whose a read is, and at which
-//! snapshot, is its caller's.
+//! This crate knows no JavaScript and no HTTP, and begins no transaction but in [`apply`]: whose a read is, and at
+//! which snapshot, is its caller's.
 
 mod catalogue;
 mod declared;

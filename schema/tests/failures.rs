@@ -96,3 +96,26 @@ async fn a_mutations_rows_are_in_the_order_of_their_insertion() {
             .all(|pair| pair[0]["_creationTime"].as_f64() < pair[1]["_creationTime"].as_f64())
     );
 }
+
+#[tokio::test]
+async fn what_is_too_much_is_refused() {
+    let mut db = Db::new("too_much").await;
+    let store = db.with(&schema(vec![table("t", "document", &["s: string"], &[])])).await;
+    db.run("insert into t (doc) select '{\"s\": \"\"}' from generate_series(1, 100001)").await;
+    let error = db.scan(&store, json!({ "table": "t" })).await.expect_err("too many rows");
+    assert_eq!(error.code(), "LIMIT_EXCEEDED");
+    assert!(error.to_string().contains("more than 100000 rows"), "{error}");
+    let found = db.scan(&store, json!({ "table": "t", "limit": 3 })).await.expect("a part of them");
+    assert_eq!(found["docs"].as_array().expect("docs").len(), 3);
+    db.run("delete from t; insert into t (doc) select jsonb_build_object('s', repeat('x', 10000000)) from generate_series(1, 7)")
+        .await;
+    for limit in [json!(null), json!(7)] {
+        let error = db.scan(&store, json!({ "table": "t", "limit": limit })).await;
+        let error = error.expect_err("too many bytes");
+        assert!(error.to_string().contains("more than 64 MiB"), "{error}");
+    }
+    let error = db.raw(&store, "select doc from t", json!([])).await.expect_err("too many bytes");
+    assert_eq!(error.code(), "LIMIT_EXCEEDED");
+    let found = db.scan(&store, json!({ "table": "t", "limit": 6 })).await.expect("a part of them");
+    assert_eq!(found["docs"].as_array().expect("docs").len(), 6);
+}

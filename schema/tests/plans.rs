@@ -150,3 +150,16 @@ async fn a_big_table_is_said_to_be_one() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_left() {
+    let mut db = Db::new("plan_taken").await;
+    db.run("create table other (a int); create index users_by_name on other (a)").await;
+    let said = db.migrate(&users(&["name: string"], &["by_name(name)"])).await;
+    assert!(
+        said.contains("users_by_name") && said.contains("something else is called so"),
+        "{said}"
+    );
+    assert_eq!(db.text("select obj_description('users_by_name'::regclass)").await, "null");
+    assert_eq!(db.text("select count(*)::text from users").await, "0");
+}

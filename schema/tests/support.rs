@@ -1,5 +1,6 @@
 //! A fresh database, and what is done to it in a few words.
 
+use convoy_postgres::launcher::Locale;
 use convoy_postgres::testing;
 use convoy_schema::{CreationClock, RecordedRead, Schema, Store, StoreError, apply, plan};
 use serde_json::{Value, json};
@@ -15,6 +16,12 @@ pub struct Db {
 impl Db {
     pub async fn new(hint: &str) -> Db {
         let url = testing::shared().await.database(hint).await;
+        Db { client: connect(&url).await, url }
+    }
+
+    /// Returns a database whose order of texts is that of English, which no answer may depend on.
+    pub async fn english(hint: &str) -> Db {
+        let url = testing::shared().await.database_with(hint, Locale::IcuEn).await;
         Db { client: connect(&url).await, url }
     }
 

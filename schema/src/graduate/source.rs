@@ -1,8 +1,8 @@
 //! The change of `schema.ts`: `.relational()` behind the table's `defineTable(…)`.
 //!
 //! The source is not parsed: brackets, strings, templates and comments are told apart, which is enough to find
-//! `name: defineTable(…)`, or `const t = defineTable(…)` where it says `name: t` or just `name`. Anything else is for the
-//! author, who is told what to write.
+//! `name: defineTable(…)`, or `const t = defineTable(…)` where it says `name: t` or just `name`. Anything else is for
+//! the author, who is told what to write.
 
 use thiserror::Error;
 

@@ -1,8 +1,8 @@
 //! The SQL of a graduation, to be read, kept and run by whoever means it.
 //!
-//! One transaction, under a lock that keeps everybody else out: first each document is held against what is declared, and
-//! what would not survive stops it all, with the ids; then columns are made and filled, and the indexes made anew. Run once
-//! more it finds itself done.
+//! One transaction, under a lock that keeps everybody else out: first each document is held against what is declared,
+//! and what would not survive stops it all, with the ids; then columns are made and filled, and the indexes made
+//! anew. Run once more it finds itself done.
 
 use crate::catalogue::{index_mark, table_mark};
 use crate::declared::{Field, FieldType, Layout, Table};

@@ -28,7 +28,8 @@ impl Applied {
 /// How often a plan is tried while an index meets values that are no more.
 const ATTEMPTS_MAX: usize = 10;
 
-/// Does a plan's steps in one transaction, one process at a time. Whoever came second with the same plan changes nothing.
+/// Does a plan's steps in one transaction, one process at a time. Whoever came second with the same plan changes
+/// nothing.
 ///
 /// # Errors
 /// [`SchemaError::Step`] where Postgres refuses a step; nothing is changed then.
@@ -61,6 +62,8 @@ fn is_data_exception(error: &tokio_postgres::Error) -> bool {
 async fn apply_once(client: &mut Client, plan: &Plan) -> Result<(), SchemaError> {
     let transaction = client.transaction().await?;
     transaction.execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    // Whoever waits for a lock on a table holds up all who come after.
+    transaction.batch_execute("set local lock_timeout = '10s'").await?;
     // That something is there already is what a second one is to find, and no news.
     transaction.batch_execute("set local client_min_messages = warning").await?;
     for step in &plan.steps {

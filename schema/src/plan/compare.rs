@@ -3,8 +3,7 @@
 use super::{Plan, Step, StepKind, WarningKind};
 use crate::catalogue::{MARK, Standing, index_mark, table_mark};
 use crate::declared::{Field, FieldType, Layout, Table};
-use crate::layout::Kind;
-use crate::layout::{CREATION_TIME, DOC, ID, index_keys};
+use crate::layout::{CREATION_TIME, DOC, ID, Kind, TableLayout, index_keys};
 use crate::names::{BY_CREATION_TIME, index_name, literal, quoted};
 
 /// From so many rows on, an index takes long enough for its writers to notice.
@@ -324,7 +323,7 @@ fn extra_columns(table: &Table, stands: &Standing, plan: &mut Plan) {
 }
 
 fn unmanaged(table: &Table, stands: &Standing, plan: &mut Plan) {
-    if let Err(what) = crate::layout::TableLayout::new(table, Some(stands)) {
+    if let Err(what) = TableLayout::new(table, Some(stands)) {
         plan.warn(WarningKind::Incompatible, &table.name, what);
     }
 }

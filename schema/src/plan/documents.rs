@@ -4,7 +4,7 @@ use super::{Plan, WarningKind};
 use crate::catalogue::Standing;
 use crate::declared::{FieldType, Layout, Table};
 use crate::error::SchemaError;
-use crate::layout::DOC;
+use crate::layout::{DOC, Kind};
 use crate::names::{literal, quoted};
 use tokio_postgres::Client;
 
@@ -24,7 +24,7 @@ pub(super) async fn check(
     let is_document = table.managed
         && stands.is_table
         && stands.shape(table) == Layout::Document
-        && stands.column(DOC).is_some_and(|column| column.kind == crate::layout::Kind::Jsonb);
+        && stands.column(DOC).is_some_and(|column| column.kind == Kind::Jsonb);
     let mut doubtful = Vec::new();
     if !is_document {
         return Ok(doubtful);

@@ -11,7 +11,7 @@ mod render;
 
 pub use apply::{Applied, apply};
 
-use crate::catalogue::{marked, standing};
+use crate::catalogue::{marked, standing, taken};
 use crate::declared::Schema;
 use crate::error::SchemaError;
 use tokio_postgres::Client;
@@ -103,7 +103,23 @@ pub async fn plan(client: &Client, schema: &Schema) -> Result<Plan, SchemaError>
             compare::undeclared(name, &mut plan);
         }
     }
+    leave_taken_names(client, &mut plan).await?;
     Ok(plan)
+}
+
+/// Leaves indexes out whose names something else has already.
+async fn leave_taken_names(client: &Client, plan: &mut Plan) -> Result<(), SchemaError> {
+    let is_index = |step: &&Step| step.kind == StepKind::CreateIndex;
+    let names: Vec<String> =
+        plan.steps.iter().filter(is_index).map(|step| step.name.clone()).collect();
+    let taken = taken(client, &names).await?;
+    plan.steps.retain(|step| step.kind != StepKind::CreateIndex || !taken.contains(&step.name));
+    for name in taken {
+        let what =
+            "an index can't be created, because something else is called so: rename one of them";
+        plan.warn(WarningKind::Incompatible, name, what);
+    }
+    Ok(())
 }
 
 impl Plan {

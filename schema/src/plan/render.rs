@@ -1,4 +1,5 @@
-//! A plan as lines of text: what is done, to what, and what it is, one under the other; the last line says what to do next.
+//! A plan as lines of text: what is done, to what, and what it is, one under the other; the last line says what to do
+//! next.
 
 use super::compare::counted;
 use super::{Plan, StepKind, WarningKind};

@@ -3,7 +3,7 @@
 //! | file | has |
 //! |---|---|
 //! | `args` | what an operation is asked, read from JSON |
-//! | `scan`, `segments`, `test` | a scan: which stretches of which order, and how each is read |
+//! | `scan`, `segments`, `condition` | a scan: which stretches of which order, and how each is read |
 //! | `cursor` | places in an order |
 //! | `record` | the statements that cover what was read |
 //! | `rows` | rows as documents |
@@ -15,6 +15,7 @@
 
 mod args;
 mod check;
+mod condition;
 mod cursor;
 mod raw;
 mod record;
@@ -22,7 +23,6 @@ mod rows;
 mod scan;
 mod segments;
 mod sql;
-mod test;
 mod value;
 mod write;
 
@@ -41,12 +41,12 @@ pub struct Store {
     tables: Arc<BTreeMap<String, Result<TableLayout, String>>>,
 }
 
-/// A statement that covers what was read: whenever a change could make the read's answer another, the changed row, as it
-/// was or as it is, is one of the statement's. It is to be analysed, never executed.
+/// A statement that covers what was read: whenever a change could make the read's answer another, the changed row, as
+/// it was or as it is, is one of the statement's. It is to be analysed, never executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedRead {
-    /// The statement; reads that differ in values alone have one text. It selects all columns that the read gives, so that
-    /// an update of any of them counts.
+    /// The statement; reads that differ in values alone have one text. It selects all columns that the read gives, so
+    /// that an update of any of them counts.
     pub sql: String,
     /// The values of its parameters, as text that their types' input functions read.
     pub args: Vec<Option<String>>,

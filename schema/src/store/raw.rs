@@ -103,15 +103,16 @@ fn verb(text: &str) -> Option<Verb> {
     }
 }
 
-fn explained(error: tokio_postgres::Error) -> StoreError {
-    let is_nested_write = error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
-        && error.as_db_error().is_some_and(|db| db.message().contains("data-modifying"));
-    if is_nested_write {
-        return StoreError::invalid(
+fn explained(error: StoreError) -> StoreError {
+    let StoreError::Database { source, .. } = &error else { return error };
+    let is_nested_write = source.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
+        && source.as_db_error().is_some_and(|db| db.message().contains("data-modifying"));
+    match is_nested_write {
+        true => StoreError::invalid(
             "a statement that writes begins with insert, update or delete in ctx.db.raw: what stands in WITH can only read",
-        );
+        ),
+        false => error,
     }
-    error.into()
 }
 
 /// Returns a value as its parameter's input function reads it.

@@ -1,14 +1,14 @@
-//! What a read is recorded as: `select … from t where …`, the narrowest statement that covers it. It selects all that the
-//! read gives: an update of other columns is none of a statement's business.
+//! What a read is recorded as: `select … from t where …`, the narrowest statement that covers it. It selects all that
+//! the read gives: an update of other columns is none of a statement's business.
 //!
-//! A change can make a stretch's answer another only where the changed row, as it was or as it is, lies in the stretch, at
-//! or before the last row that was read: any other row is neither given nor moves one that is.
+//! A change can make a stretch's answer another only where the changed row, as it was or as it is, lies in the
+//! stretch, at or before the last row that was read: any other row is neither given nor moves one that is.
 
 use super::RecordedRead;
+use super::condition::{Compare, Form, Op, Test, write_test, write_where};
 use super::cursor::Cursor;
 use super::scan::{Direction, Scan};
 use super::sql::Sql;
-use super::test::{Compare, Form, Op, Test, write_test, write_where};
 use crate::declared::Layout;
 use crate::layout::{DOC, TableLayout};
 use crate::names::quoted;
@@ -52,8 +52,8 @@ enum Bound {
     Tail(Op),
 }
 
-/// Returns the bound, on the first column of the order that is not fixed in the stretch, and takes out of `tests` what it
-/// makes needless.
+/// Returns the bound, on the first column of the order that is not fixed in the stretch, and takes out of `tests`
+/// what it makes needless.
 fn bound(scan: &Scan<'_>, tests: &mut Vec<Test>, last: &Cursor) -> Option<Bound> {
     let side = scan.direction.before().inclusive();
     let is_fixed = |at: usize| {

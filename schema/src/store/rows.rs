@@ -92,8 +92,8 @@ impl<'a> Selected<'a> {
     }
 }
 
-/// Returns whether a null in a field's column says that the field is missing, and not that it is null. A json field that is
-/// null has JSON's null in its column.
+/// Returns whether a null in a field's column says that the field is missing, and not that it is null. A json field
+/// that is null has JSON's null in its column.
 fn is_missing(field: &Field, kind: Kind) -> bool {
     field.optional && (!field.nullable || kind == Kind::Jsonb)
 }

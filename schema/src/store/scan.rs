@@ -5,12 +5,12 @@
 //! is recorded ends at the last of them; that it is done it says when there were fewer.
 
 use super::args::Args;
+use super::condition::{Compare, Form, Op, Test, write_where};
 use super::cursor::{Cursor, scan_hash};
 use super::record::record;
 use super::rows::{Rows, Selected};
 use super::segments::segments;
 use super::sql::Sql;
-use super::test::{Compare, Form, Op, Test, write_where};
 use super::value::{described, param};
 use super::{RecordedRead, Store, StoreError};
 use crate::declared_json::meant;
@@ -364,16 +364,17 @@ impl<'a> Scan<'a> {
     }
 
     /// Says of a value that is no such value which table has it.
-    fn explained(&self, error: tokio_postgres::Error) -> StoreError {
-        let is_cast = error.code().is_some_and(|code| code.code().starts_with("22"));
-        let words = error.as_db_error().map(|db| db.message().to_owned());
-        match words {
-            Some(words) if is_cast => StoreError::invalid(format!(
-                "a value in table {:?}, or one that it is compared with, is not what the schema declares: {words}; convoy migrate \
-                 counts them",
-                self.layout.table.name
+    fn explained(&self, error: StoreError) -> StoreError {
+        let StoreError::Database { source, .. } = &error else { return error };
+        let is_value = source.code().is_some_and(|code| code.code().starts_with("22"));
+        match source.as_db_error().filter(|_| is_value) {
+            Some(db) => StoreError::invalid(format!(
+                "a value in table {:?}, or one that it is compared with, is not what the schema declares: {}; convoy migrate counts \
+                 them",
+                self.layout.table.name,
+                db.message()
             )),
-            _ => error.into(),
+            None => error,
         }
     }
 }

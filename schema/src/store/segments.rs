@@ -1,12 +1,12 @@
-//! Cuts a scan's order at cursors: into stretches, each a conjunction with at most one range behind equalities, which an
-//! index reads from its first row on, however far in the order it lies.
+//! Cuts a scan's order at cursors: into stretches, each a conjunction with at most one range behind equalities, which
+//! an index reads from its first row on, however far in the order it lies.
 //!
 //! After `(a, b)`, in ascending order, is `k1 = a and k2 > b`, then `k1 = a and k2 is null`, then `k1 > a`, then `k1 is
 //! null`: nulls are last. In descending order nulls are first.
 
+use super::condition::{Compare, Op, Test, is_empty};
 use super::cursor::Cursor;
 use super::scan::{Direction, Scan};
-use super::test::{Compare, Op, Test, is_empty};
 
 /// Returns the stretches between two places, in the order of the scan: after the first, up to and with the second.
 pub(crate) fn segments(

@@ -1,9 +1,16 @@
 //! A statement in the making, and values that are sent as text.
 
+use super::StoreError;
 use bytes::BytesMut;
+use futures_util::StreamExt;
 use std::error::Error;
+use std::pin::pin;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use tokio_postgres::{Client, Row};
+
+/// One statement's rows are not kept beyond this: four times what a result may be, for a function may give less than it
+/// reads.
+const BYTES_MAX: usize = 64 << 20;
 
 /// A text or null, which the parameter's own input function reads.
 #[derive(Debug)]
@@ -56,13 +63,29 @@ impl Sql {
     }
 
     /// Executes it, in one round trip: Postgres infers the parameters' types.
-    pub(crate) async fn query(&self, client: &Client) -> Result<Vec<Row>, tokio_postgres::Error> {
+    ///
+    /// # Errors
+    /// What Postgres says; [`StoreError::LimitExceeded`] where the rows are too big.
+    pub(crate) async fn query(&self, client: &Client) -> Result<Vec<Row>, StoreError> {
         let params: Vec<TextParam<'_>> =
             self.args.iter().map(|arg| TextParam(arg.as_deref())).collect();
-        let typed: Vec<(&(dyn ToSql + Sync), Type)> = params
-            .iter()
-            .map(|param| -> (&(dyn ToSql + Sync), Type) { (param, Type::UNKNOWN) })
-            .collect();
-        client.query_typed(&self.text, &typed).await
+        let typed =
+            params.iter().map(|param| -> (&(dyn ToSql + Sync), Type) { (param, Type::UNKNOWN) });
+        let mut stream = pin!(client.query_typed_raw(&self.text, typed).await?);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = stream.next().await {
+            let row = row?;
+            bytes += row.raw_size_bytes();
+            if bytes > BYTES_MAX {
+                return Err(StoreError::LimitExceeded {
+                    message: format!(
+                        "more than {} MiB of rows were read at once: read less, by take(n), paginate() or conditions",
+                        BYTES_MAX >> 20
+                    ),
+                });
+            }
+            rows.push(row);
+        }
+        Ok(rows)
     }
 }
