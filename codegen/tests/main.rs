@@ -1,0 +1,9 @@
+//! Integration tests of `convoy-codegen`, in one binary: generated projects under the TypeScript compiler and its
+//! language server, and `.sql` files described by a real Postgres.
+
+mod calls;
+mod definitions;
+mod golden;
+mod npm;
+mod shop;
+mod tsserver;

@@ -1,0 +1,50 @@
+//! TypeScript and zod, from npm, into `target/`, once.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The compiler whose language server still speaks for itself; and what the seeds' validators are made of.
+const PACKAGES: [&str; 2] = ["typescript@5.9.3", "zod@4.6.7"];
+
+/// Returns the folder with the packages, fetched at the first call.
+pub fn modules() -> &'static Path {
+    static MODULES: OnceLock<PathBuf> = OnceLock::new();
+    MODULES.get_or_init(|| {
+        let folder = target().join("codegen-npm");
+        let stamp = folder.join(PACKAGES.join(" "));
+        if !stamp.exists() {
+            std::fs::create_dir_all(&folder).expect("a folder in target");
+            std::fs::write(folder.join("package.json"), "{\"private\": true}").expect("a file");
+            let args = ["install", "--no-audit", "--no-fund", "--ignore-scripts"];
+            run(Command::new("npm").args(args).args(PACKAGES).current_dir(&folder));
+            std::fs::write(&stamp, "").expect("a file");
+        }
+        folder.join("node_modules")
+    })
+}
+
+/// Runs the compiler on a project; returns what it printed, one diagnostic a line, which is empty where all is well.
+pub fn tsc(project: &Path) -> String {
+    let output = Command::new("node")
+        .arg(modules().join("typescript/bin/tsc"))
+        .args(["--noEmit", "--pretty", "false", "-p"])
+        .arg(project)
+        .output()
+        .expect("node runs");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.status.success(), printed.is_empty(), "{printed}");
+    printed
+}
+
+/// Returns the folder that builds go to.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.ancestors().nth(3).expect("target/debug/deps/test").to_owned()
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("npm runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
