@@ -15,6 +15,8 @@ pub enum ValueType {
     Text,
     /// `unknown`: json and jsonb.
     Json,
+    /// `unknown` in rows, where it is an object; arguments are in Postgres' own form, a string.
+    Composite,
     /// The labels of an enum, in its order.
     Enum(Vec<String>),
     /// An array of these.
@@ -36,8 +38,7 @@ pub fn type_of(ty: &SqlType) -> ValueType {
         SqlType::Enum(labels) if !labels.is_empty() => ValueType::Enum(labels.clone()),
         SqlType::Enum(_) => ValueType::Text,
         SqlType::Array(element) => ValueType::Array(Box::new(type_of(element))),
-        // `to_jsonb` makes an object of it.
-        SqlType::Composite => ValueType::Json,
+        SqlType::Composite => ValueType::Composite,
         SqlType::Named(name) => match name.as_str() {
             "bool" => ValueType::Boolean,
             "int2" | "int4" | "float4" | "float8" => ValueType::Number,
@@ -55,8 +56,9 @@ impl ValueType {
             ValueType::Boolean => "boolean".to_owned(),
             ValueType::Number => "number".to_owned(),
             ValueType::Digits if place == Place::Argument => "string | number".to_owned(),
+            ValueType::Composite if place == Place::Argument => "string".to_owned(),
             ValueType::Digits | ValueType::Text => "string".to_owned(),
-            ValueType::Json => "unknown".to_owned(),
+            ValueType::Json | ValueType::Composite => "unknown".to_owned(),
             ValueType::Enum(labels) => {
                 let labels = labels.iter().map(|label| crate::typescript::string(label));
                 labels.collect::<Vec<_>>().join(" | ")
@@ -102,6 +104,6 @@ mod tests {
         check(array(named("int8")), "string[]", "(string | number)[]");
         check(array(labels()), "('open' | 'it\\'s')[]", "('open' | 'it\\'s')[]");
         check(array(named("json")), "unknown[]", "unknown[]");
-        check(SqlType::Composite, "unknown", "unknown");
+        check(SqlType::Composite, "unknown", "string");
     }
 }

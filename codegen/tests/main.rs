@@ -5,5 +5,6 @@ mod calls;
 mod definitions;
 mod golden;
 mod npm;
+mod rows;
 mod shop;
 mod tsserver;

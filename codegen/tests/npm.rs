@@ -28,8 +28,8 @@ pub fn modules() -> &'static Path {
 pub fn tsc(project: &Path) -> String {
     let output = Command::new("node")
         .arg(modules().join("typescript/bin/tsc"))
-        .args(["--noEmit", "--pretty", "false", "-p"])
-        .arg(project)
+        .args(["--noEmit", "--pretty", "false", "-p", "."])
+        .current_dir(project)
         .output()
         .expect("node runs");
     let printed = String::from_utf8(output.stdout).expect("UTF-8");

@@ -29,10 +29,10 @@ export type DataModel = DataModelFromSchema<Schema>;
 export type TableName = keyof DataModel & string;
 
 /** A document of a table. */
-export type Doc<Table extends TableName> = DataModel[Table];
+export type Doc<Table extends keyof DataModel & string> = DataModel[Table];
 
 /** The id of a document of a table. */
-export type Id<Table extends TableName> = IdOf<Table>;
+export type Id<Table extends keyof DataModel & string> = IdOf<Table>;
 
 /** What `createContext` of `server.ts` is given, as `base`. */
 export type ServerContext = GenericServerContext<DataModel>;
