@@ -6,7 +6,7 @@
 
 use crate::project::Project;
 use crate::tree::{Tree, TypeText};
-use crate::typescript::{FOOT, PACKAGE, head, is_plain_identifier, is_reserved, string};
+use crate::typescript::{PACKAGE, PRETTIER_IGNORE, head, is_plain_identifier, is_reserved, string};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the text of `api.ts`.
@@ -32,7 +32,7 @@ pub(crate) fn api(project: &Project) -> String {
         ..TypeText::default()
     };
     let tree = tree.print(0, &ty, &|_| None);
-    text.push_str(&format!("\ntype Modules = {};\n", tree.text));
+    text.push_str(&format!("\n{PRETTIER_IGNORE}type Modules = {};\n", tree.text));
     let all = if project.queries.is_empty() { "Modules" } else { "Modules & Queries" };
     text.push_str(&format!(
         "
@@ -43,7 +43,6 @@ export const api: FilterApi<{all}, 'public'> = anyApi as any;
 export const internal: FilterApi<{all}, 'internal'> = anyApi as any;
 "
     ));
-    text.push_str(FOOT);
     text
 }
 

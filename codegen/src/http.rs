@@ -1,7 +1,7 @@
 //! `http.ts`: the wire, for programs without the client: `fetch` and `EventSource`, and nothing else.
 
 use crate::project::Project;
-use crate::typescript::{FOOT, PACKAGE, head};
+use crate::typescript::{PACKAGE, head};
 
 /// What follows the imports, in TypeScript, as its own file: an editor can read it so.
 const BODY: &str = include_str!("http.body.ts");
@@ -11,7 +11,9 @@ pub(crate) fn http(_project: &Project) -> String {
     let about = "Calls and subscriptions by fetch and EventSource alone, for programs without convoy/client.";
     let mut text = head(about);
     text.push_str(&format!(
-        "import {{
+        "// @ts-nocheck: a project may compile without the types of the web (\"lib\": [\"dom\"]).
+
+import {{
   getFunctionName,
   type FunctionArgs,
   type FunctionReturnType,
@@ -23,6 +25,5 @@ import type {{ ServerContext }} from './server.js';
 "
     ));
     text.push_str(BODY);
-    text.push_str(FOOT);
     text
 }

@@ -1,7 +1,7 @@
 //! `server.ts`: the builders of functions, which know the project's tables and context.
 
 use crate::project::Project;
-use crate::typescript::{FOOT, PACKAGE, head};
+use crate::typescript::{PACKAGE, head};
 
 /// Returns the text of `server.ts`.
 pub(crate) fn server(project: &Project) -> String {
@@ -26,7 +26,6 @@ pub(crate) fn server(project: &Project) -> String {
     text.push_str(CONTEXT);
     text.push_str(if project.has_server { OWN_CONTEXT } else { BASE_CONTEXT });
     text.push_str(BUILDERS);
-    text.push_str(FOOT);
     text
 }
 

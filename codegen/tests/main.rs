@@ -6,5 +6,6 @@ mod definitions;
 mod golden;
 mod npm;
 mod rows;
+mod runtime;
 mod shop;
 mod tsserver;

@@ -37,6 +37,24 @@ pub fn tsc(project: &Path) -> String {
     printed
 }
 
+/// Runs a file of a project under Node; returns what it printed.
+///
+/// # Panics
+/// With its words, where it fails.
+pub fn node(project: &Path, file: &str) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/run.mjs");
+    let output = Command::new("node")
+        .arg(script)
+        .arg(modules())
+        .arg(project)
+        .arg(file)
+        .output()
+        .expect("node runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{file}: {said}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 /// Returns the folder that builds go to.
 fn target() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");

@@ -106,6 +106,15 @@ impl Shop {
         shop
     }
 
+    /// Changes an option of the compiler.
+    pub fn option(&self, name: &str, value: serde_json::Value) {
+        let path = self.path().join("tsconfig.json");
+        let text = fs::read_to_string(&path).expect("a file");
+        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        config["compilerOptions"][name] = value;
+        fs::write(&path, config.to_string()).expect("a file");
+    }
+
     /// Returns the project's root.
     pub fn path(&self) -> &Path {
         self.0.path()
