@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) fn api(project: &Project) -> String {
     let modules = Modules::of(project);
     let mut text = head("References to all functions and queries, with their types.");
-    text.push_str(&format!(
-        "import {{ anyApi, type ApiFromModule, type FilterApi }} from '{PACKAGE}';\n"
-    ));
+    // What is imported and not used is an error to some projects.
+    let of_modules = if modules.aliases.is_empty() { "" } else { "type ApiFromModule, " };
+    text.push_str(&format!("import {{ anyApi, {of_modules}type FilterApi }} from '{PACKAGE}';\n"));
     for (module, alias) in &modules.aliases {
         let path = string(&format!("../{module}.js"));
         text.push_str(&format!("import type * as {alias} from {path};\n"));

@@ -60,6 +60,9 @@ impl<T> Tree<T> {
         ty: &dyn Fn(&T) -> TypeText,
         doc: &dyn Fn(&T) -> Option<String>,
     ) -> Printed<'_, T> {
+        if self.children.is_empty() {
+            return Printed { text: "{}".to_owned(), places: Vec::new() };
+        }
         let mut printed = Printed { text: "{\n".to_owned(), places: Vec::new() };
         let mut line = first_line + 1;
         self.print_children(1, &mut line, ty, doc, &mut printed);

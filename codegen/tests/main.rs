@@ -9,3 +9,4 @@ mod rows;
 mod runtime;
 mod shop;
 mod tsserver;
+mod variants;

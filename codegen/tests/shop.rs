@@ -13,17 +13,27 @@ pub fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
-/// What `shop/` has.
-pub fn project() -> Project {
-    use FunctionKind::{Mutation, Query};
-    use Visibility::{Internal, Public};
-    let function = |kind, visibility, module: &str, export: &str| FunctionEntry {
-        name: format!("{}.{export}", module["functions/".len()..].replace('/', ".")),
+/// Returns the export of a module as a function.
+pub fn function(
+    kind: FunctionKind,
+    visibility: Visibility,
+    module: &str,
+    export: &str,
+) -> FunctionEntry {
+    let path = module.strip_prefix("functions/").expect("a module of functions");
+    FunctionEntry {
+        name: format!("{}.{export}", path.replace('/', ".")),
         kind,
         visibility,
         module: module.to_owned(),
         export: export.to_owned(),
-    };
+    }
+}
+
+/// What `shop/` has.
+pub fn project() -> Project {
+    use FunctionKind::{Mutation, Query};
+    use Visibility::{Internal, Public};
     Project {
         functions: vec![
             function(Query, Public, "functions/orders", "list"),
@@ -74,12 +84,18 @@ pub struct Shop(tempfile::TempDir);
 impl Shop {
     /// Copies `shop/` and generates what belongs to this project.
     pub fn of(project: &Project) -> Shop {
+        let shop = Shop::empty(project);
+        copy(&tests().join("shop"), shop.path());
+        shop.generate(project);
+        shop
+    }
+
+    /// Generates what belongs to this project, whose own files are still to be written.
+    pub fn empty(project: &Project) -> Shop {
         // TypeScript looks into no folder that begins with a dot.
         let folder = tempfile::Builder::new().prefix("shop").tempdir();
         let shop = Shop(folder.expect("a folder"));
-        copy(&tests().join("shop"), shop.path());
-        let files = generate(project).expect("a good project");
-        write(shop.path(), &files).expect("written");
+        shop.generate(project);
         let tests = tests();
         let options = serde_json::json!({
             "compilerOptions": {
@@ -104,6 +120,11 @@ impl Shop {
         });
         shop.file("tsconfig.json", &options.to_string());
         shop
+    }
+
+    fn generate(&self, project: &Project) {
+        let files = generate(project).expect("a good project");
+        write(self.path(), &files).expect("written");
     }
 
     /// Changes an option of the compiler.
