@@ -29,14 +29,14 @@ pub async fn describe(
         nullable: declared.nullable,
         optional: declared.default.is_some(),
     });
-    let made_null = MadeNull::of(&statement.text);
+    let made_null = MadeNull::of(&statement.text, shape.columns.len());
     let directives = &statement.directives;
-    let column = |column: &ColumnShape| {
+    let column = |(position, column): (usize, &ColumnShape)| {
         let is_never_null = directives.not_null.contains(&column.name)
             || column
                 .origin
                 .as_ref()
-                .is_some_and(|origin| origin.not_null && !made_null.holds(&origin.table));
+                .is_some_and(|origin| origin.not_null && !made_null.holds(position, &origin.table));
         let stated = directives.types.iter().find(|(name, _)| *name == column.name);
         QueryColumn {
             name: column.name.clone(),
@@ -49,7 +49,7 @@ pub async fn describe(
         name: statement.name.clone().unwrap_or_default(),
         file: file.to_owned(),
         params: params.collect(),
-        columns: shape.columns.iter().map(column).collect(),
+        columns: shape.columns.iter().enumerate().map(column).collect(),
     })
 }
 

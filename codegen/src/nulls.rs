@@ -1,13 +1,14 @@
-//! Of which tables a statement may show rows that are not there: those on the nullable side of an outer join, and those
-//! whose columns a set operation or a grouping set mixes with others. A column of theirs may be null, whatever the
-//! table says.
+//! Which columns may be null by what a statement does, whatever their tables say: those of the nullable side of an
+//! outer join, and those that a set operation or a grouping set mixes with others.
 //!
-//! It may always name more tables than it must. Which table's column a value is, is Postgres' word; this goes by the
-//! tables' names alone, in the whole statement, so two uses of one table share the worse lot.
+//! It may always name more than it must. Which table's column a value is, is Postgres' word; this goes by the tables'
+//! names alone, in the whole statement, so two uses of one table share the worse lot. Only where the outermost SELECT
+//! says which of its own tables it takes a column from is that one looked at (`a.id`, of a table that is joined with
+//! itself).
 
 use sqlparser::ast::{
-    Ident, Join, JoinOperator, ObjectNamePart, Query, Select, SetExpr, Statement, TableFactor,
-    TableWithJoins,
+    Expr, Ident, Join, JoinOperator, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement,
+    TableFactor, TableWithJoins,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -24,18 +25,23 @@ const TOKENS_MAX: usize = 6000;
 /// Names longer than this are cut by Postgres (`NAMEDATALEN` - 1), and so may be another's.
 const NAME_BYTES_MAX: usize = 63;
 
-/// The tables whose columns may be null by what the statement does.
+/// Which columns may be null by what the statement does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MadeNull {
-    /// These, by their names without the schemas.
-    Tables(BTreeSet<String>),
+    /// Those of these tables, by their names without the schemas; but not those at these positions of the result.
+    Tables {
+        /// The tables.
+        tables: BTreeSet<String>,
+        /// The positions.
+        but: BTreeSet<usize>,
+    },
     /// Any.
     Any,
 }
 
 impl MadeNull {
-    /// Reads a statement that Postgres has taken.
-    pub(crate) fn of(sql: &str) -> MadeNull {
+    /// Reads a statement that Postgres has taken, and whose result has so many columns.
+    pub(crate) fn of(sql: &str, columns: usize) -> MadeNull {
         let dialect = PostgreSqlDialect {};
         let Ok(tokens) = Tokenizer::new(&dialect, sql).tokenize_with_location() else {
             return MadeNull::Any;
@@ -45,7 +51,7 @@ impl MadeNull {
             _ => false,
         };
         if !tokens.iter().any(|token| says(&token.token)) {
-            return MadeNull::Tables(BTreeSet::new());
+            return MadeNull::Tables { tables: BTreeSet::new(), but: BTreeSet::new() };
         }
         if tokens.len() > TOKENS_MAX {
             return MadeNull::Any;
@@ -54,15 +60,18 @@ impl MadeNull {
         let Ok([Statement::Query(query)]) = parsed.as_deref() else { return MadeNull::Any };
         let mut walk = Walk::default();
         match walk.query(query) {
-            Ok(_) => MadeNull::Tables(walk.made_null()),
+            Ok(_) => {
+                let but = walk.surely_there(query, columns);
+                MadeNull::Tables { tables: walk.made_null(), but }
+            }
             Err(NotUnderstood) => MadeNull::Any,
         }
     }
 
-    /// Returns whether columns of this table may be null.
-    pub(crate) fn holds(&self, table: &str) -> bool {
+    /// Returns whether the column at this position, which is one of this table, may be null.
+    pub(crate) fn holds(&self, position: usize, table: &str) -> bool {
         match self {
-            MadeNull::Tables(tables) => tables.contains(table),
+            MadeNull::Tables { tables, but } => tables.contains(table) && !but.contains(&position),
             MadeNull::Any => true,
         }
     }
@@ -93,6 +102,66 @@ impl Walk {
             all.insert(name);
         }
         all
+    }
+
+    /// Returns the positions of the outermost SELECT's columns that are written `name.column`, where `name` is a table in
+    /// its own FROM that no join makes null. (A view's column comes from no table; so whatever else a name could mean,
+    /// Postgres would say of no table that the column is its.)
+    fn surely_there(&self, query: &Query, columns: usize) -> BTreeSet<usize> {
+        let SetExpr::Select(select) = &*query.body else { return BTreeSet::new() };
+        // Else something stands for several columns, and nobody here knows the positions.
+        if has_grouping_sets(select) || select.projection.len() != columns {
+            return BTreeSet::new();
+        }
+        let mut there = Names::new();
+        for item in &select.from {
+            self.add_there(item, &mut there);
+        }
+        let named = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => match expr {
+                Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                    [table, _] => folded(table).is_ok_and(|table| there.contains(&table)),
+                    _ => false,
+                },
+                _ => false,
+            },
+            _ => false,
+        };
+        let items = select.projection.iter().enumerate();
+        items.filter(|(_, item)| named(item)).map(|(position, _)| position).collect()
+    }
+
+    /// Adds the names by which tables of a FROM's item are called that no join makes null.
+    fn add_there(&self, item: &TableWithJoins, there: &mut Names) {
+        let add = |factor: &TableFactor, there: &mut Names| match factor {
+            TableFactor::Table { name, alias, args: None, .. } => {
+                let Some(ObjectNamePart::Identifier(table)) = name.0.last() else { return };
+                let name = alias.as_ref().map_or(table, |alias| &alias.name);
+                if let (Ok(table), Ok(name)) = (folded(table), folded(name))
+                    && !self.with.contains_key(&table)
+                {
+                    there.insert(name);
+                }
+            }
+            TableFactor::NestedJoin { table_with_joins, alias: None } => {
+                self.add_there(table_with_joins, there);
+            }
+            _ => {}
+        };
+        let mut of_item = Names::new();
+        add(&item.relation, &mut of_item);
+        for Join { relation, join_operator, .. } in &item.joins {
+            match join_operator {
+                JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => {}
+                JoinOperator::Right(_) | JoinOperator::RightOuter(_) => {
+                    of_item.clear();
+                    add(relation, &mut of_item);
+                }
+                JoinOperator::FullOuter(_) => of_item.clear(),
+                _ => add(relation, &mut of_item),
+            }
+        }
+        there.append(&mut of_item);
     }
 
     /// Each of these returns what is read there. Subqueries in expressions are not looked into: what they give is
@@ -126,8 +195,7 @@ impl Walk {
         for item in &select.from {
             read.append(&mut self.item(item)?);
         }
-        let groups = select.group_by.to_string().to_ascii_uppercase();
-        if ["ROLLUP", "CUBE", "GROUPING"].iter().any(|word| groups.contains(word)) {
+        if has_grouping_sets(select) {
             self.made_null.extend(read.iter().cloned());
         }
         Ok(read)
@@ -173,6 +241,12 @@ impl Walk {
     }
 }
 
+/// Returns whether the GROUP BY may have grouping sets.
+fn has_grouping_sets(select: &Select) -> bool {
+    let groups = select.group_by.to_string().to_ascii_uppercase();
+    ["ROLLUP", "CUBE", "GROUPING"].iter().any(|word| groups.contains(word))
+}
+
 /// Returns an identifier as Postgres takes it: folded to lower case unless quoted.
 fn folded(ident: &Ident) -> Result<String, NotUnderstood> {
     // `FROM ONLY t` and `FROM ONLY (t)` look like a table and a function of that name to the parser.
@@ -190,8 +264,45 @@ mod tests {
     use super::*;
 
     fn check(sql: &str, expect: &[&str]) {
-        let expect = expect.iter().map(|&name| name.to_owned()).collect();
-        assert_eq!(MadeNull::of(sql), MadeNull::Tables(expect), "{sql}");
+        let expect: BTreeSet<String> = expect.iter().map(|&name| name.to_owned()).collect();
+        let MadeNull::Tables { tables, .. } = MadeNull::of(sql, 1) else { panic!("{sql}") };
+        assert_eq!(tables, expect, "{sql}");
+    }
+
+    fn check_but(sql: &str, expect: &[usize]) {
+        let columns = sql.split(" from ").next().map_or(0, |list| list.matches(',').count() + 1);
+        let MadeNull::Tables { but, .. } = MadeNull::of(sql, columns) else { panic!("{sql}") };
+        assert_eq!(but.into_iter().collect::<Vec<_>>(), expect, "{sql}");
+    }
+
+    #[test]
+    fn a_table_joined_with_itself_is_there_where_it_is_named() {
+        check_but("select p.id, c.id as child, p.x from t p left join t c on true", &[0, 2]);
+        check_but("select p.id, c.id as child from t p right join t c on true", &[1]);
+        check_but("select p.id, c.id as child from t p full join t c on true", &[]);
+        check_but(
+            "select a.x, b.x, c.x, d.x from t a join t b on true left join t c on true, t d",
+            &[0, 1, 3],
+        );
+        check_but(
+            "select a.x, b.x, c.x from (t a left join t b on true) right join t c on true",
+            &[2],
+        );
+        check_but("select a.x, b.x from t a left join (t b join t c on true) on true", &[0]);
+        // Its own name is hidden behind an alias, and an unqualified one may be either's.
+        check_but("select t.id, id from t a left join t b on true", &[]);
+        check_but("select a.id, (b.pair).x from t a left join t b on true", &[0]);
+        // What stands for several columns moves those behind it.
+        for list in ["*, a.id", "a.id, a.*", "(b.pair).*, a.id"] {
+            let made_null =
+                MadeNull::of(&format!("select {list} from t a left join t b on true"), 4);
+            assert!((0..4).all(|position| made_null.holds(position, "t")), "{list}");
+        }
+        check_but("select s.t.id, a.id from s.t left join t a on true", &[]);
+        check_but("select a.x from t a left join t b on true group by rollup (a.x)", &[]);
+        check_but("select a.x from t a left join t b on true union select b.x from t b", &[]);
+        check_but("with t as (select 1 as x) select a.x from t a left join t b on true", &[]);
+        check_but("select a.x from (select * from t) a left join t b on true", &[]);
     }
 
     #[test]
@@ -237,7 +348,7 @@ mod tests {
         let only = "select * from a left join only (b) on true";
         let only_b = "select * from a left join only b on true";
         for sql in [&*long, &many, only, only_b, "select 'left"] {
-            assert_eq!(MadeNull::of(sql), MadeNull::Any, "{sql}");
+            assert_eq!(MadeNull::of(sql, 1), MadeNull::Any, "{sql}");
         }
     }
 }

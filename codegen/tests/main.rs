@@ -3,10 +3,12 @@
 
 mod calls;
 mod definitions;
+mod dice;
 mod golden;
+mod language_server;
 mod npm;
+mod null_law;
 mod rows;
 mod runtime;
 mod shop;
-mod tsserver;
 mod variants;

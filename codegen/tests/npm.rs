@@ -4,15 +4,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The compiler whose language server still speaks for itself; and what the seeds' validators are made of.
-const PACKAGES: [&str; 2] = ["typescript@5.9.3", "zod@4.6.7"];
+/// TypeScript as it was in JavaScript, and as it is since 7; and what the seeds' validators are made of.
+const PACKAGES: [&str; 3] = ["typescript@5.9.3", "typescript7@npm:typescript@7.0.2", "zod@4.6.7"];
+
+/// Which TypeScript.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compiler {
+    /// 5.9
+    Five,
+    /// 7.0
+    Seven,
+}
 
 /// Returns the folder with the packages, fetched at the first call.
 pub fn modules() -> &'static Path {
     static MODULES: OnceLock<PathBuf> = OnceLock::new();
     MODULES.get_or_init(|| {
         let folder = target().join("codegen-npm");
-        let stamp = folder.join(PACKAGES.join(" "));
+        let stamp = folder.join(PACKAGES.join(" ").replace('/', "+"));
         if !stamp.exists() {
             std::fs::create_dir_all(&folder).expect("a folder in target");
             std::fs::write(folder.join("package.json"), "{\"private\": true}").expect("a file");
@@ -24,10 +33,20 @@ pub fn modules() -> &'static Path {
     })
 }
 
-/// Runs the compiler on a project; returns what it printed, one diagnostic a line, which is empty where all is well.
+/// Runs the older compiler on a project; returns what it printed, one diagnostic a line, which is empty where all is
+/// well.
 pub fn tsc(project: &Path) -> String {
+    tsc_of(Compiler::Five, project)
+}
+
+/// Runs a compiler on a project.
+pub fn tsc_of(compiler: Compiler, project: &Path) -> String {
+    let package = match compiler {
+        Compiler::Five => "typescript/bin/tsc",
+        Compiler::Seven => "typescript7/bin/tsc",
+    };
     let output = Command::new("node")
-        .arg(modules().join("typescript/bin/tsc"))
+        .arg(modules().join(package))
         .args(["--noEmit", "--pretty", "false", "-p", "."])
         .current_dir(project)
         .output()
