@@ -100,7 +100,7 @@ pub fn write(root: &Path, files: &[GeneratedFile]) -> Result<Vec<&'static str>, 
     Ok(changed)
 }
 
-/// Returns the files that [`write`] would change, in the order of their names.
+/// Returns the files that [`write()`] would change, in the order of their names.
 ///
 /// # Errors
 /// Where a file can't be read.

@@ -2,7 +2,7 @@
 //! where there are `.sql` files (`docs/protocol.md`, section 7).
 //!
 //! [`generate`] is pure: from what a [`Project`] has to the files' texts, the same for the same project. [`describe`]
-//! asks Postgres what a `.sql` file takes and gives; [`write`] and [`check`] are all that touches the disk.
+//! asks Postgres what a `.sql` file takes and gives; [`write()`] and [`check`] are all that touches the disk.
 
 // What goes in.
 mod project;
@@ -25,7 +25,7 @@ mod files;
 mod nulls;
 
 pub use describe::describe;
-pub use files::{FilesError, Stale, check, write};
+pub use files::{FilesError, Stale, Staleness, check, write};
 pub use generate::{FOLDER, GenerateError, GeneratedFile, generate};
 pub use project::{
     FunctionEntry, FunctionKind, Project, QueryColumn, QueryParam, SqlQuery, StatedType, Visibility,

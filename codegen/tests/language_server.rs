@@ -40,7 +40,7 @@ impl LanguageServer {
             }
         };
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = pipes.spawn().expect("node runs");
+        let mut child = pipes.spawn().expect(npm::NEEDED);
         let stdin = child.stdin.take().expect("a pipe");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut server = LanguageServer { compiler, child, stdin, stdout, requests: 0 };

@@ -7,6 +7,9 @@ use std::sync::OnceLock;
 /// TypeScript as it was in JavaScript, and as it is since 7; and what the seeds' validators are made of.
 const PACKAGES: [&str; 3] = ["typescript@5.9.3", "typescript7@npm:typescript@7.0.2", "zod@4.6.7"];
 
+/// What is said where they are missing.
+pub const NEEDED: &str = "these tests need node and npm: apt-get install nodejs npm";
+
 /// Which TypeScript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compiler {
@@ -50,7 +53,7 @@ pub fn tsc_of(compiler: Compiler, project: &Path) -> String {
         .args(["--noEmit", "--pretty", "false", "-p", "."])
         .current_dir(project)
         .output()
-        .expect("node runs");
+        .expect(NEEDED);
     let printed = String::from_utf8(output.stdout).expect("UTF-8");
     assert_eq!(output.status.success(), printed.is_empty(), "{printed}");
     printed
@@ -68,7 +71,7 @@ pub fn node(project: &Path, file: &str) -> String {
         .arg(project)
         .arg(file)
         .output()
-        .expect("node runs");
+        .expect(NEEDED);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{file}: {said}");
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -81,7 +84,7 @@ fn target() -> PathBuf {
 }
 
 fn run(command: &mut Command) {
-    let output = command.output().expect("npm runs");
+    let output = command.output().expect(NEEDED);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
 }
