@@ -125,7 +125,7 @@ async fn ask(
 }
 
 /// Prepares the statement by name, through the extended protocol, in which Postgres takes one statement only.
-async fn prepare(lease: &Lease, statement: &Statement) -> Result<(), QueryError> {
+pub(crate) async fn prepare(lease: &Lease, statement: &Statement) -> Result<(), QueryError> {
     let types: Vec<&str> = statement.params.iter().map(|p| p.type_name.as_str()).collect();
     let types = match types.is_empty() {
         true => String::new(),
@@ -187,12 +187,13 @@ async fn locked_relations(lease: &Lease) -> Result<BTreeSet<RelationId>, QueryEr
     Ok(relations)
 }
 
-async fn param_oids(lease: &Lease) -> Result<Vec<u32>, PostgresError> {
+/// Returns the types of the prepared statement's parameters.
+pub(crate) async fn param_oids(lease: &Lease) -> Result<Vec<u32>, PostgresError> {
     Ok(lease.client().query_typed_one(PARAMS_SQL, &[]).await?.try_get(0)?)
 }
 
 /// Returns types of which only the oids are known, which is all that Parse needs.
-fn as_types(oids: &[u32]) -> Vec<Type> {
+pub(crate) fn as_types(oids: &[u32]) -> Vec<Type> {
     oids.iter().map(|&oid| crate::connect::param_type(oid)).collect()
 }
 

@@ -1,0 +1,2 @@
+-- @notnull orders
+select count(*) as orders from orders
