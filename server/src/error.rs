@@ -56,6 +56,9 @@ pub enum ServerError {
     #[cfg(feature = "functions")]
     #[error(transparent)]
     Schema(#[from] convoy_schema::SchemaError),
+    /// Code could not be generated.
+    #[error("generating code")]
+    Generation(#[from] crate::generation::GenerationError),
     /// A query failed.
     #[error("{0}")]
     Query(#[from] QueryError),

@@ -7,6 +7,7 @@
 #[cfg(feature = "functions")]
 mod backend;
 pub mod config;
+pub mod generation;
 pub mod limits;
 pub mod loading;
 pub mod mutations;

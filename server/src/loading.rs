@@ -1,11 +1,14 @@
 //! Reading a project, the first time and again: its `.sql` files, and its functions where this server runs any.
 
-use crate::error::ServerError;
+use crate::error::{ServerError, chain};
+use crate::generation::Generator;
 use crate::mutations::Backend;
 use crate::project::{Failure, NamedQueries, ProjectError, root};
+use convoy_codegen::FunctionEntry;
 use convoy_postgres::SessionOptions;
 use convoy_types::DatabaseUrl;
 use std::path::{Path, PathBuf};
+use tracing::{info, warn};
 
 /// What to do about a build that runs no functions.
 #[cfg(not(feature = "functions"))]
@@ -15,6 +18,8 @@ pub const NO_FUNCTIONS: &str =
 /// Reads one project.
 pub struct ProjectLoader {
     folder: PathBuf,
+    /// Who keeps generated code true, where that is asked for.
+    generator: Option<Generator>,
     #[cfg(feature = "functions")]
     functions: Option<crate::backend::Loader>,
 }
@@ -24,9 +29,24 @@ impl ProjectLoader {
     pub fn of_files(folder: &Path) -> ProjectLoader {
         ProjectLoader {
             folder: folder.to_owned(),
+            generator: None,
             #[cfg(feature = "functions")]
             functions: None,
         }
+    }
+
+    /// Has code generated each time that the project is read.
+    pub fn generate_with(&mut self, generator: Generator) {
+        self.generator = Some(generator);
+    }
+
+    /// Returns the project's functions, as generated code knows them.
+    pub fn function_entries(&self) -> Vec<FunctionEntry> {
+        #[cfg(feature = "functions")]
+        if let Some(functions) = &self.functions {
+            return functions.entries();
+        }
+        Vec::new()
     }
 
     /// Reads the project, and says which files are not in order. Functions that are in order are served from then on.
@@ -43,6 +63,13 @@ impl ProjectLoader {
         #[cfg(feature = "functions")]
         if let Some(functions) = &self.functions {
             functions.load(&mut queries, &mut failures).await;
+        }
+        if let Some(generator) = self.generator.as_ref().filter(|_| failures.is_empty()) {
+            match generator.write(&queries, self.function_entries()).await {
+                Ok(changed) if changed.is_empty() => {}
+                Ok(changed) => info!("generated {}", changed.join(", ")),
+                Err(error) => warn!(error = %chain(&error), "the generated code stays as it was"),
+            }
         }
         Ok((queries, failures))
     }
@@ -86,7 +113,8 @@ impl OpenProject {
         let functions = Loader::open(folder, url, session, tables).await?;
         add_queries(&mut queries, &functions.functions().project(), folder)?;
         let backend = Some(functions.functions().backend());
-        let loader = ProjectLoader { folder: folder.to_owned(), functions: Some(functions) };
+        let mut loader = ProjectLoader::of_files(folder);
+        loader.functions = Some(functions);
         Ok(OpenProject { queries, backend, loader })
     }
 

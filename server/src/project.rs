@@ -174,6 +174,11 @@ impl NamedQueries {
         self.by_name.remove(name)
     }
 
+    /// Returns the queries in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &NamedQuery> {
+        self.by_name.values()
+    }
+
     /// Returns the names in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)

@@ -28,6 +28,13 @@ export type DataModel<Schema extends SchemaDefinition<any>> =
       }
     : never;
 
+/** The tables of a schema of which perhaps nothing is known. */
+export type DataModelFromSchema<Schema> = 0 extends 1 & Schema
+  ? AnyDataModel
+  : Schema extends SchemaDefinition<any>
+    ? DataModel<Schema>
+    : AnyDataModel;
+
 /** The names of the tables. */
 export type TableNames<DM extends AnyDataModel> = keyof DM & string;
 

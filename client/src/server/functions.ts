@@ -1,16 +1,14 @@
 /** Queries and mutations as a project defines them. */
 
 import type { AnyDataModel } from './data-model.js';
+import type { FunctionKind, FunctionVisibility, RegisteredFunction } from '../types.js';
 import type { DatabaseReader, DatabaseWriter } from './database.js';
 import type { ArgsInput, ArgsOutput, ArgsValidator, Output, Validator } from './validator.js';
 
 const FUNCTION = Symbol.for('convoy.function');
 
 /** Reads, or reads and writes. */
-export type FunctionKind = 'query' | 'mutation';
-
-/** Whether clients may call it. */
-export type Visibility = 'public' | 'internal';
+type Kind = Exclude<FunctionKind, 'action'>;
 
 /** Who calls. `createContext` in `server.ts` decides what is in it. */
 export interface Auth {
@@ -39,28 +37,19 @@ export interface GenericMutationCtx<DM extends AnyDataModel> extends GenericServ
   db: DatabaseWriter<DM>;
 }
 
-/** A function of a project. The last two parameters are what callers give and get. */
-export interface RegisteredFunction<K extends FunctionKind, V extends Visibility, Args, Returns> {
+/** A function of a project as it is at run time. The last two parameters are what callers give and get. */
+export interface DefinedFunction<K extends Kind, V extends FunctionVisibility, Args, Returns>
+  extends RegisteredFunction<K, V, Args, Returns> {
   readonly [FUNCTION]: true;
   readonly kind: K;
   readonly visibility: V;
   readonly input: ArgsValidator | undefined;
   readonly returns: Validator | undefined;
   readonly handler: (ctx: any, input: any) => unknown;
-  /** For TypeScript alone. */
-  readonly _args?: Args;
-  /** For TypeScript alone. */
-  readonly _returns?: Returns;
 }
 
 /** Any function of a project. */
-export type AnyFunction = RegisteredFunction<FunctionKind, Visibility, any, any>;
-
-/** What a caller of a function gives. */
-export type FunctionArgs<F> = F extends RegisteredFunction<any, any, infer Args, any> ? Args : never;
-
-/** What a caller of a function gets. */
-export type FunctionReturns<F> = F extends RegisteredFunction<any, any, any, infer Returns> ? Returns : never;
+export type AnyFunction = DefinedFunction<Kind, FunctionVisibility, any, any>;
 
 /** How a function is defined; `args` is another word for `input`. */
 type Definition<Ctx, A extends ArgsValidator, R, V extends Validator> =
@@ -68,29 +57,29 @@ type Definition<Ctx, A extends ArgsValidator, R, V extends Validator> =
   | { args?: A; input?: never; returns?: V; handler: (ctx: Ctx, input: ArgsOutput<A>) => R };
 
 /** Defines functions of a kind. */
-export interface Builder<K extends FunctionKind, V extends Visibility, Ctx> {
+export interface Builder<K extends Kind, V extends FunctionVisibility, Ctx> {
   <A extends ArgsValidator = {}, R = unknown, RV extends Validator = never>(
     definition: Definition<Ctx, A, R, RV>,
-  ): RegisteredFunction<K, V, ArgsInput<A>, [RV] extends [never] ? Awaited<R> : Output<RV>>;
+  ): DefinedFunction<K, V, ArgsInput<A>, [RV] extends [never] ? Awaited<R> : Output<RV>>;
   /** Without arguments the handler alone will do. */
-  <R>(handler: (ctx: Ctx) => R): RegisteredFunction<K, V, {}, Awaited<R>>;
+  <R>(handler: (ctx: Ctx) => R): DefinedFunction<K, V, {}, Awaited<R>>;
 }
 
 type ReaderOf<Ctx> = Ctx extends { db: DatabaseReader<infer DM> } ? DatabaseReader<DM> : unknown;
 type WriterOf<Ctx> = Ctx extends { db: DatabaseReader<infer DM> } ? DatabaseWriter<DM> : unknown;
 
 /** The context that a query has: whatever `Ctx` says, its `db` only reads. */
-export type QueryContextOf<Ctx> = Omit<Ctx, 'db'> & { db: ReaderOf<Ctx> };
+export type QueryCtxOf<Ctx> = Omit<Ctx, 'db'> & { db: ReaderOf<Ctx> };
 
 /** The context that a mutation has: its `db` writes as well. */
-export type MutationContextOf<Ctx> = Omit<Ctx, 'db'> & { db: WriterOf<Ctx> };
+export type MutationCtxOf<Ctx> = Omit<Ctx, 'db'> & { db: WriterOf<Ctx> };
 
 /** The four builders. */
 export interface FunctionHelpers<Ctx> {
-  query: Builder<'query', 'public', QueryContextOf<Ctx>>;
-  mutation: Builder<'mutation', 'public', MutationContextOf<Ctx>>;
-  internalQuery: Builder<'query', 'internal', QueryContextOf<Ctx>>;
-  internalMutation: Builder<'mutation', 'internal', MutationContextOf<Ctx>>;
+  query: Builder<'query', 'public', QueryCtxOf<Ctx>>;
+  mutation: Builder<'mutation', 'public', MutationCtxOf<Ctx>>;
+  internalQuery: Builder<'query', 'internal', QueryCtxOf<Ctx>>;
+  internalMutation: Builder<'mutation', 'internal', MutationCtxOf<Ctx>>;
 }
 
 /**
@@ -98,7 +87,7 @@ export interface FunctionHelpers<Ctx> {
  * `createFunctionHelpers<ServerContext & { auth: { userId: Id<'users'> } | null }>()`.
  */
 export function createFunctionHelpers<Ctx = GenericServerContext<AnyDataModel>>(): FunctionHelpers<Ctx> {
-  const builder = (kind: FunctionKind, visibility: Visibility) => (definition: unknown) =>
+  const builder = (kind: Kind, visibility: FunctionVisibility) => (definition: unknown) =>
     define(kind, visibility, definition);
   return {
     query: builder('query', 'public'),
@@ -120,7 +109,7 @@ interface LooseDefinition {
   handler?: unknown;
 }
 
-function define(kind: FunctionKind, visibility: Visibility, given: unknown): AnyFunction {
+function define(kind: Kind, visibility: FunctionVisibility, given: unknown): AnyFunction {
   const definition: LooseDefinition = typeof given === 'function' ? { handler: given } : ((given ?? {}) as LooseDefinition);
   const { input, args, returns, handler } = definition;
   if (typeof handler !== 'function') {

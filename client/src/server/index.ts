@@ -1,5 +1,6 @@
-/** The module `convoy`, as a project's schema and functions import it. */
+/** The module `convoy`, as a project's schema and functions import it, and the generated code. */
 
+export * from '../api.js';
 export { ConvoyError, convoyError, type ErrorCode } from './errors.js';
 export {
   defineRef,
@@ -15,20 +16,23 @@ export {
   createFunctionHelpers,
   type AnyFunction,
   type Auth,
-  type FunctionArgs,
+  type DefinedFunction,
   type FunctionHelpers,
-  type FunctionKind,
-  type FunctionReturns,
   type GenericMutationCtx,
   type GenericQueryCtx,
   type GenericServerContext,
-  type MutationContextOf,
-  type QueryContextOf,
-  type RegisteredFunction,
+  type MutationCtxOf,
+  type QueryCtxOf,
   type UserIdentity,
-  type Visibility,
 } from './functions.js';
-export type { AnyDataModel, DataModel, Doc, TableModel, TableNames } from './data-model.js';
+export type {
+  AnyDataModel,
+  DataModel,
+  DataModelFromSchema,
+  Doc,
+  TableModel,
+  TableNames,
+} from './data-model.js';
 export type {
   DatabaseReader,
   DatabaseWriter,

@@ -5,14 +5,15 @@ pub(crate) const CONVOY: &str = "convoy:server/index.ts";
 
 macro_rules! modules {
     ($($prefix:literal $folder:literal: $($file:literal)*;)*) => {
-        &[$($((concat!("convoy:", $prefix, "/", $file), include_str!(concat!($folder, "/", $file))),)*)*]
+        &[$($((concat!("convoy:", $prefix, $file), include_str!(concat!($folder, "/", $file))),)*)*]
     };
 }
 
 const MODULES: &[(&str, &str)] = modules! {
-    "server" "../../../client/src/server":
+    "" "../../../client/src": "api.ts" "types.ts";
+    "server/" "../../../client/src/server":
         "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "schema.ts" "sql.ts" "validator.ts";
-    "engine" "../../js":
+    "engine/" "../../js":
         "database.ts" "describe.ts" "filter.ts" "host.ts" "invoke.ts" "prelude.js" "query.ts" "validate.ts";
 };
 
@@ -23,9 +24,11 @@ pub(crate) fn text(name: &str) -> Option<&'static str> {
 
 /// Returns the module that one of Convoy's own means by a specifier; none where it means a package.
 pub(crate) fn resolve(base: &str, specifier: &str) -> Option<String> {
-    let name = match specifier.strip_prefix("./") {
-        Some(file) => format!("{}/{file}", base.rsplit_once('/')?.0),
-        None => specifier.to_owned(),
+    let name = match (specifier.strip_prefix("./"), specifier.strip_prefix("../")) {
+        (Some(file), _) => format!("{}/{file}", base.rsplit_once('/')?.0),
+        // No folder of ours is in another.
+        (None, Some(file)) => format!("convoy:{file}"),
+        (None, None) => specifier.to_owned(),
     };
     let typescript = name.strip_suffix(".js").map(|stem| format!("{stem}.ts"));
     [Some(name), typescript].into_iter().flatten().find(|name| text(name).is_some())

@@ -3,7 +3,10 @@
 use super::{Functions, add_queries, record};
 use crate::error::{ServerError, chain};
 use crate::project::{Failure, NamedQueries, ProjectError};
-use convoy_functions::{FunctionKind, Limits, ModuleCache, Project, Runtime, Visibility};
+use convoy_codegen::FunctionEntry;
+use convoy_functions::{
+    FunctionInfo, FunctionKind, Limits, ModuleCache, Project, Runtime, Visibility,
+};
 use convoy_postgres::{Pool, SessionOptions, connect};
 use convoy_schema::{Plan, Schema, Store};
 use convoy_types::DatabaseUrl;
@@ -70,6 +73,25 @@ impl Loader {
         &self.functions
     }
 
+    /// Returns the functions as generated code knows them.
+    pub(crate) fn entries(&self) -> Vec<FunctionEntry> {
+        let project = self.functions.project();
+        let entry = |function: &FunctionInfo| FunctionEntry {
+            name: function.name.clone(),
+            kind: match function.kind {
+                FunctionKind::Query => convoy_codegen::FunctionKind::Query,
+                FunctionKind::Mutation => convoy_codegen::FunctionKind::Mutation,
+            },
+            visibility: match function.visibility {
+                Visibility::Public => convoy_codegen::Visibility::Public,
+                Visibility::Internal => convoy_codegen::Visibility::Internal,
+            },
+            module: Path::new(&function.file).with_extension("").display().to_string(),
+            export: function.export.clone(),
+        };
+        project.functions().values().map(entry).collect()
+    }
+
     /// Adds the project's query functions to its queries. Where something is not in order, the version before goes on.
     pub(crate) async fn load(&self, queries: &mut NamedQueries, failures: &mut Vec<Failure>) {
         let error = match self.take_in(queries).await {
@@ -78,7 +100,7 @@ impl Loader {
         };
         let message = chain(&error).to_string();
         warn!("the functions stay as they were: {message}");
-        let before = self.functions.runtime.project();
+        let before = self.functions.project();
         let is_query = |kind| kind == FunctionKind::Query;
         let known = before.functions().values().filter(|function| {
             is_query(function.kind) && function.visibility == Visibility::Public
@@ -91,7 +113,7 @@ impl Loader {
     }
 
     async fn take_in(&self, queries: &mut NamedQueries) -> Result<(), ServerError> {
-        let before = self.functions.runtime.project();
+        let before = self.functions.project();
         let mut project = read(&self.folder, &self.limits, &self.cache).await?;
         if project.version() == before.version() {
             project = before;

@@ -5,14 +5,16 @@ use crate::app::FrontPage;
 use crate::config::{ServeArgs, postgres_search};
 use crate::demo::settings;
 use crate::error::{ServerError, chain};
+use crate::generation::Generator;
 use crate::listener::bind_next;
 use crate::loading::OpenProject;
-use crate::project::{ProjectError, root};
+use crate::project::{NamedQueries, ProjectError, root};
 use crate::reload::Reload;
 use crate::serve::{ServeOptions, Server};
 use crate::shutdown;
 use axum::Router;
 use clap::Args;
+use convoy_codegen::FunctionEntry;
 use convoy_postgres::launcher::{Fsync, LaunchOptions, Locale, PrivatePostgres, Reporter};
 use convoy_types::DatabaseUrl;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -38,6 +40,9 @@ pub struct DevArgs {
     /// Serves nothing
     #[arg(long, env = "CONVOY_NO_SERVE")]
     pub no_serve: bool,
+    /// Writes no code, and ends with 1 where what was generated is not what would be; for tests of a change
+    #[arg(long, env = "CONVOY_CHECK")]
+    pub check: bool,
 }
 
 /// Serves a project until a signal comes.
@@ -45,7 +50,7 @@ pub struct DevArgs {
 /// # Errors
 /// Whatever keeps it from serving.
 pub async fn run(args: DevArgs) -> Result<(), ServerError> {
-    let DevArgs { mut serve, once, no_serve } = args;
+    let DevArgs { mut serve, once, no_serve, check } = args;
     let system = |doing| move |source| ServerError::System { doing, source };
     let stopping = shutdown::listen().map_err(system("listening for signals"))?;
     if !serve.project.is_dir() {
@@ -65,7 +70,13 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
     };
     // Whoever develops may look into his own database, from this machine.
     serve.allow_sql |= serve.listen.ip().is_loopback();
-    let developing = develop(serve, url, once, no_serve);
+    let ends = match (check, once, no_serve) {
+        (true, ..) => Ends::Checked,
+        (false, true, true) => Ends::Written,
+        (false, true, false) => Ends::Served,
+        (false, false, _) => Ends::Never,
+    };
+    let developing = develop(serve, url, ends);
     let outcome = tokio::select! {
         outcome = developing => outcome,
         () = shutdown::begun(stopping) => Ok(()),
@@ -78,19 +89,39 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
     outcome
 }
 
-async fn develop(
-    args: ServeArgs,
-    url: DatabaseUrl,
-    once: bool,
-    no_serve: bool,
-) -> Result<(), ServerError> {
+/// When it ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// Once it is known whether the generated code is what would be generated.
+    Checked,
+    /// Once everything is written.
+    Written,
+    /// Never, but it does not watch.
+    Served,
+    /// Never.
+    Never,
+}
+
+async fn develop(args: ServeArgs, url: DatabaseUrl, ends: Ends) -> Result<(), ServerError> {
     let folder = args.project.clone();
     let session = args.database.session();
-    let OpenProject { queries, backend, loader } =
+    let generator = Generator::new(&folder, &url, &session);
+    if ends != Ends::Checked {
+        generator.prepare()?;
+    }
+    let OpenProject { queries, backend, mut loader } =
         OpenProject::open(&folder, &url, &session, true).await?;
-    if once && no_serve {
+    if ends == Ends::Checked {
+        return check(&generator, &queries, loader.function_entries()).await;
+    }
+    let changed = generator.write(&queries, loader.function_entries()).await?;
+    if !changed.is_empty() {
+        info!("generated {}", changed.join(", "));
+    }
+    if ends == Ends::Written {
         return Ok(());
     }
+    loader.generate_with(generator);
     let listener = bind_next(args.listen).await?;
     let ad_hoc_url = args.database.ad_hoc_url(&url)?;
     let options = ServeOptions {
@@ -109,7 +140,7 @@ async fn develop(
     let (_watcher, mut saves) = watch(&root(&folder))?;
     let outcome = loop {
         tokio::select! {
-            save = saves.recv() => {
+            save = saves.recv(), if ends == Ends::Never => {
                 let Some(path) = save else { break Ok(()) };
                 tokio::time::sleep(ONE_SAVE).await;
                 while saves.try_recv().is_ok() {}
@@ -121,6 +152,25 @@ async fn develop(
     };
     server.stop().await;
     outcome
+}
+
+/// Says which files are not what would be generated.
+async fn check(
+    generator: &Generator,
+    queries: &NamedQueries,
+    functions: Vec<FunctionEntry>,
+) -> Result<(), ServerError> {
+    let stale = generator.check(queries, functions).await?;
+    for file in &stale {
+        println!("{file}");
+    }
+    match stale.is_empty() {
+        true => Ok(()),
+        false => Err(ServerError::Unwell(
+            "the generated code is not what the project says: run convoy dev --once --no-serve"
+                .to_owned(),
+        )),
+    }
 }
 
 async fn private_postgres() -> Result<PrivatePostgres, ServerError> {

@@ -1,4 +1,4 @@
-import { defineRef, sql, type FunctionArgs, type FunctionReturns, type Id } from 'convoy';
+import { defineRef, sql, type FunctionArgs, type FunctionReturnType, type Id, type ReferenceTo } from 'convoy';
 import { internalMutation, mutation, query, type Doc, type MutationCtx, type QueryCtx } from '../_generated/server';
 import { authMutation, authQuery, requireAuth } from './_auth';
 import { z } from 'zod';
@@ -59,9 +59,9 @@ export const listProjects = query({
   },
 });
 
-same<FunctionArgs<typeof listProjects>, { userId: Id<'users'>; limit?: number | undefined }>();
-same<FunctionReturns<typeof listProjects>, Doc<'projects'>[]>();
-same<FunctionReturns<typeof createProject>, Id<'projects'>>();
+same<FunctionArgs<ReferenceTo<typeof listProjects>>, { userId: Id<'users'>; limit?: number | undefined }>();
+same<FunctionReturnType<ReferenceTo<typeof listProjects>>, Doc<'projects'>[]>();
+same<FunctionReturnType<ReferenceTo<typeof createProject>>, Id<'projects'>>();
 same<Doc<'users'>['_creationTime'], number>();
 same<Doc<'projects'>['state'], 'open' | 'done'>();
 same<Doc<'projects'>['note'], string | undefined>();
@@ -84,7 +84,7 @@ export const change = internalMutation({
   },
 });
 
-same<FunctionReturns<typeof change>, { done: boolean }>();
+same<FunctionReturnType<ReferenceTo<typeof change>>, { done: boolean }>();
 same<typeof change.visibility, 'internal'>();
 
 export const raw = query(async (ctx) => {
