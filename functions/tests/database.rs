@@ -63,6 +63,10 @@ export const raw = query({ input: { done: z.boolean() }, handler: (ctx, { done }
   const only = sql`and done = ${done}`;
   return ctx.db.raw(sql`select * from tasks where rank > ${1} ${only} limit ${2}`);
 }});
+class StringChunk { constructor(public value: string[]) {} static [Symbol.for('drizzle:entityKind')] = 'StringChunk'; }
+class Drizzle { constructor(public queryChunks: unknown[]) {} static [Symbol.for('drizzle:entityKind')] = 'SQL'; }
+export const drizzle = query({ handler: (ctx) => ctx.db.raw(new Drizzle([
+  new StringChunk(['select ']), 5, new StringChunk([' + ']), new Drizzle([new StringChunk(['abs(']), 'x', new StringChunk([')'])])])) });
 export const inject = query({ handler: (ctx) => ctx.db.raw('select 1' as any) });
 export const wrongTable = query({ handler: (ctx) => ctx.db.query('task' as any).collect() });
 export const wrongIndex = query({ handler: (ctx) => ctx.db.query('tasks').withIndex('by_rank_done' as any).collect() });
@@ -284,6 +288,8 @@ async fn raw_statements_keep_values_apart_from_the_text() {
         rows,
         json!([{ "text": "select * from tasks where rank > $1 and done = $2 limit $3", "params": [1, true, 2] }])
     );
+    let rows = query(&runtime, &host, "tasks.drizzle", json!({})).await.expect("rows");
+    assert_eq!(rows, json!([{ "text": "select $1 + abs($2)", "params": [5, "x"] }]));
     let error = query(&runtime, &host, "tasks.inject", json!({})).await.expect_err("no statement");
     assert!(error.message.contains("takes a statement made by sql`…`"), "{error}");
 }

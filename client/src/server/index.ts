@@ -10,7 +10,7 @@ export {
   type Id,
   type SystemFields,
 } from './schema.js';
-export { sql, type Sql } from './sql.js';
+export { sql, type DrizzleSql, type Sql } from './sql.js';
 export {
   createFunctionHelpers,
   type AnyFunction,

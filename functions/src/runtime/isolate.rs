@@ -115,7 +115,7 @@ impl Isolate {
 
     /// Begins a call; `false` where the script could not even begin.
     pub(super) fn begin(&self, job: &Job, limits: &Limits) -> bool {
-        self.meter.begin(limits.cpu_max, job.deadline, job.cancelled.clone());
+        self.meter.begin(limits.cpu_max, job.deadline, job.ticket.clone());
         self.bridge.begin(
             job.out.clone(),
             job.call.kind,

@@ -29,8 +29,6 @@ struct State {
     /// Preparing this version failed, and would again.
     is_broken: bool,
     is_closed: bool,
-    /// Workers that a stuck one has been replaced by: so many are to end.
-    surplus: usize,
 }
 
 /// What a worker does next.
@@ -49,7 +47,6 @@ impl Pool {
             preparing: 0,
             is_broken: false,
             is_closed: false,
-            surplus: 0,
         };
         let pool = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), limits });
         for _ in 0..pool.limits.workers.max(1) {
@@ -58,7 +55,8 @@ impl Pool {
         pool
     }
 
-    fn start_worker(self: &Arc<Self>) {
+    /// Starts one more worker.
+    pub(super) fn start_worker(self: &Arc<Self>) {
         let pool = self.clone();
         let started = thread::Builder::new()
             .name("convoy-function".to_owned())
@@ -101,12 +99,6 @@ impl Pool {
         Ok(())
     }
 
-    /// Starts a worker for one that does not come back. Should it, one of them ends.
-    pub(super) fn replace_worker(self: &Arc<Self>) {
-        self.lock().surplus += 1;
-        self.start_worker();
-    }
-
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
@@ -119,7 +111,11 @@ impl Pool {
     fn work(&self) {
         loop {
             match self.next() {
-                Next::Run(job, isolate) => self.run(&job, isolate),
+                Next::Run(job, isolate) => {
+                    if self.run(&job, isolate) {
+                        return;
+                    }
+                }
                 Next::Prepare(project) => self.prepare_ahead(&project),
                 Next::End => return,
             }
@@ -132,11 +128,10 @@ impl Pool {
             if state.is_closed {
                 return Next::End;
             }
-            if state.surplus > 0 && state.jobs.is_empty() {
-                state.surplus -= 1;
-                return Next::End;
-            }
             if let Some(job) = state.jobs.pop_front() {
+                if job.ticket.is_cancelled() {
+                    continue;
+                }
                 let isolate = state.ready.pop_if(|isolate| isolate.is_of(job.project.graph()));
                 return Next::Run(Box::new(job), isolate);
             }
@@ -149,7 +144,9 @@ impl Pool {
         }
     }
 
-    fn run(&self, job: &Job, isolate: Option<Isolate>) {
+    /// Runs a call, and returns whether another worker has taken this one's place meanwhile.
+    fn run(&self, job: &Job, isolate: Option<Isolate>) -> bool {
+        job.ticket.begin();
         let isolate = match isolate {
             Some(isolate) => Ok(isolate),
             None => self.prepare(&job.project),
@@ -164,7 +161,9 @@ impl Pool {
         };
         // The caller may be gone.
         let _ = job.out.send(FromWorker::Done(outcome));
+        let is_replaced = job.ticket.end();
         drop(isolate);
+        is_replaced
     }
 
     fn prepare(&self, project: &Project) -> Result<Isolate, ProjectError> {

@@ -13,7 +13,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "server" "../../../client/src/server":
         "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "schema.ts" "sql.ts" "validator.ts";
     "engine" "../../js":
-        "database.ts" "describe.ts" "filter.ts" "host.ts" "invoke.ts" "prelude.js" "query.ts" "validate.ts";
+        "database.ts" "describe.ts" "empty.js" "filter.ts" "host.ts" "invoke.ts" "prelude.js" "query.ts" "validate.ts";
 };
 
 /// Returns the text of one of Convoy's own modules.
