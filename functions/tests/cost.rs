@@ -21,11 +21,11 @@ async fn a_trivial_call_costs_less_than_a_millisecond() {
         let loaded = began.elapsed();
         let limits = Limits { workers: 4, ready_contexts: 100, ..Limits::default() };
         let runtime = convoy_functions::Runtime::new(project.clone(), limits);
-        let began = Instant::now();
+        let began = processor_time();
         while runtime.ready_contexts() < 100 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let prepare = began.elapsed() / 100;
+        let prepare = processor_time().saturating_sub(began) / 100;
         let host = Arc::new(Memory::default());
         for (name, args) in
             [("trivial.add", json!({ "a": 1 })), ("trivial.one", json!({ "id": "t:1" }))]
@@ -40,7 +40,7 @@ async fn a_trivial_call_costs_less_than_a_millisecond() {
             }
             took.sort();
             println!(
-                "{zod:?} {name}: p50 {:?}, p90 {:?}; preparing a context {prepare:?}; loading {loaded:?}; modules {:?}",
+                "{zod:?} {name}: p50 {:?}, p90 {:?}; preparing a context {prepare:?} of processor time (run alone); loading {loaded:?}; modules {:?}",
                 took[25],
                 took[45],
                 project.size()
@@ -50,4 +50,10 @@ async fn a_trivial_call_costs_less_than_a_millisecond() {
             assert!(took[0] < Duration::from_millis(1), "{zod:?} {name}: {took:?}");
         }
     }
+}
+
+/// What all threads of this process have used.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -4,7 +4,7 @@
 //! own task (`Runtime::call`), so what the host does runs where the caller runs, and ends when the caller goes. Between both go
 //! the messages of `messages.rs`.
 //!
-//! A context is prepared ahead by workers that have nothing else to do (`pool.rs`), serves one call, and is thrown away.
+//! A context is prepared ahead by threads of low priority (`pool.rs`), serves one call, and is thrown away.
 
 mod bridge;
 mod isolate;
