@@ -8,6 +8,7 @@ use crate::limits::Limits;
 use crate::project::{Project, ProjectError};
 use rustix::process::setpriority_process;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{mem, thread};
 
@@ -166,13 +167,17 @@ impl Pool {
             Some(isolate) => Ok(isolate),
             None => self.prepare(&job.project),
         };
+        let failed = |detail: String| {
+            let message = format!("{} failed; the server's log says why", job.call.name);
+            Err(CallError::new("INTERNAL", message).with_detail(detail))
+        };
         let outcome = match &isolate {
-            Ok(isolate) => worker::run(isolate, job, &self.limits),
-            Err(error) => Err(CallError::new(
-                "INTERNAL",
-                format!("{} failed; the server's log says why", job.call.name),
-            )
-            .with_detail(error.to_string())),
+            // A fault of ours is no reason to lose the worker; the context is thrown away in any case.
+            Ok(isolate) => {
+                catch_unwind(AssertUnwindSafe(|| worker::run(isolate, job, &self.limits)))
+                    .unwrap_or_else(|_| failed("the worker panicked".to_owned()))
+            }
+            Err(error) => failed(error.to_string()),
         };
         // The caller may be gone.
         let _ = job.out.send(FromWorker::Done(outcome));
