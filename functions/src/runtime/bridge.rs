@@ -1,4 +1,4 @@
-//! What JavaScript can call: the natives of `functions/js/host.ts` and of the prelude.
+//! What JavaScript can call: the natives of `functions/js/host.ts` and of `js/world/`.
 
 use super::messages::FromWorker;
 use crate::call::CallKind;
@@ -77,7 +77,7 @@ impl Bridge {
         self.lock().outcome.take()
     }
 
-    /// Puts the natives where the prelude and `host.ts` find them. While modules are evaluated it is `now_ms`.
+    /// Puts the natives where `world/` and `host.ts` find them. While modules are evaluated it is `now_ms`.
     pub(super) fn install(self: &Arc<Self>, ctx: &Ctx<'_>, now_ms: f64) -> rquickjs::Result<()> {
         let natives = Object::new(ctx.clone())?;
         let bridge = self.clone();

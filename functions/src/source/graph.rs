@@ -19,7 +19,7 @@ const MODULES_MAX: usize = 20_000;
 
 /// Convoy's own modules that the entry imports, before any of the project's.
 const ENGINE: [&str; 4] = [
-    "convoy:engine/prelude.js",
+    "convoy:engine/world/index.js",
     "convoy:engine/host.ts",
     "convoy:engine/invoke.ts",
     "convoy:engine/describe.ts",
@@ -208,7 +208,7 @@ fn package(name: &str) -> Option<&str> {
 fn entry(schema: bool, functions: &BTreeMap<String, PathBuf>) -> Result<Bytecode, ProjectError> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut imports = String::from(
-        "import 'convoy:engine/prelude.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
+        "import 'convoy:engine/world/index.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
          import { describe } from 'convoy:engine/describe.ts';\n",
     );
     let mut named = String::new();
