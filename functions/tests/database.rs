@@ -22,7 +22,7 @@ export default defineSchema({
 
 const TASKS: &str = r#"
 import { mutation, query } from '../_generated/server';
-import { sql } from 'convoy';
+import { paginationOptsValidator, sql } from 'convoy';
 import { z } from 'zod';
 const any = z.any();
 export const add = mutation({ input: { doc: any }, handler: (ctx, { doc }) => ctx.db.insert('tasks', doc) });
@@ -51,7 +51,7 @@ export const first = query({ handler: async (ctx) => [
 ]});
 export const unique = query({ input: { title: z.string() }, handler: (ctx, { title }) =>
   ctx.db.query('tasks').filter((task) => task.title === title).unique() });
-export const page = query({ input: { opts: any }, handler: (ctx, { opts }) => ctx.db.query('tasks').paginate(opts) });
+export const page = query({ input: { opts: paginationOptsValidator }, handler: (ctx, { opts }) => ctx.db.query('tasks').paginate(opts) });
 export const oddPage = query({ input: { opts: any }, handler: (ctx, { opts }) =>
   ctx.db.query('tasks').filter((task) => task.rank % 2 === 1).paginate(opts) });
 export const walk = query({ handler: async (ctx) => {
@@ -269,6 +269,12 @@ async fn pages_follow_one_another_without_gaps() {
             cursor = page["continueCursor"].clone();
             assert!(cursor.is_string());
         }
+    }
+    for opts in [json!({ "numItems": 0, "cursor": null }), json!({ "numItems": 2 })] {
+        let error = query(&runtime, &host, "tasks.page", json!({ "opts": opts }))
+            .await
+            .expect_err("no page");
+        assert_eq!(error.code, "INVALID_ARGS");
     }
     // Read again between its borders.
     let opts = json!({ "numItems": 2, "cursor": "tasks:1", "endCursor": "tasks:4" });

@@ -66,11 +66,12 @@ fn modules_are_found_as_their_authors_expect() {
         import type { IncomingMessage } from 'node:http';
         import { type Only, five } from 'pack';
         import { six } from 'pack/sub';
+        import { eleven } from '@/eleven';
         enum Color { Red = 'red' }
         namespace Inner { export const seven = 7; }
         class Point { constructor(private readonly x: number) {} get() { return this.x; } }
         const late = await import('../lib/late');
-        export const all = query(() => [one, two, three, four, data.x, five, six, Inner.seven, Color.Red, new Point(9).get(), late.ten satisfies number]);
+        export const all = query(() => [one, two, three, four, data.x, five, six, Inner.seven, Color.Red, new Point(9).get(), late.ten satisfies number, eleven]);
     ";
     let folder = Folder::new(
         Zod::Three,
@@ -87,6 +88,8 @@ fn modules_are_found_as_their_authors_expect() {
     folder.write("node_modules/pack/package.json", "{\"name\":\"pack\",\"exports\":{\".\":{\"types\":\"./x.d.ts\",\"import\":\"./m.mjs\"},\"./sub\":\"./s.js\"}}");
     folder.write("node_modules/pack/m.mjs", "export const five = 5;");
     folder.write("node_modules/pack/s.js", "export const six = 6;");
+    folder.write("tsconfig.json", "{ // as editors take it\n \"compilerOptions\": { \"paths\": { \"@/*\": [\"./shared/*\"] } } }");
+    folder.write("shared/eleven.ts", "export const eleven = 11;");
     // A package of that name is somebody else's.
     folder.write("node_modules/convoy/index.js", "throw new Error('the wrong convoy')");
     let runtime =
@@ -95,7 +98,7 @@ fn modules_are_found_as_their_authors_expect() {
         let (functions, host) = (folder.runtime(), std::sync::Arc::default());
         crate::support::query(&functions, &host, "main.all", json!({})).await.expect("a value")
     });
-    assert_eq!(value, json!([1, 2, 3, 4, "json", 5, 6, 7, "red", 9, 10]));
+    assert_eq!(value, json!([1, 2, 3, 4, "json", 5, 6, 7, "red", 9, 10, 11]));
 }
 
 #[track_caller]

@@ -85,7 +85,7 @@ export interface PaginationOptions {
   /** `continueCursor` of the page before; null for the first. */
   cursor: string | null;
   /** Where the page ends: a page that was read before keeps its borders while documents come and go. */
-  endCursor?: string | null;
+  endCursor?: string | null | undefined;
 }
 
 /** One page. */

@@ -10,6 +10,7 @@ export {
   type Id,
   type SystemFields,
 } from './schema.js';
+export { paginationOptsValidator } from './pagination.js';
 export { sql, type DrizzleSql, type Sql } from './sql.js';
 export {
   createFunctionHelpers,

@@ -11,7 +11,7 @@ macro_rules! modules {
 
 const MODULES: &[(&str, &str)] = modules! {
     "server" "../../../client/src/server":
-        "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "schema.ts" "sql.ts" "validator.ts";
+        "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "pagination.ts" "schema.ts" "sql.ts" "validator.ts";
     "engine" "../../js":
         "database.ts" "describe.ts" "empty.js" "filter.ts" "host.ts" "invoke.ts" "query.ts" "validate.ts";
     "engine/world" "../../js/world":

@@ -137,15 +137,15 @@ impl Walk<'_> {
                 }
                 None => self.cache.compiled(&name, embedded::text(&name).unwrap_or_default())?,
             };
-            let folder = path.as_deref().and_then(Path::parent);
             let mut meant = HashMap::new();
             for import in &module.imports {
-                let (target, is_pure) = match self.imports.resolve(&name, folder, import)? {
-                    Resolved::Embedded(name) => (Wanted { name, path: None }, false),
-                    Resolved::File { path, is_pure } => {
-                        (Wanted { name: self.imports.name(&path), path: Some(path) }, is_pure)
-                    }
-                };
+                let (target, is_pure) =
+                    match self.imports.resolve(&name, path.as_deref(), import)? {
+                        Resolved::Embedded(name) => (Wanted { name, path: None }, false),
+                        Resolved::File { path, is_pure } => {
+                            (Wanted { name: self.imports.name(&path), path: Some(path) }, is_pure)
+                        }
+                    };
                 meant.insert(import.specifier.clone(), target.name.clone());
                 match &import.namespace {
                     Some(namespace) if is_pure && package(&name).is_some() => {

@@ -3,7 +3,7 @@
 use super::embedded;
 use super::transpile::Import;
 use crate::project::ProjectError;
-use oxc_resolver::{Resolution, ResolveOptions, Resolver, SideEffects};
+use oxc_resolver::{Resolution, ResolveOptions, Resolver, SideEffects, TsconfigDiscovery};
 use std::path::{Component, Path, PathBuf};
 
 /// A module that an import means.
@@ -18,6 +18,8 @@ pub(crate) enum Resolved {
 pub(crate) struct Imports {
     root: PathBuf,
     resolver: Resolver,
+    /// The same, with the `paths` of the nearest tsconfig.json.
+    aliases: Resolver,
 }
 
 impl Imports {
@@ -34,10 +36,15 @@ impl Imports {
             ],
             ..ResolveOptions::default()
         };
-        Self { root: root.to_owned(), resolver: Resolver::new(options) }
+        let resolver = Resolver::new(options.clone());
+        let aliases = resolver.clone_with_options(ResolveOptions {
+            tsconfig: Some(TsconfigDiscovery::Auto),
+            ..options
+        });
+        Self { root: root.to_owned(), resolver, aliases }
     }
 
-    /// Returns the module that `import` means in the module of the name `base`, a file of the folder `from`.
+    /// Returns the module that `import` means in the module of the name `base`, whose file is `from`.
     ///
     /// # Errors
     /// `Import`, with what to do.
@@ -71,7 +78,16 @@ impl Imports {
                 "functions run inside Convoy, without Node: its modules are not there".to_owned(),
             );
         }
-        match self.resolver.resolve(from.unwrap_or(&self.root), specifier) {
+        let folder = from.and_then(Path::parent).unwrap_or(&self.root);
+        let found = self.resolver.resolve(folder, specifier);
+        // Only where nothing else is of that name: a tsconfig.json that is not in order is the editor's to tell of.
+        let found = match (found, from) {
+            (Err(error), Some(file)) if !specifier.starts_with('.') => {
+                self.aliases.resolve_file(file, specifier).map_err(|_| error)
+            }
+            (found, _) => found,
+        };
+        match found {
             Ok(found) => Ok(Resolved::File { is_pure: is_pure(&found), path: found.into_path_buf() }),
             Err(_) if specifier == "zod" => fail("the schema and arguments are zod's types: npm install zod".to_owned()),
             Err(_) if specifier.contains("_generated/") => {
