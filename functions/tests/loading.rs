@@ -270,6 +270,18 @@ fn the_schema_is_described_in_either_zod() {
     }
 }
 
+#[test]
+fn what_modules_log_while_they_are_evaluated_is_kept() {
+    let folder = Folder::new(
+        Zod::Three,
+        &[("functions/a.ts", "console.warn('at', 'the top'); export const a = 1;")],
+    );
+    let project = folder.load().expect("a project");
+    let lines: Vec<Value> =
+        project.logged().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines, [json!({ "level": "warn", "message": "at the top" })]);
+}
+
 /// Half of zod 4 is the words of its errors in other languages.
 #[test]
 fn namespaces_that_nobody_mentions_are_not_loaded() {

@@ -81,7 +81,12 @@ impl Isolate {
         let of_handler = meter.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || of_handler.stop())));
         let context = Context::full(&runtime).map_err(engine)?;
-        let isolate = Self { context, graph: graph.clone(), bridge: Arc::default(), meter };
+        let isolate = Self {
+            context,
+            graph: graph.clone(),
+            bridge: Arc::new(Bridge::new(limits.log_bytes_max)),
+            meter,
+        };
         isolate.meter.slice(|| isolate.context.with(|ctx| isolate.evaluate(&ctx, now_ms)))?;
         Ok(isolate)
     }
@@ -111,6 +116,11 @@ impl Isolate {
                 text.map_err(|error| self.unevaluated(&error))
             })
         })
+    }
+
+    /// Takes what the modules logged while they were evaluated.
+    pub(crate) fn take_logs(&self) -> Vec<String> {
+        self.bridge.take_early()
     }
 
     /// Begins a call; `false` where the script could not even begin.
