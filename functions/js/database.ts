@@ -1,7 +1,7 @@
 /** `ctx.db`: what functions ask of it, as operations of the host. */
 
 import { ConvoyError } from 'convoy:server/errors.ts';
-import { isSql, type Sql } from 'convoy:server/sql.ts';
+import { isSql, type DrizzleSql, type Sql } from 'convoy:server/sql.ts';
 import type { TableDefinition } from 'convoy:server/schema.ts';
 import { ask } from './host.ts';
 import { Query } from './query.ts';
@@ -28,7 +28,7 @@ export class Database {
     return new Query(table, this.#table(table));
   }
 
-  raw(statement: Sql): Promise<Doc[]> {
+  raw(statement: Sql | DrizzleSql): Promise<Doc[]> {
     return ask('db.raw', rendered(statement));
   }
 
@@ -149,17 +149,39 @@ function shown(value: unknown): string {
 }
 
 /** The text of a statement with `$1`, and its parameters. */
-function rendered(statement: Sql): { text: string; params: unknown[] } {
+function rendered(statement: Sql | DrizzleSql): { text: string; params: unknown[] } {
   const params: unknown[] = [];
   const text = (part: unknown): string => {
-    if (!isSql(part)) {
-      params.push(part ?? null);
-      return `$${params.length}`;
+    if (isSql(part)) {
+      return part.strings.map((string, i) => (i < part.values.length ? string + text(part.values[i]) : string)).join('');
     }
-    return part.strings.map((string, i) => (i < part.values.length ? string + text(part.values[i]) : string)).join('');
+    if (isDrizzle(part)) {
+      return part.queryChunks.map(chunk).join('');
+    }
+    params.push(part ?? null);
+    return `$${params.length}`;
   };
-  if (!isSql(statement)) {
+  // Drizzle's `sql` keeps text and values side by side, each text and some values in a class of its own.
+  const chunk = (part: unknown): string => {
+    const kind = (part as any)?.constructor?.[Symbol.for('drizzle:entityKind')];
+    switch (kind) {
+      case undefined:
+      case 'SQL':
+        return text(part);
+      case 'StringChunk':
+        return (part as { value: string[] }).value.join('');
+      case 'Param':
+        return text((part as { value: unknown }).value);
+      default:
+        throw new ConvoyError('INVALID_ARGS', `ctx.db.raw takes drizzle's sql\`…\` with values alone, not its ${kind}: write names as text`);
+    }
+  };
+  if (!isSql(statement) && !isDrizzle(statement)) {
     throw new ConvoyError('INVALID_ARGS', "ctx.db.raw takes a statement made by sql`…` of 'convoy', so that values stay apart from the text");
   }
   return { text: text(statement), params };
+}
+
+function isDrizzle(value: unknown): value is DrizzleSql {
+  return typeof value === 'object' && value !== null && Array.isArray((value as Partial<DrizzleSql>).queryChunks);
 }

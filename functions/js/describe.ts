@@ -2,6 +2,7 @@
 
 import { isFunction } from 'convoy:server/functions.ts';
 import { refOf, SchemaDefinition } from 'convoy:server/schema.ts';
+import { closest } from './validate.ts';
 
 /** The modules of a project, as the entry hands them over. */
 export interface Modules {
@@ -36,6 +37,17 @@ export function describe(modules: Modules): string {
 }
 
 function tables(schema: SchemaDefinition) {
+  const known = Object.keys(schema.tables);
+  for (const [name, table] of Object.entries(schema.tables)) {
+    for (const [field, type] of Object.entries(table.shape)) {
+      const { ref } = fieldOf(type as object);
+      if (ref !== null && !known.includes(ref)) {
+        const nearest = closest(ref, known);
+        const hint = nearest === undefined ? `it has ${known.join(', ')}` : `did you mean ${nearest}?`;
+        throw new Error(`the field ${name}.${field} refers to the table ${ref}, which the schema does not have: ${hint}`);
+      }
+    }
+  }
   return Object.entries(schema.tables).map(([name, table]) => ({
     name,
     managed: table.managed,

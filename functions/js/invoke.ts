@@ -33,7 +33,7 @@ async function run(modules: Modules, file: string, name: string, args: string, a
   if (!isFunction(definition)) {
     throw new Error(`${file} has no function ${name}`);
   }
-  const input = await parseArgs(definition.input, JSON.parse(args));
+  const input = await parseArgs(definition.input, given(args));
   const ctx = { db: new Database(schemaOf(modules)?.tables ?? {}), auth: authOf(auth) };
   let value = await definition.handler(ctx, input);
   if (definition.returns !== undefined) {
@@ -44,6 +44,14 @@ async function run(modules: Modules, file: string, name: string, args: string, a
     value = parsed.value;
   }
   return json(value);
+}
+
+function given(args: string): unknown {
+  try {
+    return JSON.parse(args);
+  } catch {
+    throw new ConvoyError('INVALID_ARGS', 'the arguments have to be a JSON object, such as {"name": "…"}');
+  }
 }
 
 /** The value as JSON; undefined is null there. */

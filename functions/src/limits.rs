@@ -12,7 +12,7 @@ pub struct Limits {
     pub queue_len_max: usize,
     /// Contexts that are prepared ahead. A call that finds none prepares its own.
     pub ready_contexts: usize,
-    /// Contexts that are being prepared ahead at a time, so that calls keep a processor.
+    /// Threads that prepare contexts ahead, and give way to all others.
     pub preparing_max: usize,
     /// Bytes of a call's heap, what its modules take included. Then it fails with `LIMIT_EXCEEDED`.
     pub memory_bytes_max: usize,

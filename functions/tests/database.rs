@@ -22,7 +22,7 @@ export default defineSchema({
 
 const TASKS: &str = r#"
 import { mutation, query } from '../_generated/server';
-import { sql } from 'convoy';
+import { paginationOptsValidator, sql } from 'convoy';
 import { z } from 'zod';
 const any = z.any();
 export const add = mutation({ input: { doc: any }, handler: (ctx, { doc }) => ctx.db.insert('tasks', doc) });
@@ -51,7 +51,7 @@ export const first = query({ handler: async (ctx) => [
 ]});
 export const unique = query({ input: { title: z.string() }, handler: (ctx, { title }) =>
   ctx.db.query('tasks').filter((task) => task.title === title).unique() });
-export const page = query({ input: { opts: any }, handler: (ctx, { opts }) => ctx.db.query('tasks').paginate(opts) });
+export const page = query({ input: { opts: paginationOptsValidator }, handler: (ctx, { opts }) => ctx.db.query('tasks').paginate(opts) });
 export const oddPage = query({ input: { opts: any }, handler: (ctx, { opts }) =>
   ctx.db.query('tasks').filter((task) => task.rank % 2 === 1).paginate(opts) });
 export const walk = query({ handler: async (ctx) => {
@@ -63,6 +63,10 @@ export const raw = query({ input: { done: z.boolean() }, handler: (ctx, { done }
   const only = sql`and done = ${done}`;
   return ctx.db.raw(sql`select * from tasks where rank > ${1} ${only} limit ${2}`);
 }});
+class StringChunk { constructor(public value: string[]) {} static [Symbol.for('drizzle:entityKind')] = 'StringChunk'; }
+class Drizzle { constructor(public queryChunks: unknown[]) {} static [Symbol.for('drizzle:entityKind')] = 'SQL'; }
+export const drizzle = query({ handler: (ctx) => ctx.db.raw(new Drizzle([
+  new StringChunk(['select ']), 5, new StringChunk([' + ']), new Drizzle([new StringChunk(['abs(']), 'x', new StringChunk([')'])])])) });
 export const inject = query({ handler: (ctx) => ctx.db.raw('select 1' as any) });
 export const wrongTable = query({ handler: (ctx) => ctx.db.query('task' as any).collect() });
 export const wrongIndex = query({ handler: (ctx) => ctx.db.query('tasks').withIndex('by_rank_done' as any).collect() });
@@ -266,6 +270,12 @@ async fn pages_follow_one_another_without_gaps() {
             assert!(cursor.is_string());
         }
     }
+    for opts in [json!({ "numItems": 0, "cursor": null }), json!({ "numItems": 2 })] {
+        let error = query(&runtime, &host, "tasks.page", json!({ "opts": opts }))
+            .await
+            .expect_err("no page");
+        assert_eq!(error.code, "INVALID_ARGS");
+    }
     // Read again between its borders.
     let opts = json!({ "numItems": 2, "cursor": "tasks:1", "endCursor": "tasks:4" });
     let page = query(&runtime, &host, "tasks.page", json!({ "opts": opts })).await.expect("a page");
@@ -284,6 +294,8 @@ async fn raw_statements_keep_values_apart_from_the_text() {
         rows,
         json!([{ "text": "select * from tasks where rank > $1 and done = $2 limit $3", "params": [1, true, 2] }])
     );
+    let rows = query(&runtime, &host, "tasks.drizzle", json!({})).await.expect("rows");
+    assert_eq!(rows, json!([{ "text": "select $1 + abs($2)", "params": [5, "x"] }]));
     let error = query(&runtime, &host, "tasks.inject", json!({})).await.expect_err("no statement");
     assert!(error.message.contains("takes a statement made by sql`…`"), "{error}");
 }

@@ -119,6 +119,9 @@ async fn arguments_are_checked_in_either_zod() {
             }
             assert!(error.data.expect("issues").contains("path"));
         }
+        let mut broken = call(CallKind::Query, "failing.args", json!({}));
+        broken.args = "{".to_owned();
+        assert_eq!(run(&runtime, &host, broken).await.expect_err("no JSON").code, "INVALID_ARGS");
         let loose = query(&runtime, &host, "failing.loose", json!({ "name": "a", "more": 1 }))
             .await
             .expect("a value");

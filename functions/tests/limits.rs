@@ -173,3 +173,13 @@ async fn a_call_whose_caller_is_gone_is_stopped() {
     );
     mutation(&runtime, &host, "greedy.fine", json!({})).await.expect_err("it is a query");
 }
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let folder = Folder::new(Zod::Three, &[("functions/greedy.ts", GREEDY)]);
+    let runtime = folder.runtime_with(Limits { queue_len_max: 0, ..limits() });
+    let error = query(&runtime, &Arc::default(), "greedy.fine", json!({ "n": 1 }))
+        .await
+        .expect_err("no place");
+    assert_eq!(error.code, "UNAVAILABLE");
+}

@@ -66,11 +66,12 @@ fn modules_are_found_as_their_authors_expect() {
         import type { IncomingMessage } from 'node:http';
         import { type Only, five } from 'pack';
         import { six } from 'pack/sub';
+        import { eleven } from '@/eleven';
         enum Color { Red = 'red' }
         namespace Inner { export const seven = 7; }
         class Point { constructor(private readonly x: number) {} get() { return this.x; } }
         const late = await import('../lib/late');
-        export const all = query(() => [one, two, three, four, data.x, five, six, Inner.seven, Color.Red, new Point(9).get(), late.ten satisfies number]);
+        export const all = query(() => [one, two, three, four, data.x, five, six, Inner.seven, Color.Red, new Point(9).get(), late.ten satisfies number, eleven]);
     ";
     let folder = Folder::new(
         Zod::Three,
@@ -87,6 +88,8 @@ fn modules_are_found_as_their_authors_expect() {
     folder.write("node_modules/pack/package.json", "{\"name\":\"pack\",\"exports\":{\".\":{\"types\":\"./x.d.ts\",\"import\":\"./m.mjs\"},\"./sub\":\"./s.js\"}}");
     folder.write("node_modules/pack/m.mjs", "export const five = 5;");
     folder.write("node_modules/pack/s.js", "export const six = 6;");
+    folder.write("tsconfig.json", "{ // as editors take it\n \"compilerOptions\": { \"paths\": { \"@/*\": [\"./shared/*\"] } } }");
+    folder.write("shared/eleven.ts", "export const eleven = 11;");
     // A package of that name is somebody else's.
     folder.write("node_modules/convoy/index.js", "throw new Error('the wrong convoy')");
     let runtime =
@@ -95,7 +98,7 @@ fn modules_are_found_as_their_authors_expect() {
         let (functions, host) = (folder.runtime(), std::sync::Arc::default());
         crate::support::query(&functions, &host, "main.all", json!({})).await.expect("a value")
     });
-    assert_eq!(value, json!([1, 2, 3, 4, "json", 5, 6, 7, "red", 9, 10]));
+    assert_eq!(value, json!([1, 2, 3, 4, "json", 5, 6, 7, "red", 9, 10, 11]));
 }
 
 #[track_caller]
@@ -150,8 +153,17 @@ fn errors_name_file_line_and_column() {
         )],
         &["Error: at the top", "functions/a.ts:5:"],
     );
-    check_error(&[("functions/a.ts", "for (;;) {}")], &["too much processor time"]).to_string();
+    check_error(&[("functions/a.ts", "for (;;) {}")], &["too much processor time"]);
     check_error(&[("schema.ts", "export const x = 1;")], &["schema.ts exports no schema"]);
+    check_error(
+        &[(
+            "schema.ts",
+            "import { defineSchema, defineTable, defineRef } from 'convoy'; export default defineSchema({ users: defineTable({}), posts: defineTable({ by: defineRef('user').optional() }) });",
+        )],
+        &[
+            "the field posts.by refers to the table user, which the schema does not have: did you mean users?",
+        ],
+    );
     let (one, two) = (at(".."), at(".."));
     let error = check_error(
         &[("functions/a.ts", &one), ("functions/a.js", &two)],
@@ -196,6 +208,7 @@ export const schema = defineSchema({
   }).index('by_text', ['text']).index('by_both', ['text', 'number']),
   audit_log: defineTable({ event: z.string() }).unmanaged(),
   wide: defineTable({ event: z.string() }).relational(),
+  users: defineTable({}),
 });
 ";
 
@@ -250,10 +263,60 @@ fn the_schema_is_described_in_either_zod() {
             [
                 json!(["all", true, "document"]),
                 json!(["audit_log", false, "document"]),
-                json!(["wide", true, "relational"])
+                json!(["wide", true, "relational"]),
+                json!(["users", true, "document"])
             ]
         );
     }
+}
+
+#[test]
+fn what_modules_log_while_they_are_evaluated_is_kept() {
+    let folder = Folder::new(
+        Zod::Three,
+        &[("functions/a.ts", "console.warn('at', 'the top'); export const a = 1;")],
+    );
+    let project = folder.load().expect("a project");
+    let lines: Vec<Value> =
+        project.logged().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines, [json!({ "level": "warn", "message": "at the top" })]);
+}
+
+/// Half of zod 4 is the words of its errors in other languages.
+#[test]
+fn namespaces_that_nobody_mentions_are_not_loaded() {
+    let plain = "import { query } from '../_generated/server'; import { z } from 'zod';
+        export const list = query({ input: { a: z.string() }, handler: () => Object.keys(z.locales).length });";
+    let german = "import { z } from 'zod'; z.config(z.locales.de()); export const german = 1;";
+    let (mut sizes, mut counts) = (Vec::new(), Vec::new());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for files in [
+        vec![("functions/a.ts", plain)],
+        vec![("functions/a.ts", plain), ("functions/_b.ts", german)],
+    ] {
+        let main = if files.len() == 1 {
+            plain.replace("z.locales", "(z as any)['lo' + 'cales']")
+        } else {
+            format!("import '../functions/_b'; {plain}")
+        };
+        let mut files = files;
+        files[0].1 = &main;
+        let folder = Folder::new(Zod::Four, &files);
+        sizes.push(folder.load().expect("a project").size().0);
+        counts.push(runtime.block_on(async {
+            let (functions, host) = (folder.runtime(), std::sync::Arc::default());
+            let count = crate::support::query(&functions, &host, "a.list", json!({ "a": "x" }))
+                .await
+                .expect("a value");
+            let error = crate::support::query(&functions, &host, "a.list", json!({}))
+                .await
+                .expect_err("no argument");
+            (count.as_u64().expect("a number") > 40, error.message.contains("Ungültige Eingabe"))
+        }));
+    }
+    assert!(sizes[0] + 40 < sizes[1], "{sizes:?}");
+    assert_eq!(counts, [(false, false), (true, true)]);
 }
 
 /// Of a saved file that file alone is compiled again.
@@ -264,11 +327,11 @@ fn a_second_load_compiles_only_what_changed() {
     let began = Instant::now();
     Project::load(folder.path(), &limits, &cache).expect("a project");
     let first = began.elapsed();
-    assert_eq!(cache.compiled_count(), 110);
+    let compiled = cache.compiled_count();
     folder.write("convoy/functions/a.ts", &at("..").replace("list", "other"));
     let began = Instant::now();
     let project = Project::load(folder.path(), &limits, &cache).expect("a project");
     println!("first load {first:?}, after a change {:?}", began.elapsed());
-    assert_eq!(cache.compiled_count(), 111);
+    assert_eq!(cache.compiled_count(), compiled + 1);
     assert!(project.functions().contains_key("a.other"));
 }

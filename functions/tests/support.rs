@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// What a `_generated/server.ts` has.
@@ -82,7 +83,8 @@ impl Folder {
     }
 
     pub fn load(&self) -> Result<Project, ProjectError> {
-        Project::load(self.path(), &Limits::default(), &ModuleCache::default())
+        let limits = Limits { prepare_cpu_max: Duration::from_secs(1), ..Limits::default() };
+        Project::load(self.path(), &limits, &ModuleCache::default())
     }
 
     pub fn runtime(&self) -> Runtime {

@@ -2,7 +2,7 @@
 
 import type { AnyDataModel, Doc, TableNames } from './data-model.js';
 import type { Id } from './schema.js';
-import type { Sql } from './sql.js';
+import type { DrizzleSql, Sql } from './sql.js';
 
 /** Reads. All that a query has. */
 export interface DatabaseReader<DM extends AnyDataModel> {
@@ -13,7 +13,7 @@ export interface DatabaseReader<DM extends AnyDataModel> {
   /** Begins a read of a table. */
   query<Name extends TableNames<DM>>(table: Name): TableQuery<Doc<DM, Name>, DM[Name]['indexes']>;
   /** Runs a SELECT: `` ctx.db.raw<{ total: number }>(sql`select count(*)::int as total from users`) ``. */
-  raw<Row = Record<string, unknown>>(statement: Sql): Promise<Row[]>;
+  raw<Row = Record<string, unknown>>(statement: Sql | DrizzleSql): Promise<Row[]>;
 }
 
 /** Reads and writes: what a mutation has. */
@@ -85,7 +85,7 @@ export interface PaginationOptions {
   /** `continueCursor` of the page before; null for the first. */
   cursor: string | null;
   /** Where the page ends: a page that was read before keeps its borders while documents come and go. */
-  endCursor?: string | null;
+  endCursor?: string | null | undefined;
 }
 
 /** One page. */
@@ -96,9 +96,6 @@ export interface PaginationResult<D> {
   /** Where the next page begins. */
   continueCursor: string;
 }
-
-/** The argument type of a paginated query; `paginationOpts: paginationOptsValidator` is not needed, any zod object serves. */
-export type { PaginationOptions as PaginationOpts };
 
 /** The end of a range: nothing more can be said. */
 export interface IndexRangeEnd {

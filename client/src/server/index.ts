@@ -11,7 +11,8 @@ export {
   type Id,
   type SystemFields,
 } from './schema.js';
-export { sql, type Sql } from './sql.js';
+export { paginationOptsValidator } from './pagination.js';
+export { sql, type DrizzleSql, type Sql } from './sql.js';
 export {
   createFunctionHelpers,
   type AnyFunction,

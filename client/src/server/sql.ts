@@ -9,6 +9,11 @@ export interface Sql {
   readonly values: readonly unknown[];
 }
 
+/** A statement made by drizzle-orm's `sql`, with values in it and nothing else. */
+export interface DrizzleSql {
+  readonly queryChunks: readonly unknown[];
+}
+
 /**
  * A statement for `ctx.db.raw`. A value becomes a parameter (`$1`), another `sql` becomes part of the text:
  * `` sql`select * from orders where tenant = ${tenant} ${open ? sql`and status = 'open'` : sql``}` ``.

@@ -58,6 +58,7 @@ pub enum Visibility {
 pub struct Project {
     functions: BTreeMap<String, FunctionInfo>,
     schema: String,
+    logged: Vec<String>,
     graph: Arc<Graph>,
     loaded_at_ms: f64,
 }
@@ -96,7 +97,8 @@ impl Project {
         let described: Description<'_> =
             serde_json::from_str(&text).map_err(|source| ProjectError::Description { source })?;
         let functions = named(described.functions)?;
-        Ok(Self { functions, schema: described.schema.get().to_owned(), graph, loaded_at_ms })
+        let schema = described.schema.get().to_owned();
+        Ok(Self { functions, schema, logged: isolate.take_logs(), graph, loaded_at_ms })
     }
 
     /// Returns the functions by name.
@@ -112,6 +114,11 @@ impl Project {
     /// Returns what tells this version of the project from others.
     pub fn version(&self) -> String {
         self.graph.version()
+    }
+
+    /// Returns what the modules logged while they were evaluated, each line as the arguments of the host's `log`.
+    pub fn logged(&self) -> &[String] {
+        &self.logged
     }
 
     /// Returns how many modules the project has with all that it imports, and how many bytes they are as bytecode.

@@ -1,4 +1,4 @@
-//! What JavaScript can call: the natives of `functions/js/host.ts` and of the prelude.
+//! What JavaScript can call: the natives of `functions/js/host.ts` and of `js/world/`.
 
 use super::messages::FromWorker;
 use crate::call::CallKind;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 const WRITES: [&str; 4] = ["db.insert", "db.patch", "db.replace", "db.delete"];
 
 /// One context's way out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Bridge {
     link: Mutex<Link>,
 }
@@ -27,6 +27,8 @@ struct Link {
     log_bytes_left: usize,
     outstanding: usize,
     outcome: Option<Outcome>,
+    /// What was logged while modules were evaluated.
+    early: Vec<String>,
 }
 
 /// How a call ended, in the script's words.
@@ -39,6 +41,11 @@ pub(super) enum Outcome {
 }
 
 impl Bridge {
+    /// Makes one for a context whose modules are to be evaluated, and may log so many bytes.
+    pub(super) fn new(log_bytes_max: usize) -> Self {
+        Self { link: Mutex::new(Link { log_bytes_left: log_bytes_max, ..Link::default() }) }
+    }
+
     /// Begins a call.
     pub(super) fn begin(
         &self,
@@ -54,6 +61,11 @@ impl Bridge {
             log_bytes_left: log_bytes_max,
             ..Link::default()
         };
+    }
+
+    /// Takes what was logged while modules were evaluated.
+    pub(super) fn take_early(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().early)
     }
 
     /// Returns how many operations the host has not answered.
@@ -77,7 +89,7 @@ impl Bridge {
         self.lock().outcome.take()
     }
 
-    /// Puts the natives where the prelude and `host.ts` find them. While modules are evaluated it is `now_ms`.
+    /// Puts the natives where `world/` and `host.ts` find them. While modules are evaluated it is `now_ms`.
     pub(super) fn install(self: &Arc<Self>, ctx: &Ctx<'_>, now_ms: f64) -> rquickjs::Result<()> {
         let natives = Object::new(ctx.clone())?;
         let bridge = self.clone();
@@ -147,15 +159,17 @@ impl Bridge {
 
     fn log(&self, level: &str, text: &str) {
         let mut link = self.lock();
-        let Some(out) = link.out.clone() else { return };
         if link.log_bytes_left == 0 {
             return;
         }
         let fits = text.len() < link.log_bytes_left;
         link.log_bytes_left = link.log_bytes_left.saturating_sub(text.len().max(1));
-        let message = if fits { text } else { "[this call logs too much: the rest is left out]" };
+        let message = if fits { text } else { "[this logs too much: the rest is left out]" };
         let args = json!({ "level": level, "message": message }).to_string();
-        let _ = out.send(FromWorker::Log { args });
+        match &link.out {
+            Some(out) => drop(out.send(FromWorker::Log { args })),
+            None => link.early.push(args),
+        }
     }
 
     /// The first word counts.

@@ -81,7 +81,12 @@ impl Isolate {
         let of_handler = meter.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || of_handler.stop())));
         let context = Context::full(&runtime).map_err(engine)?;
-        let isolate = Self { context, graph: graph.clone(), bridge: Arc::default(), meter };
+        let isolate = Self {
+            context,
+            graph: graph.clone(),
+            bridge: Arc::new(Bridge::new(limits.log_bytes_max)),
+            meter,
+        };
         isolate.meter.slice(|| isolate.context.with(|ctx| isolate.evaluate(&ctx, now_ms)))?;
         Ok(isolate)
     }
@@ -113,9 +118,14 @@ impl Isolate {
         })
     }
 
+    /// Takes what the modules logged while they were evaluated.
+    pub(crate) fn take_logs(&self) -> Vec<String> {
+        self.bridge.take_early()
+    }
+
     /// Begins a call; `false` where the script could not even begin.
     pub(super) fn begin(&self, job: &Job, limits: &Limits) -> bool {
-        self.meter.begin(limits.cpu_max, job.deadline, job.cancelled.clone());
+        self.meter.begin(limits.cpu_max, job.deadline, job.ticket.clone());
         self.bridge.begin(
             job.out.clone(),
             job.call.kind,

@@ -3,7 +3,7 @@
 use crate::call::{Call, CallError, HostError};
 use crate::project::{FunctionInfo, Project};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -14,7 +14,7 @@ pub(super) struct Job {
     pub(super) function: FunctionInfo,
     pub(super) project: Arc<Project>,
     pub(super) deadline: Instant,
-    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) ticket: Arc<Ticket>,
     /// Bounded by the limits on host calls and on log bytes.
     pub(super) out: UnboundedSender<FromWorker>,
     /// Bounded by what was asked.
@@ -39,18 +39,66 @@ pub(super) struct Reply {
     pub(super) result: Result<String, HostError>,
 }
 
-/// Tells a worker that nobody waits any more, when it is dropped.
+/// How far a call is, which both sides know.
 #[derive(Debug, Default)]
-pub(super) struct Cancel(Arc<AtomicBool>);
+pub(super) struct Ticket {
+    is_cancelled: AtomicBool,
+    phase: Mutex<Phase>,
+}
 
-impl Cancel {
-    pub(super) fn flag(&self) -> Arc<AtomicBool> {
-        self.0.clone()
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Phase {
+    #[default]
+    Waiting,
+    Running,
+    /// Another worker has taken the place of the one that runs it.
+    Replaced,
+    Ended,
+}
+
+impl Ticket {
+    /// Returns whether nobody waits for the call any more.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a worker begins.
+    pub(super) fn begin(&self) {
+        *self.phase() = Phase::Running;
+    }
+
+    /// Notes that the worker has come to an end, and returns whether another has its place.
+    pub(super) fn end(&self) -> bool {
+        std::mem::replace(&mut *self.phase(), Phase::Ended) == Phase::Replaced
+    }
+
+    /// Gives up on the worker, and returns whether one runs the call.
+    pub(super) fn replace(&self) -> bool {
+        let mut phase = self.phase();
+        let is_running = *phase == Phase::Running;
+        if is_running {
+            *phase = Phase::Replaced;
+        }
+        is_running
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Cancel {
+/// The caller's side: cancels the call when it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Caller(Arc<Ticket>);
+
+impl Caller {
+    pub(super) fn ticket(&self) -> &Arc<Ticket> {
+        &self.0
+    }
+}
+
+impl Drop for Caller {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_cancelled.store(true, Ordering::Relaxed);
     }
 }

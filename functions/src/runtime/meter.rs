@@ -1,7 +1,7 @@
 //! Measures the time that JavaScript takes, and stops it.
 
+use super::messages::Ticket;
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ struct State {
     /// The thread's clock when the slice began; none between slices.
     began: Option<Duration>,
     deadline: Option<Instant>,
-    cancelled: Option<Arc<AtomicBool>>,
+    ticket: Option<Arc<Ticket>>,
     tripped: Option<Tripped>,
 }
 
@@ -42,21 +42,21 @@ impl Meter {
             used: Duration::ZERO,
             began: None,
             deadline: None,
-            cancelled: None,
+            ticket: None,
             tripped: None,
         };
         Self { state: Mutex::new(state) }
     }
 
     /// Begins anew, for a call.
-    pub(super) fn begin(&self, cpu_max: Duration, deadline: Instant, cancelled: Arc<AtomicBool>) {
+    pub(super) fn begin(&self, cpu_max: Duration, deadline: Instant, ticket: Arc<Ticket>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State {
             cpu_max,
             used: Duration::ZERO,
             began: None,
             deadline: Some(deadline),
-            cancelled: Some(cancelled),
+            ticket: Some(ticket),
             tripped: None,
         };
     }
@@ -94,7 +94,7 @@ impl State {
         if self.used + running > self.cpu_max {
             return Some(Tripped::Cpu);
         }
-        if self.cancelled.as_ref().is_some_and(|cancelled| cancelled.load(Ordering::Relaxed)) {
+        if self.ticket.as_ref().is_some_and(|ticket| ticket.is_cancelled()) {
             return Some(Tripped::Cancelled);
         }
         self.deadline.is_some_and(|deadline| Instant::now() > deadline).then_some(Tripped::Wall)

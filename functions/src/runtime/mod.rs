@@ -4,7 +4,7 @@
 //! own task (`Runtime::call`), so what the host does runs where the caller runs, and ends when the caller goes. Between both go
 //! the messages of `messages.rs`.
 //!
-//! A context is prepared ahead by workers that have nothing else to do (`pool.rs`), serves one call, and is thrown away.
+//! A context is prepared ahead by threads of low priority (`pool.rs`), serves one call, and is thrown away.
 
 mod bridge;
 mod isolate;
@@ -22,7 +22,7 @@ use crate::project::Project;
 use futures_util::StreamExt;
 use futures_util::future::{Either, ready};
 use futures_util::stream::FuturesOrdered;
-use messages::{Cancel, FromWorker, Job, Reply};
+use messages::{Caller, FromWorker, Job, Reply};
 use pool::Pool;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Runtime {
         let project = self.pool.project();
         let function = project.function(&call)?.clone();
         let deadline = Instant::now() + self.limits.wall_max;
-        let cancel = Cancel::default();
+        let caller = Caller::default();
         let (from_worker, mut messages) = unbounded_channel();
         let (replies, for_worker) = mpsc::channel();
         let name = call.name.clone();
@@ -80,7 +80,7 @@ impl Runtime {
             function,
             project,
             deadline,
-            cancelled: cancel.flag(),
+            ticket: caller.ticket().clone(),
             out: from_worker,
             replies: for_worker,
         };
@@ -115,7 +115,9 @@ impl Runtime {
         match tokio::time::timeout_at((deadline + GRACE).into(), served).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                self.pool.replace_worker();
+                if caller.ticket().replace() {
+                    self.pool.start_worker();
+                }
                 Err(worker::timed_out(&name, self.limits.wall_max))
             }
         }

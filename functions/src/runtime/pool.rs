@@ -6,18 +6,25 @@ use super::worker;
 use crate::call::CallError;
 use crate::limits::Limits;
 use crate::project::{Project, ProjectError};
+use rustix::process::setpriority_process;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{mem, thread};
 
 /// Native stack of a worker beside what scripts may use of it.
 const STACK_BYTES: usize = 1 << 20;
 
-/// Workers that do what there is: calls first, then contexts for the calls to come.
+/// How much the threads that prepare contexts give way to all others (as `nice` counts).
+const PREPARING_NICE: i32 = 10;
+
+/// Workers that run calls, and threads that prepare contexts for the calls to come while processors have nothing better to do.
 pub(super) struct Pool {
     state: Mutex<State>,
-    /// Somebody has put something in, or closed.
-    changed: Condvar,
+    /// A call waits, or the pool is closed.
+    calls: Condvar,
+    /// A context was taken, there is a new version, or the pool is closed.
+    taken: Condvar,
     limits: Arc<Limits>,
 }
 
@@ -29,15 +36,6 @@ struct State {
     /// Preparing this version failed, and would again.
     is_broken: bool,
     is_closed: bool,
-    /// Workers that a stuck one has been replaced by: so many are to end.
-    surplus: usize,
-}
-
-/// What a worker does next.
-enum Next {
-    Run(Box<Job>, Option<Isolate>),
-    Prepare(Arc<Project>),
-    End,
 }
 
 impl Pool {
@@ -49,23 +47,35 @@ impl Pool {
             preparing: 0,
             is_broken: false,
             is_closed: false,
-            surplus: 0,
         };
-        let pool = Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), limits });
+        let pool = Arc::new(Self {
+            state: Mutex::new(state),
+            calls: Condvar::new(),
+            taken: Condvar::new(),
+            limits,
+        });
         for _ in 0..pool.limits.workers.max(1) {
             pool.start_worker();
+        }
+        for _ in 0..pool.limits.preparing_max {
+            pool.start_thread("convoy-prepare", Self::prepare_ahead);
         }
         pool
     }
 
-    fn start_worker(self: &Arc<Self>) {
+    /// Starts one more worker.
+    pub(super) fn start_worker(self: &Arc<Self>) {
+        self.start_thread("convoy-function", Self::work);
+    }
+
+    fn start_thread(self: &Arc<Self>, name: &str, run: fn(&Self)) {
         let pool = self.clone();
         let started = thread::Builder::new()
-            .name("convoy-function".to_owned())
+            .name(name.to_owned())
             .stack_size(self.limits.stack_bytes_max + STACK_BYTES)
-            .spawn(move || pool.work());
+            .spawn(move || run(&pool));
         if let Err(error) = started {
-            tracing::error!(error = %error, "could not start a worker for functions");
+            tracing::error!(error = %error, name, "could not start a thread for functions");
         }
     }
 
@@ -82,7 +92,7 @@ impl Pool {
         let old = (mem::replace(&mut state.project, project), mem::take(&mut state.ready));
         state.is_broken = false;
         drop(state);
-        self.changed.notify_all();
+        self.taken.notify_all();
         // Freeing heaps takes its time, which nobody should wait for.
         drop(old);
     }
@@ -97,14 +107,8 @@ impl Pool {
         }
         state.jobs.push_back(job);
         drop(state);
-        self.changed.notify_one();
+        self.calls.notify_one();
         Ok(())
-    }
-
-    /// Starts a worker for one that does not come back. Should it, one of them ends.
-    pub(super) fn replace_worker(self: &Arc<Self>) {
-        self.lock().surplus += 1;
-        self.start_worker();
     }
 
     pub(super) fn close(&self) {
@@ -112,80 +116,99 @@ impl Pool {
         state.is_closed = true;
         let old = (mem::take(&mut state.jobs), mem::take(&mut state.ready));
         drop(state);
-        self.changed.notify_all();
+        self.calls.notify_all();
+        self.taken.notify_all();
         drop(old);
     }
 
     fn work(&self) {
-        loop {
-            match self.next() {
-                Next::Run(job, isolate) => self.run(&job, isolate),
-                Next::Prepare(project) => self.prepare_ahead(&project),
-                Next::End => return,
+        while let Some((job, isolate)) = self.next_call() {
+            if self.run(&job, isolate) {
+                return;
             }
         }
     }
 
-    fn next(&self) -> Next {
+    /// Waits for a call; none once the pool is closed.
+    fn next_call(&self) -> Option<(Job, Option<Isolate>)> {
         let mut state = self.lock();
-        loop {
-            if state.is_closed {
-                return Next::End;
-            }
-            if state.surplus > 0 && state.jobs.is_empty() {
-                state.surplus -= 1;
-                return Next::End;
-            }
-            if let Some(job) = state.jobs.pop_front() {
+        while !state.is_closed {
+            let Some(job) = state.jobs.pop_front() else {
+                state = self.calls.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            if !job.ticket.is_cancelled() {
                 let isolate = state.ready.pop_if(|isolate| isolate.is_of(job.project.graph()));
-                return Next::Run(Box::new(job), isolate);
+                self.taken.notify_one();
+                return Some((job, isolate));
             }
-            let wanted = state.ready.len() + state.preparing < self.limits.ready_contexts;
-            if wanted && !state.is_broken && state.preparing < self.limits.preparing_max {
-                state.preparing += 1;
-                return Next::Prepare(state.project.clone());
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        None
     }
 
-    fn run(&self, job: &Job, isolate: Option<Isolate>) {
+    /// Waits until there are too few contexts; none once the pool is closed.
+    fn next_to_prepare(&self) -> Option<Arc<Project>> {
+        let mut state = self.lock();
+        while !state.is_closed {
+            if !state.is_broken && state.ready.len() + state.preparing < self.limits.ready_contexts
+            {
+                state.preparing += 1;
+                return Some(state.project.clone());
+            }
+            state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    /// Runs a call, and returns whether another worker has taken this one's place meanwhile.
+    fn run(&self, job: &Job, isolate: Option<Isolate>) -> bool {
+        job.ticket.begin();
         let isolate = match isolate {
             Some(isolate) => Ok(isolate),
             None => self.prepare(&job.project),
         };
+        let failed = |detail: String| {
+            let message = format!("{} failed; the server's log says why", job.call.name);
+            Err(CallError::new("INTERNAL", message).with_detail(detail))
+        };
         let outcome = match &isolate {
-            Ok(isolate) => worker::run(isolate, job, &self.limits),
-            Err(error) => Err(CallError::new(
-                "INTERNAL",
-                format!("{} failed; the server's log says why", job.call.name),
-            )
-            .with_detail(error.to_string())),
+            // A fault of ours is no reason to lose the worker; the context is thrown away in any case.
+            Ok(isolate) => {
+                catch_unwind(AssertUnwindSafe(|| worker::run(isolate, job, &self.limits)))
+                    .unwrap_or_else(|_| failed("the worker panicked".to_owned()))
+            }
+            Err(error) => failed(error.to_string()),
         };
         // The caller may be gone.
         let _ = job.out.send(FromWorker::Done(outcome));
+        let is_replaced = job.ticket.end();
         drop(isolate);
+        is_replaced
     }
 
     fn prepare(&self, project: &Project) -> Result<Isolate, ProjectError> {
         Isolate::prepare(project.graph(), project.loaded_at_ms(), &self.limits)
     }
 
-    fn prepare_ahead(&self, project: &Arc<Project>) {
-        let prepared = self.prepare(project);
-        let mut state = self.lock();
-        state.preparing -= 1;
-        let is_current = Arc::ptr_eq(&state.project, project);
-        match prepared {
-            Ok(isolate) if is_current && !state.is_closed => state.ready.push(isolate),
-            Ok(isolate) => {
-                drop(state);
-                drop(isolate);
-            }
-            Err(error) => {
-                // Its calls will say so too.
-                state.is_broken |= is_current;
-                tracing::warn!(error = %error, "could not prepare a context for functions");
+    fn prepare_ahead(&self) {
+        // Of this thread alone. Where it may not be, contexts are prepared all the same.
+        let _ = setpriority_process(None, PREPARING_NICE);
+        while let Some(project) = self.next_to_prepare() {
+            let prepared = self.prepare(&project);
+            let mut state = self.lock();
+            state.preparing -= 1;
+            let is_current = Arc::ptr_eq(&state.project, &project);
+            match prepared {
+                Ok(isolate) if is_current && !state.is_closed => state.ready.push(isolate),
+                Ok(isolate) => {
+                    drop(state);
+                    drop(isolate);
+                }
+                Err(error) => {
+                    // Its calls will say so too.
+                    state.is_broken |= is_current;
+                    tracing::warn!(error = %error, "could not prepare a context for functions");
+                }
             }
         }
     }

@@ -12,6 +12,8 @@ use xxhash_rust::xxh3::xxh3_128;
 /// A module, ready to be loaded.
 #[derive(Debug)]
 pub(crate) struct CompiledModule {
+    /// Its source.
+    pub(crate) text: String,
     pub(crate) bytecode: Bytecode,
     pub(crate) lines: Option<LineMap>,
     pub(crate) imports: Vec<Import>,
@@ -46,6 +48,7 @@ impl ModuleCache {
                 message,
             })?;
         let module = Arc::new(CompiledModule {
+            text: text.to_owned(),
             bytecode,
             lines: transpiled.lines,
             imports: transpiled.imports,

@@ -12,9 +12,11 @@ macro_rules! modules {
 const MODULES: &[(&str, &str)] = modules! {
     "" "../../../client/src": "api.ts" "types.ts";
     "server/" "../../../client/src/server":
-        "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "schema.ts" "sql.ts" "validator.ts";
+        "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "pagination.ts" "schema.ts" "sql.ts" "validator.ts";
     "engine/" "../../js":
-        "database.ts" "describe.ts" "filter.ts" "host.ts" "invoke.ts" "prelude.js" "query.ts" "validate.ts";
+        "database.ts" "describe.ts" "empty.js" "filter.ts" "host.ts" "invoke.ts" "query.ts" "validate.ts";
+    "engine/world/" "../../js/world":
+        "absent.js" "bytes.js" "chance.js" "console.js" "define.js" "index.js" "time.js" "url.js";
 };
 
 /// Returns the text of one of Convoy's own modules.

@@ -13,12 +13,14 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// The module that imports all others.
 pub(crate) const ENTRY: &str = "convoy:entry";
+/// The module that stands for namespaces that nobody asks for.
+const EMPTY: &str = "convoy:engine/empty.js";
 /// Modules of one project; more is a link that leads back, or no project.
 const MODULES_MAX: usize = 20_000;
 
 /// Convoy's own modules that the entry imports, before any of the project's.
 const ENGINE: [&str; 4] = [
-    "convoy:engine/prelude.js",
+    "convoy:engine/world/index.js",
     "convoy:engine/host.ts",
     "convoy:engine/invoke.ts",
     "convoy:engine/describe.ts",
@@ -34,9 +36,27 @@ pub(crate) struct Graph {
 }
 
 /// A module that is to be read.
+#[derive(Clone, Debug)]
 struct Wanted {
     name: String,
     path: Option<PathBuf>,
+}
+
+/// A namespace that a module of a package offers, and that nobody may ask for.
+struct Offer {
+    base: String,
+    specifier: String,
+    namespace: String,
+    target: Wanted,
+}
+
+/// A graph that is being read.
+struct Walk<'a> {
+    imports: Imports,
+    cache: &'a ModuleCache,
+    graph: Graph,
+    wanted: Vec<Wanted>,
+    offers: Vec<Offer>,
 }
 
 impl Graph {
@@ -50,50 +70,24 @@ impl Graph {
         functions: &BTreeMap<String, PathBuf>,
         cache: &ModuleCache,
     ) -> Result<Self, ProjectError> {
-        let imports = Imports::new(root);
-        let mut graph = Self {
-            modules: HashMap::new(),
-            meant: HashMap::new(),
-            entry: entry(schema.is_some(), functions)?,
-        };
+        let entry = entry(schema.is_some(), functions)?;
         let mut wanted: Vec<Wanted> =
             ENGINE.into_iter().map(|name| Wanted { name: name.to_owned(), path: None }).collect();
         // Last in, first read: so what is wrong is told of the first file first.
-        wanted.extend(
-            functions
-                .iter()
-                .rev()
-                .map(|(name, path)| Wanted { name: name.clone(), path: Some(path.clone()) }),
-        );
+        let files = functions
+            .iter()
+            .rev()
+            .map(|(name, path)| Wanted { name: name.clone(), path: Some(path.clone()) });
+        wanted.extend(files);
         wanted.extend(
             schema.map(|path| Wanted { name: "schema.ts".to_owned(), path: Some(path.to_owned()) }),
         );
-        while let Some(Wanted { name, path }) = wanted.pop() {
-            if graph.modules.contains_key(&name) {
-                continue;
-            }
-            if graph.modules.len() == MODULES_MAX {
-                return Err(ProjectError::TooManyModules { limit: MODULES_MAX });
-            }
-            let text = match &path {
-                Some(path) => fs::read_to_string(path)
-                    .map_err(|source| ProjectError::Read { path: path.clone(), source })?,
-                None => embedded::text(&name).unwrap_or_default().to_owned(),
-            };
-            let module = cache.compiled(&name, &text)?;
-            let folder = path.as_deref().and_then(Path::parent);
-            let mut meant = HashMap::new();
-            for import in &module.imports {
-                let next = match imports.resolve(&name, folder, import)? {
-                    Resolved::Embedded(name) => Wanted { name, path: None },
-                    Resolved::File(path) => Wanted { name: imports.name(&path), path: Some(path) },
-                };
-                meant.insert(import.specifier.clone(), next.name.clone());
-                wanted.push(next);
-            }
-            graph.meant.insert(name.clone(), meant);
-            graph.modules.insert(name, module);
-        }
+        let graph = Self { modules: HashMap::new(), meant: HashMap::new(), entry };
+        let mut walk =
+            Walk { imports: Imports::new(root), cache, graph, wanted, offers: Vec::new() };
+        walk.read_wanted()?;
+        walk.settle_offers()?;
+        let graph = walk.graph;
         cache.keep(|name| graph.modules.contains_key(name));
         Ok(graph)
     }
@@ -140,11 +134,94 @@ impl Graph {
     }
 }
 
+impl Walk<'_> {
+    fn read_wanted(&mut self) -> Result<(), ProjectError> {
+        while let Some(Wanted { name, path }) = self.wanted.pop() {
+            if self.graph.modules.contains_key(&name) {
+                continue;
+            }
+            if self.graph.modules.len() == MODULES_MAX {
+                return Err(ProjectError::TooManyModules { limit: MODULES_MAX });
+            }
+            let module = match &path {
+                Some(path) => {
+                    let unread = |source| ProjectError::Read { path: path.clone(), source };
+                    self.cache.compiled(&name, &fs::read_to_string(path).map_err(unread)?)?
+                }
+                None => self.cache.compiled(&name, embedded::text(&name).unwrap_or_default())?,
+            };
+            let mut meant = HashMap::new();
+            for import in &module.imports {
+                let (target, is_pure) =
+                    match self.imports.resolve(&name, path.as_deref(), import)? {
+                        Resolved::Embedded(name) => (Wanted { name, path: None }, false),
+                        Resolved::File { path, is_pure } => {
+                            (Wanted { name: self.imports.name(&path), path: Some(path) }, is_pure)
+                        }
+                    };
+                meant.insert(import.specifier.clone(), target.name.clone());
+                match &import.namespace {
+                    Some(namespace) if is_pure && package(&name).is_some() => {
+                        self.offers.push(Offer {
+                            base: name.clone(),
+                            specifier: import.specifier.clone(),
+                            namespace: namespace.clone(),
+                            target,
+                        })
+                    }
+                    _ => self.wanted.push(target),
+                }
+            }
+            self.graph.meant.insert(name.clone(), meant);
+            self.graph.modules.insert(name, module);
+        }
+        Ok(())
+    }
+
+    /// A package's `export * as locales from './locales'` is read only if that is reached in another way, or if anybody outside
+    /// the package mentions the word at all; else it is an empty namespace. Each context would have to evaluate it, and of zod
+    /// it is almost half.
+    fn settle_offers(&mut self) -> Result<(), ProjectError> {
+        loop {
+            let offers = std::mem::take(&mut self.offers);
+            let (asked, unasked): (Vec<_>, Vec<_>) =
+                offers.into_iter().partition(|offer| self.is_asked_for(offer));
+            if asked.is_empty() {
+                for offer in unasked {
+                    let meant = self.graph.meant.entry(offer.base).or_default();
+                    meant.insert(offer.specifier, EMPTY.to_owned());
+                }
+                self.wanted.push(Wanted { name: EMPTY.to_owned(), path: None });
+                return self.read_wanted();
+            }
+            self.offers = unasked;
+            self.wanted.extend(asked.into_iter().map(|offer| offer.target));
+            self.read_wanted()?;
+        }
+    }
+
+    fn is_asked_for(&self, offer: &Offer) -> bool {
+        let own = package(&offer.base);
+        self.graph.modules.contains_key(&offer.target.name)
+            || self.graph.modules.iter().any(|(name, module)| {
+                package(name) != own && module.text.contains(&offer.namespace)
+            })
+    }
+}
+
+/// Returns the package that a module is of, by its name; none where it is the project's own.
+fn package(name: &str) -> Option<&str> {
+    let (before, inner) = name.rsplit_once("node_modules/")?;
+    let parts = if inner.starts_with('@') { 2 } else { 1 };
+    let length: usize = inner.split('/').take(parts).map(|part| part.len() + 1).sum();
+    name.get(..(before.len() + "node_modules/".len() + length - 1).min(name.len()))
+}
+
 /// The module that imports all others, and leaves `__convoy` to Rust. What is Convoy's own is evaluated first.
 fn entry(schema: bool, functions: &BTreeMap<String, PathBuf>) -> Result<Bytecode, ProjectError> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut imports = String::from(
-        "import 'convoy:engine/prelude.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
+        "import 'convoy:engine/world/index.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
          import { describe } from 'convoy:engine/describe.ts';\n",
     );
     let mut named = String::new();

@@ -3,21 +3,23 @@
 use super::embedded;
 use super::transpile::Import;
 use crate::project::ProjectError;
-use oxc_resolver::{ResolveOptions, Resolver};
+use oxc_resolver::{Resolution, ResolveOptions, Resolver, SideEffects, TsconfigDiscovery};
 use std::path::{Component, Path, PathBuf};
 
 /// A module that an import means.
 pub(crate) enum Resolved {
     /// One of Convoy's own, by its name.
     Embedded(String),
-    /// A file.
-    File(PathBuf),
+    /// A file, and whether its package says that evaluating it does nothing but define what it exports.
+    File { path: PathBuf, is_pure: bool },
 }
 
 /// Resolves the imports of one project. What it has seen of the folder it keeps, so a changed folder gets a new one.
 pub(crate) struct Imports {
     root: PathBuf,
     resolver: Resolver,
+    /// The same, with the `paths` of the nearest tsconfig.json.
+    aliases: Resolver,
 }
 
 impl Imports {
@@ -34,10 +36,15 @@ impl Imports {
             ],
             ..ResolveOptions::default()
         };
-        Self { root: root.to_owned(), resolver: Resolver::new(options) }
+        let resolver = Resolver::new(options.clone());
+        let aliases = resolver.clone_with_options(ResolveOptions {
+            tsconfig: Some(TsconfigDiscovery::Auto),
+            ..options
+        });
+        Self { root: root.to_owned(), resolver, aliases }
     }
 
-    /// Returns the module that `import` means in the module of the name `base`, a file of the folder `from`.
+    /// Returns the module that `import` means in the module of the name `base`, whose file is `from`.
     ///
     /// # Errors
     /// `Import`, with what to do.
@@ -71,8 +78,17 @@ impl Imports {
                 "functions run inside Convoy, without Node: its modules are not there".to_owned(),
             );
         }
-        match self.resolver.resolve(from.unwrap_or(&self.root), specifier) {
-            Ok(found) => Ok(Resolved::File(found.into_path_buf())),
+        let folder = from.and_then(Path::parent).unwrap_or(&self.root);
+        let found = self.resolver.resolve(folder, specifier);
+        // Only where nothing else is of that name: a tsconfig.json that is not in order is the editor's to tell of.
+        let found = match (found, from) {
+            (Err(error), Some(file)) if !specifier.starts_with('.') => {
+                self.aliases.resolve_file(file, specifier).map_err(|_| error)
+            }
+            (found, _) => found,
+        };
+        match found {
+            Ok(found) => Ok(Resolved::File { is_pure: is_pure(&found), path: found.into_path_buf() }),
             Err(_) if specifier == "zod" => fail("the schema and arguments are zod's types: npm install zod".to_owned()),
             Err(_) if specifier.contains("_generated/") => {
                 fail("there is no such file yet: `convoy dev --once --no-serve` generates it".to_owned())
@@ -95,5 +111,18 @@ impl Imports {
         up.chain(path.iter().map(|part| part.as_os_str().to_string_lossy().into_owned()))
             .collect::<Vec<_>>()
             .join("/")
+    }
+}
+
+/// Whether a file's package says that it has no side effects. Patterns are not looked into: then it may have some.
+fn is_pure(found: &Resolution) -> bool {
+    let Some(package) = found.package_json() else { return false };
+    let file = found.path().strip_prefix(package.directory()).ok().and_then(Path::to_str);
+    match package.side_effects() {
+        Some(SideEffects::Bool(has_some)) => !has_some,
+        Some(SideEffects::Array(files)) => files
+            .iter()
+            .all(|of| !of.contains(['*', '{', '[']) && Some(of.trim_start_matches("./")) != file),
+        Some(SideEffects::String(_)) | None => false,
     }
 }

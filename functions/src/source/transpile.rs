@@ -26,6 +26,8 @@ pub(crate) struct Transpiled {
 pub(crate) struct Import {
     pub(crate) specifier: String,
     pub(crate) at: Position,
+    /// Of `export * as name from`, the name.
+    pub(crate) namespace: Option<String>,
 }
 
 /// Makes JavaScript of a module; its name's ending says what it is.
@@ -104,14 +106,17 @@ fn imports<'a>(
         .body
         .iter()
         .filter_map(|statement| match statement {
-            Statement::ImportDeclaration(import) => Some(&import.source),
-            Statement::ExportAllDeclaration(export) => Some(&export.source),
-            Statement::ExportFromDeclaration(export) => Some(&export.source),
+            Statement::ImportDeclaration(import) => Some((&import.source, None)),
+            Statement::ExportAllDeclaration(export) => {
+                Some((&export.source, export.exported.as_ref()))
+            }
+            Statement::ExportFromDeclaration(export) => Some((&export.source, None)),
             _ => None,
         })
-        .map(|source| Import {
+        .map(|(source, namespace)| Import {
             specifier: source.value.to_string(),
             at: place(file, text, source.span.start as usize),
+            namespace: namespace.map(|name| name.name().to_string()),
         })
 }
 
@@ -124,6 +129,7 @@ fn dynamic_imports(file: &Position, text: &str, record: &ModuleRecord<'_>) -> Ve
         (!specifier.contains(['\\', '$'])).then(|| Import {
             specifier: specifier.to_owned(),
             at: place(file, text, span.start as usize),
+            namespace: None,
         })
     };
     record.dynamic_imports.iter().filter_map(|import| literal(import.module_request)).collect()

@@ -1,4 +1,4 @@
-import { defineRef, sql, type FunctionArgs, type FunctionReturnType, type Id, type ReferenceTo } from 'convoy';
+import { defineRef, paginationOptsValidator, sql, type FunctionArgs, type FunctionReturnType, type Id, type ReferenceTo } from 'convoy';
 import { internalMutation, mutation, query, type Doc, type MutationCtx, type QueryCtx } from '../_generated/server';
 import { authMutation, authQuery, requireAuth } from './_auth';
 import { z } from 'zod';
@@ -111,6 +111,15 @@ export const rename = authMutation({
     await ctx.db.patch(userId, { name });
   },
 });
+
+export const pages = query({
+  args: { userId: defineRef('users'), paginationOpts: paginationOptsValidator },
+  handler: (ctx, { userId, paginationOpts }) =>
+    ctx.db.query('projects').withIndex('by_userId', (q) => q.eq('userId', userId)).paginate(paginationOpts),
+});
+
+same<FunctionArgs<ReferenceTo<typeof pages>>['paginationOpts']['cursor'], string | null>();
+same<FunctionReturnType<ReferenceTo<typeof pages>>['page'], Doc<'projects'>[]>();
 
 async function readsAlone(ctx: { db: QueryCtx['db'] }, userId: Id<'users'>) {
   return ctx.db.query('projects').withIndex('by_userId', (q) => q.eq('userId', userId)).first();
