@@ -26,10 +26,13 @@ pub(crate) fn text(name: &str) -> Option<&'static str> {
 
 /// Returns the module that one of Convoy's own means by a specifier; none where it means a package.
 pub(crate) fn resolve(base: &str, specifier: &str) -> Option<String> {
+    let folder = || base.rsplit_once('/').map(|(folder, _)| folder);
     let name = match (specifier.strip_prefix("./"), specifier.strip_prefix("../")) {
-        (Some(file), _) => format!("{}/{file}", base.rsplit_once('/')?.0),
-        // No folder of ours is in another.
-        (None, Some(file)) => format!("convoy:{file}"),
+        (Some(file), _) => format!("{}/{file}", folder()?),
+        (None, Some(file)) => match folder()?.rsplit_once('/') {
+            Some((above, _)) => format!("{above}/{file}"),
+            None => format!("convoy:{file}"),
+        },
         (None, None) => specifier.to_owned(),
     };
     let typescript = name.strip_suffix(".js").map(|stem| format!("{stem}.ts"));
