@@ -4,7 +4,14 @@
 // has moved, the order of mutations.
 // Leaves to others: results (source.ts), layers (optimistic.ts), requests (requests.ts), many tabs (tabs.ts).
 
-import { getFunctionName, type ArgsOf, type FunctionReference, type MutationRef, type QueryRef, type ResultOf } from "../api.js";
+import {
+  getFunctionName,
+  type FunctionArgs,
+  type FunctionReturnType,
+  type MutationRef,
+  type OptionalRestArgs,
+  type QueryRef,
+} from "../api.js";
 import { canonicalJson, queryKey } from "./canonical.js";
 import { ConvoyError } from "./errors.js";
 import type { ConnectionState } from "./machine.js";
@@ -56,6 +63,7 @@ interface Entry {
   /** Ends the subscription some time after the last listener has gone. */
   linger: ReturnType<typeof setTimeout> | undefined;
   state: QueryState<unknown>;
+  wasOptimistic: boolean;
   /** Wait for the next answer. */
   waiting: { resolve(data: unknown): void; reject(error: ConvoyError): void }[];
 }
@@ -86,7 +94,7 @@ export class ConvoyClient {
 
   constructor(parts: ClientParts) {
     this.#parts = parts;
-    this.#unseen = this.#show(undefined, undefined, undefined);
+    this.#unseen = this.#show(undefined, undefined);
     this.#base = {
       value: (key) => this.#source?.results.get(key)?.value,
       queries: (name) => [...this.#entries.values()].filter((entry) => entry.name === name),
@@ -94,10 +102,10 @@ export class ConvoyClient {
   }
 
   /** Asks once. */
-  async query<R extends QueryRef>(reference: R, ...[args]: OptionalArgs<R>): Promise<ResultOf<R>> {
+  async query<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Promise<FunctionReturnType<R>> {
     const options = { patienceMs: QUERY_PATIENCE_MS, signal: this.#ending.signal };
     const answer = await ask(this.#parts.request, "query", getFunctionName(reference), args, options);
-    return answer.value as ResultOf<R>;
+    return answer.value as FunctionReturnType<R>;
   }
 
   /**
@@ -108,14 +116,14 @@ export class ConvoyClient {
    */
   async mutation<R extends MutationRef>(
     reference: R,
-    ...[args, options]: [...OptionalArgs<R>, MutationOptions<ArgsOf<R>>?]
-  ): Promise<ResultOf<R>> {
+    ...[args, options]: [...OptionalRestArgs<R>, options?: MutationOptions<FunctionArgs<R>>]
+  ): Promise<FunctionReturnType<R>> {
     const name = getFunctionName(reference);
     canonicalJson(args ?? {}); // Throws before anything is shown.
     const id = uuid();
     const update = options?.optimisticUpdate;
     if (update !== undefined) {
-      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, (args ?? {}) as ArgsOf<R>), lsn: null };
+      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, (args ?? {}) as FunctionArgs<R>), lsn: null };
       this.#changed(this.#optimistic.push(layer, this.#base));
     }
     const extra = (): Record<string, string> => {
@@ -133,7 +141,7 @@ export class ConvoyClient {
     try {
       const answer = await turn;
       this.#answered(id, answer.lsn);
-      return answer.value as ResultOf<R>;
+      return answer.value as FunctionReturnType<R>;
     } catch (error) {
       this.#changed(this.#optimistic.remove(id, this.#base));
       throw error;
@@ -141,22 +149,22 @@ export class ConvoyClient {
   }
 
   /** Returns a query that can be looked at and listened to. It is subscribed to while somebody listens. */
-  watchQuery<R extends QueryRef>(reference: R, ...[args]: OptionalArgs<R>): Watch<ResultOf<R>> {
+  watchQuery<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Watch<FunctionReturnType<R>> {
     const name = getFunctionName(reference);
     const key = queryKey(name, args);
     return {
       key,
-      getCurrent: () => (this.#entries.get(key)?.state ?? this.#unseen) as QueryState<ResultOf<R>>,
+      getCurrent: () => (this.#entries.get(key)?.state ?? this.#unseen) as QueryState<FunctionReturnType<R>>,
       onUpdate: (callback) => this.#listen(key, name, args ?? {}, callback),
-      refetch: () => this.#refetch(key, name, args) as Promise<ResultOf<R>>,
+      refetch: () => this.#refetch(key, name, args) as Promise<FunctionReturnType<R>>,
     };
   }
 
   /** Calls back with each new result. Returns what ends it. */
   subscribe<R extends QueryRef>(
     reference: R,
-    args: ArgsOf<R>,
-    onData: (data: ResultOf<R>) => void,
+    args: FunctionArgs<R>,
+    onData: (data: FunctionReturnType<R>) => void,
     onError: (error: ConvoyError) => void = () => {},
   ): () => void {
     const watch = this.watchQuery(reference, args);
@@ -168,7 +176,7 @@ export class ConvoyClient {
       const isError = state.error !== null && state.error !== error;
       data = state.data;
       error = state.error;
-      if (isNews) onData(state.data as ResultOf<R>);
+      if (isNews) onData(state.data as FunctionReturnType<R>);
       if (isError) onError(state.error as ConvoyError);
     };
     const end = watch.onUpdate(tell);
@@ -177,7 +185,7 @@ export class ConvoyClient {
   }
 
   /** Returns a list that grows page by page, and stays gapless while rows come and go. */
-  paginate<R extends QueryRef>(reference: R, args: Omit<ArgsOf<R>, "paginationOpts">, options: PaginatedOptions): Paginator {
+  paginate<R extends QueryRef>(reference: R, args: Omit<FunctionArgs<R>, "paginationOpts">, options: PaginatedOptions): Paginator {
     return new Paginator(this, reference, args, options);
   }
 
@@ -216,7 +224,7 @@ export class ConvoyClient {
   #listen(key: string, name: string, args: unknown, callback: () => void): () => void {
     let entry = this.#entries.get(key);
     if (entry === undefined) {
-      entry = { key, name, args, listeners: new Set(), linger: undefined, state: this.#unseen, waiting: [] };
+      entry = { key, name, args, listeners: new Set(), linger: undefined, state: this.#unseen, wasOptimistic: false, waiting: [] };
       this.#entries.set(key, entry);
       this.#open().want(key, { query: name, args });
       // An optimistic update may have been here first.
@@ -298,7 +306,7 @@ export class ConvoyClient {
     const before = this.#connection.state;
     this.#connection = connection;
     if (before === connection.state) return;
-    this.#unseen = this.#show(undefined, undefined, undefined);
+    this.#unseen = this.#show(undefined, undefined);
     const heard = [...this.#entries.values()].filter((entry) => this.#refresh(entry));
     if (connection.state === "closed") {
       // No transition will come on which they could give way.
@@ -313,16 +321,24 @@ export class ConvoyClient {
     const result = this.#source?.results.get(entry.key);
     const isOptimistic = this.#optimistic.has(entry.key);
     const value = isOptimistic ? this.#optimistic.value(entry.key) : result?.value;
-    const next = this.#show(result, value, entry.state);
+    const next = this.#show(result, this.#steady(entry, isOptimistic, value), isOptimistic);
     if (same(entry.state, next)) return false;
     entry.state = next;
     return true;
   }
 
-  #show(result: Result | undefined, value: unknown, before: QueryState<unknown> | undefined): QueryState<unknown> {
+  /** Results keep the identity of what is equal by themselves; what an optimistic update makes anew each time does not. */
+  #steady(entry: Entry, isOptimistic: boolean, value: unknown): unknown {
+    const before = entry.state.data;
+    if (!isOptimistic && !entry.wasOptimistic) return value;
+    entry.wasOptimistic = isOptimistic;
+    const shared = share(before, value);
+    return isOptimistic || shared === before ? shared : value;
+  }
+
+  #show(result: Result | undefined, data: unknown, isOptimistic = false): QueryState<unknown> {
     const { state } = this.#connection;
-    const data = before === undefined ? value : share(before.data, value);
-    const error = result?.error ?? null;
+    const error = isOptimistic ? null : (result?.error ?? null);
     return {
       data,
       error: error === null ? null : errorOf(error),
@@ -348,9 +364,6 @@ export class ConvoyClient {
 
 /** How long a query that is asked once is tried. */
 const QUERY_PATIENCE_MS = 10_000;
-
-/** The arguments of a reference, which may be left out where none is needed. */
-export type OptionalArgs<R extends FunctionReference> = {} extends ArgsOf<R> ? [args?: ArgsOf<R>] : [args: ArgsOf<R>];
 
 const errors = new WeakMap<WireError, ConvoyError>();
 

@@ -7,4 +7,4 @@ export type { ConnectionState } from "./machine.js";
 export type { LocalStore, OptimisticUpdate } from "./optimistic.js";
 export type { PaginatedOptions, PaginatedState, PaginationOpts, PaginationResult, Paginator } from "./paginate.js";
 export { anyApi, functionReference, getFunctionName } from "../api.js";
-export type { ArgsOf, FunctionReference, MutationRef, QueryRef, ResultOf } from "../api.js";
+export type { FunctionArgs, FunctionReference, FunctionReturnType, MutationRef, QueryRef } from "../api.js";

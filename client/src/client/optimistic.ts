@@ -6,7 +6,7 @@
 // Responsible for: layers, replaying them, when one gives way.
 // Leaves to others: the server's results (source.ts), telling listeners (client.ts).
 
-import { getFunctionName, type ArgsOf, type QueryRef, type ResultOf } from "../api.js";
+import { getFunctionName, type FunctionArgs, type QueryRef, type FunctionReturnType } from "../api.js";
 import { queryKey } from "./canonical.js";
 import { share } from "./share.js";
 import { compareLsn } from "./wire.js";
@@ -14,11 +14,11 @@ import { compareLsn } from "./wire.js";
 /** The queries that are subscribed to, as an optimistic update sees and changes them. */
 export interface LocalStore {
   /** Returns what the query shows at present; undefined while it is loading, or if nobody subscribes to it. */
-  getQuery<R extends QueryRef>(reference: R, args?: ArgsOf<R>): ResultOf<R> | undefined;
+  getQuery<R extends QueryRef>(reference: R, args?: FunctionArgs<R>): FunctionReturnType<R> | undefined;
   /** Lets the query show this until the server has the mutation; undefined makes it load. */
-  setQuery<R extends QueryRef>(reference: R, args: ArgsOf<R>, value: ResultOf<R> | undefined): void;
+  setQuery<R extends QueryRef>(reference: R, args: FunctionArgs<R>, value: FunctionReturnType<R> | undefined): void;
   /** Returns all that is subscribed to of this query, with arguments. */
-  getAllQueries<R extends QueryRef>(reference: R): { args: ArgsOf<R>; value: ResultOf<R> | undefined }[];
+  getAllQueries<R extends QueryRef>(reference: R): { args: FunctionArgs<R>; value: FunctionReturnType<R> | undefined }[];
 }
 
 export type OptimisticUpdate<Args> = (localStore: LocalStore, args: Args) => void;

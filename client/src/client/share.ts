@@ -9,9 +9,11 @@ export function share<T>(before: unknown, next: T): T {
   if (before === null || next === null || typeof before !== "object" || typeof next !== "object") return next;
   if (Array.isArray(next)) {
     if (!Array.isArray(before)) return next;
+    // What has its identity already keeps it, wherever it stands now.
+    const known = new Set<unknown>(before);
     let same = before.length === next.length;
     const items = next.map((item, index) => {
-      const shared = index < before.length ? share(before[index], item) : item;
+      const shared = index < before.length && !known.has(item) ? share(before[index], item) : item;
       if (same && !Object.is(shared, before[index])) same = false;
       return shared;
     });
