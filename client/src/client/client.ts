@@ -189,6 +189,11 @@ export class ConvoyClient {
     return new Paginator(this, reference, args, options);
   }
 
+  /** What any query shows that is not subscribed to; the same object until the connection's state changes. */
+  get unsubscribed(): QueryState<never> {
+    return this.#unseen as QueryState<never>;
+  }
+
   get connectionState(): ConnectionState {
     return this.#connection.state;
   }
