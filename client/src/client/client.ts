@@ -269,7 +269,8 @@ export class ConvoyClient {
   #open(): Source {
     if (this.#source === null) {
       this.#source = this.#parts.source({
-        changed: ({ keys, lsn, reflects }) => {
+        changed: ({ keys, lsn, reflects, isForgotten }) => {
+          if (isForgotten) return this.#changed(union(keys, this.#optimistic.clear()), keys);
           const more = this.#optimistic.isEmpty ? keys : union(keys, this.#optimistic.settle(lsn, reflects, this.#base));
           this.#changed(more, keys);
         },

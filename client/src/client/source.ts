@@ -24,6 +24,8 @@ export interface Listener {
     readonly keys: ReadonlySet<string>;
     readonly lsn: string | null;
     readonly reflects: readonly string[];
+    /** Whether somebody else is logged in, and all that was here was theirs. */
+    readonly isForgotten?: boolean;
   }): void;
   connection(connection: Connection): void;
 }
@@ -76,6 +78,14 @@ export class Results {
   }
 }
 
+/** Who passes on what the stream brings. */
+export interface Relay {
+  /** Changes that were applied, before anybody here is told. */
+  changes?(changes: readonly KeyedChange[], lsn: string | null, reflects: readonly string[]): void;
+  /** The connection or the session is another. */
+  moved?(): void;
+}
+
 /** A source with a stream of its own. */
 export class StreamSource implements Source, Sink {
   readonly #results: Results;
@@ -88,12 +98,12 @@ export class StreamSource implements Source, Sink {
   #batch: { add: { sub: string; reference: Reference }[]; drop: string[] } | null = null;
   #connection: Connection = { state: "connecting", error: null };
   lsn: string | null = null;
-  /** Told each transition in terms of keys, before it is known whether it fits. */
-  onChanges: ((changes: readonly KeyedChange[], transition: Transition | null) => void) | null = null;
+  readonly #relay: Relay;
 
-  constructor(options: StreamOptions, listener: Listener, results = new Results()) {
+  constructor(options: StreamOptions, listener: Listener, results = new Results(), relay: Relay = {}) {
     this.#results = results;
     this.#listener = listener;
+    this.#relay = relay;
     this.#stream = new Stream(options, this);
   }
 
@@ -107,6 +117,11 @@ export class StreamSource implements Source, Sink {
 
   get session(): string | null {
     return this.#stream.state.session;
+  }
+
+  /** Whether the page sleeps, so that its stream is not read. */
+  get isOverdue(): boolean {
+    return this.#stream.isOverdue;
   }
 
   want(key: string, reference: Reference): void {
@@ -188,7 +203,7 @@ export class StreamSource implements Source, Sink {
     }
     const keys = this.#results.apply(changes);
     this.lsn = transition.lsn;
-    this.onChanges?.(changes, transition);
+    this.#relay.changes?.(changes, transition.lsn, transition.reflects ?? []);
     this.#listener.changed({ keys, lsn: transition.lsn, reflects: transition.reflects ?? [] });
   }
 
@@ -199,7 +214,7 @@ export class StreamSource implements Source, Sink {
       if (key !== undefined) changes.push({ key, type: "error", final: true, error });
     }
     const keys = this.#results.apply(changes);
-    this.onChanges?.(changes, null);
+    this.#relay.changes?.(changes, null, []);
     this.#listener.changed({ keys, lsn: null, reflects: [] });
   }
 
@@ -209,7 +224,7 @@ export class StreamSource implements Source, Sink {
 
   forget(): void {
     this.lsn = null;
-    this.#listener.changed({ keys: this.#results.forget(), lsn: null, reflects: [] });
+    this.#listener.changed({ keys: this.#results.forget(), lsn: null, reflects: [], isForgotten: true });
   }
 
   digest(sub: string): string | null {
@@ -218,6 +233,17 @@ export class StreamSource implements Source, Sink {
   }
 
   moved(machine: State): void {
+    this.#told(machine);
+    if (machine.session === this.#session && this.#toldOf === this.#connection) return;
+    this.#session = machine.session;
+    this.#toldOf = this.#connection;
+    this.#relay.moved?.();
+  }
+
+  #session: string | null = null;
+  #toldOf: Connection | null = null;
+
+  #told(machine: State): void {
     const state = connectionState(machine);
     if (state === this.#connection.state && machine.error === this.#connection.error) return;
     this.#connection = { state, error: machine.error };

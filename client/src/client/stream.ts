@@ -4,7 +4,7 @@
 // Leaves to others: every decision (machine.ts), parsing (sse.ts), results (source.ts).
 
 import { ConvoyError } from "./errors.js";
-import { INITIAL, step, type Effect, type Event, type State } from "./machine.js";
+import { INITIAL, hasStream, step, type Effect, type Event, type State } from "./machine.js";
 import { SseParser } from "./sse.js";
 import type { Goodbye, Hello, Transition, WireError } from "./wire.js";
 
@@ -45,6 +45,7 @@ export class Stream {
   #watch: ReturnType<typeof setTimeout> | undefined;
   #watchMs = 0;
   #heardAt = 0;
+  #wakeAt = 0;
 
   constructor(options: StreamOptions, sink: Sink) {
     this.#options = options;
@@ -58,6 +59,12 @@ export class Stream {
   /** For how long nothing has come. */
   get silentMs(): number {
     return Date.now() - this.#heardAt;
+  }
+
+  /** Whether a timer that was set has not fired by far: the browser has put the page to sleep. */
+  get isOverdue(): boolean {
+    if (hasStream(this.#state)) return this.silentMs > this.#watchMs + OVERDUE_MS;
+    return this.#state.phase === "waiting" && Date.now() > this.#wakeAt + OVERDUE_MS;
   }
 
   /** Events are taken one after the other, also those that come while one is being taken. */
@@ -106,13 +113,13 @@ export class Stream {
       case "fail":
         this.#sink.fail(effect.subs, effect.error);
         break;
-      case "sleep":
+      case "sleep": {
+        const ms = effect.leastMs + 20 + this.#options.random() * effect.ceilingMs;
+        this.#wakeAt = Date.now() + ms;
         clearTimeout(this.#sleep);
-        this.#sleep = setTimeout(
-          () => this.dispatch({ type: "woke" }),
-          effect.leastMs + 20 + this.#options.random() * effect.ceilingMs,
-        );
+        this.#sleep = setTimeout(() => this.dispatch({ type: "woke" }), ms);
         break;
+      }
       case "unsleep":
         clearTimeout(this.#sleep);
         break;
@@ -241,6 +248,7 @@ export class Stream {
 }
 
 const POST_TIMEOUT_MS = 20_000;
+const OVERDUE_MS = 2_000;
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
