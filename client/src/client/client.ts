@@ -211,6 +211,7 @@ export class ConvoyClient {
 
   /** Says that somebody else is logged in, or nobody: forgets all results, and asks for them with the new credentials. */
   identityChanged(): void {
+    if (this.#ending.signal.aborted) return;
     this.#changed(this.#optimistic.clear());
     this.#source?.renew();
   }
