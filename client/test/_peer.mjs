@@ -12,6 +12,7 @@ export class Peer {
     Object.assign(peer, {
       db, queries, mutations,
       lsn: 100,
+      heartbeatMs: 15_000, // What it promises; it never sends any.
       sessions: new Map(), // id → session
       done: new Map(), // mutation id → answer
       requests: [], // `{path, body, headers}`, all of them
@@ -56,6 +57,11 @@ export class Peer {
       session.response?.end(`event: goodbye\ndata: ${JSON.stringify(goodbye)}\n\n`);
       session.response = null;
     }
+  }
+
+  /** Sends a transition that this server would never send by itself. */
+  inject(session, transition) {
+    this.#write(session, `event: transition\nid: ${randomUUID()}\ndata: ${JSON.stringify(transition)}\n\n`);
   }
 
   /** Breaks all connections. */
@@ -103,7 +109,7 @@ export class Peer {
     response.on("close", () => {
       if (session.response === response) session.response = null;
     });
-    this.#write(session, `event: hello\ndata: ${JSON.stringify({ session: session.id, resumed: known !== undefined, protocol: 1, heartbeat_ms: 15_000 })}\n\n`);
+    this.#write(session, `event: hello\ndata: ${JSON.stringify({ session: session.id, resumed: known !== undefined, protocol: 1, heartbeat_ms: this.heartbeatMs })}\n\n`);
     if (session.poll !== null) setTimeout(() => this.#endPoll(session, response), session.poll);
     this.#subscribe(session, body.subscribe ?? [], body.have ?? {});
     this.#send(session, known !== undefined);

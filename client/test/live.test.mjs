@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ConvoyError, anyApi as api, createConvoyClient } from "convoy/client";
 import { Convoy } from "./_convoy.mjs";
+import { bufferingProxy } from "./_proxy.mjs";
 import { Postgres } from "./_postgres.mjs";
 import { shows, until } from "./_wait.mjs";
 
@@ -207,4 +208,41 @@ test("a thousand subscriptions over one stream, and of one write exactly one hea
   await postgres.sql("insert into orders values (10500, 10500, 'open', 1)");
   await shows(watches[500], (rows) => rows.length === 1);
   assert.deepEqual([...heard], [[watches[500].key, 1]]);
+});
+
+test("behind a proxy that holds streams back, it polls, and what is written arrives", async (t) => {
+  const proxy = await bufferingProxy(convoy.url, { head: true });
+  t.after(() => proxy.stop());
+  const client = clientFor(t, { url: proxy.url });
+  await postgres.sql("insert into orders values (90, 90, 'open', 1)");
+  const watch = client.watchQuery(api.orders.byTenant, { tenant: 90 });
+  t.after(watch.onUpdate(() => {}));
+  const [row] = await shows(watch, (rows) => rows.length === 1, 30_000);
+  const words = new Set();
+  t.after(client.onConnectionChange(() => words.add(client.connectionState)));
+  for (let id = 91; id <= 93; id += 1) {
+    const next = shows(watch, (rows) => rows.length === id - 89, 30_000);
+    await postgres.sql(`insert into orders values (${id}, 90, 'open', 1)`);
+    assert.equal((await next)[0], row);
+  }
+  // Another subscription, while a poll is out.
+  const other = client.watchQuery(api.orders.count, { tenant: 90 });
+  t.after(other.onUpdate(() => {}));
+  await shows(other, ([{ n }]) => n === "4", 30_000);
+  assert.deepEqual([...words], [], "live all the time");
+  const opened = proxy.requests.filter((url) => url.startsWith("/api/sync?"));
+  assert.equal(opened[0].includes("poll"), false);
+  assert.ok(opened.slice(1).every((url) => url.includes("poll=")));
+});
+
+test("where a proxy holds back even the head, it polls too", { timeout: 120_000 }, async (t) => {
+  const proxy = await bufferingProxy(convoy.url, { head: false });
+  t.after(() => proxy.stop());
+  const client = clientFor(t, { url: proxy.url });
+  const watch = client.watchQuery(api.orders.count, { tenant: 95 });
+  t.after(watch.onUpdate(() => {}));
+  await shows(watch, ([{ n }]) => n === "0", 60_000);
+  const next = shows(watch, ([{ n }]) => n === "1", 30_000);
+  await postgres.sql("insert into orders values (95, 95, 'open', 1)");
+  await next;
 });

@@ -406,9 +406,11 @@ function tellAll(listeners: Iterable<() => void>): void {
     try {
       listener();
     } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+      if (typeof globalThis.reportError === "function") globalThis.reportError(error);
+      else
+        queueMicrotask(() => {
+          throw error;
+        });
     }
   }
 }

@@ -77,8 +77,8 @@ export class Stream {
         const before = this.#state;
         const { state, effects } = step(before, next);
         this.#state = state;
-        for (const effect of effects) this.#do(effect);
         if (state !== before) this.#sink.moved(state);
+        for (const effect of effects) this.#do(effect);
       }
     } finally {
       this.#running = false;
