@@ -132,9 +132,10 @@ test("subscriptions move together: a sum and its parts never disagree", async (t
   await shows(sum, () => true);
   for (let round = 1; round <= 30; round += 1) {
     await postgres.sql(`update accounts set amount = amount + ${round} where id = ${1 + (round % 10)}`);
+    // Some are seen one by one, others as they come.
+    if (round % 2 === 0) await shows(sum, ([{ total }]) => total === 1_000 + (round * (round + 1)) / 2);
   }
-  await shows(sum, ([{ total }]) => total === 1_000 + 465);
-  assert.ok(looks > 10, `${looks} looks`);
+  assert.ok(looks >= 15, `${looks} looks`);
 });
 
 test("the server is killed and comes back: the results are right again, and what did not change is the same object", async (t) => {

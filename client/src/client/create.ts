@@ -78,7 +78,7 @@ export function createConvoyClient(options: ConvoyClientOptions = {}): ConvoyCli
       }
       return all;
     },
-    random: Math.random,
+    random: () => Math.random(),
   };
   return new ConvoyClient({
     request,
