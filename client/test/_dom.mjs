@@ -2,7 +2,7 @@
 
 import { JSDOM } from "jsdom";
 
-const dom = new JSDOM("<!doctype html><div id=root></div>", { url: "http://127.0.0.1/" });
+const dom = new JSDOM("<!doctype html><div id=root></div>", { url: "http://127.0.0.1/", pretendToBeVisual: true });
 globalThis.window = dom.window;
 globalThis.document = dom.window.document;
 if (globalThis.navigator === undefined) globalThis.navigator = dom.window.navigator;
