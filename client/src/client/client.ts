@@ -1,0 +1,416 @@
+// The client: queries that stay up to date, queries asked once, mutations.
+//
+// Responsible for: sharing one subscription among equal queries, what each shows, telling listeners after everything
+// has moved, the order of mutations.
+// Leaves to others: results (source.ts), layers (optimistic.ts), requests (requests.ts), many tabs (tabs.ts).
+
+import {
+  getFunctionName,
+  type FunctionArgs,
+  type FunctionReturnType,
+  type MutationRef,
+  type OptionalRestArgs,
+  type QueryRef,
+} from "../api.js";
+import { canonicalJson, queryKey } from "./canonical.js";
+import { ConvoyError } from "./errors.js";
+import type { ConnectionState } from "./machine.js";
+import { Optimistic, type Base, type OptimisticUpdate } from "./optimistic.js";
+import { Paginator, type PaginatedOptions } from "./paginate.js";
+import { ask, uuid } from "./requests.js";
+import type { Result } from "./results.js";
+import { share } from "./share.js";
+import type { Connection, Listener, Source } from "./source.js";
+import type { StreamOptions } from "./stream.js";
+import type { WireError } from "./wire.js";
+
+/** What a query shows at one moment. Replaced when something changes, never changed in place. */
+export interface QueryState<T> {
+  /** The newest result; undefined until there is one. What did not change keeps its identity. */
+  readonly data: T | undefined;
+  /** The error that stands in place of a newer result, or null. */
+  readonly error: ConvoyError | null;
+  /** Whether there is neither a result nor an error yet. */
+  readonly isLoading: boolean;
+  /** Whether `data` may be older than the database: the query is slow and was left behind, or there is no stream. */
+  readonly isStale: boolean;
+  readonly isReconnecting: boolean;
+  readonly connectionState: ConnectionState;
+}
+
+/** One query with its arguments, which can be looked at and listened to. */
+export interface Watch<T> {
+  /** Equal for equal queries with equal arguments. */
+  readonly key: string;
+  /** Returns what the query shows; the same object until something changes. */
+  getCurrent(): QueryState<T>;
+  /** Subscribes, and calls back after each change. Returns what ends it. */
+  onUpdate(callback: () => void): () => void;
+  /** Asks anew, and returns what the answer is. */
+  refetch(): Promise<T>;
+}
+
+export interface MutationOptions<Args> {
+  /** Shows at once what the mutation will do; it is undone if the mutation fails, and gives way to its result. */
+  readonly optimisticUpdate?: OptimisticUpdate<Args> | undefined;
+}
+
+interface Entry {
+  readonly key: string;
+  readonly name: string;
+  readonly args: unknown;
+  readonly listeners: Set<() => void>;
+  /** Ends the subscription some time after the last listener has gone. */
+  linger: ReturnType<typeof setTimeout> | undefined;
+  state: QueryState<unknown>;
+  wasOptimistic: boolean;
+  /** Wait for the next answer. */
+  waiting: { resolve(data: unknown): void; reject(error: ConvoyError): void }[];
+}
+
+export interface ClientParts {
+  readonly request: StreamOptions;
+  readonly source: (listener: Listener) => Source;
+  readonly lingerMs: number;
+  readonly patienceMs: number;
+  /** Is called with the source on first use, and returns what is to be undone at the end. */
+  readonly attach: (source: Source) => () => void;
+}
+
+export class ConvoyClient {
+  readonly #parts: ClientParts;
+  readonly #entries = new Map<string, Entry>();
+  readonly #optimistic = new Optimistic();
+  readonly #base: Base;
+  readonly #connectionListeners = new Set<() => void>();
+  readonly #ending = new AbortController();
+  #source: Source | null = null;
+  #detach: () => void = () => {};
+  #connection: Connection = { state: "connecting", error: null };
+  /** What a query shows that nobody subscribes to. */
+  #unseen: QueryState<unknown>;
+  /** The mutation that was called last: the next one begins when it is over. */
+  #lastMutation: Promise<unknown> = Promise.resolve();
+
+  constructor(parts: ClientParts) {
+    this.#parts = parts;
+    this.#unseen = this.#show(undefined, undefined);
+    this.#base = {
+      value: (key) => this.#source?.results.get(key)?.value,
+      queries: (name) => [...this.#entries.values()].filter((entry) => entry.name === name),
+    };
+  }
+
+  /** Asks once. */
+  async query<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Promise<FunctionReturnType<R>> {
+    const options = { patienceMs: QUERY_PATIENCE_MS, signal: this.#ending.signal };
+    const answer = await ask(this.#parts.request, "query", getFunctionName(reference), args, options);
+    return answer.value as FunctionReturnType<R>;
+  }
+
+  /**
+   * Runs a mutation; its transaction is committed when the promise resolves. It runs exactly once, however often it has
+   * to be sent. Mutations of one client run in the order in which they were called.
+   *
+   * @throws ConvoyError with the code that the function threw, or the server's.
+   */
+  async mutation<R extends MutationRef>(
+    reference: R,
+    ...[args, options]: [...OptionalRestArgs<R>, options?: MutationOptions<FunctionArgs<R>>]
+  ): Promise<FunctionReturnType<R>> {
+    const name = getFunctionName(reference);
+    canonicalJson(args ?? {}); // Throws before anything is shown.
+    const id = uuid();
+    const update = options?.optimisticUpdate;
+    if (update !== undefined) {
+      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, (args ?? {}) as FunctionArgs<R>), lsn: null };
+      this.#changed(this.#optimistic.push(layer, this.#base));
+    }
+    const extra = (): Record<string, string> => {
+      const session = this.#source?.session ?? null;
+      return { "x-convoy-mutation": id, ...(session === null ? {} : { "x-convoy-session": session }) };
+    };
+    const turn = this.#lastMutation.then(() =>
+      ask(this.#parts.request, "mutation", name, args, {
+        patienceMs: this.#parts.patienceMs,
+        extra,
+        signal: this.#ending.signal,
+      }),
+    );
+    this.#lastMutation = turn.catch(() => {});
+    try {
+      const answer = await turn;
+      this.#answered(id, answer.lsn);
+      return answer.value as FunctionReturnType<R>;
+    } catch (error) {
+      this.#changed(this.#optimistic.remove(id, this.#base));
+      throw error;
+    }
+  }
+
+  /** Returns a query that can be looked at and listened to. It is subscribed to while somebody listens. */
+  watchQuery<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Watch<FunctionReturnType<R>> {
+    const name = getFunctionName(reference);
+    const key = queryKey(name, args);
+    return {
+      key,
+      getCurrent: () => (this.#entries.get(key)?.state ?? this.#unseen) as QueryState<FunctionReturnType<R>>,
+      onUpdate: (callback) => this.#listen(key, name, args ?? {}, callback),
+      refetch: () => this.#refetch(key, name, args) as Promise<FunctionReturnType<R>>,
+    };
+  }
+
+  /** Calls back with each new result. Returns what ends it. */
+  subscribe<R extends QueryRef>(
+    reference: R,
+    args: FunctionArgs<R>,
+    onData: (data: FunctionReturnType<R>) => void,
+    onError: (error: ConvoyError) => void = () => {},
+  ): () => void {
+    const watch = this.watchQuery(reference, args);
+    let data: unknown;
+    let error: ConvoyError | null = null;
+    const tell = (): void => {
+      const state = watch.getCurrent();
+      const isNews = state.data !== undefined && !Object.is(state.data, data);
+      const isError = state.error !== null && state.error !== error;
+      data = state.data;
+      error = state.error;
+      if (isNews) onData(state.data as FunctionReturnType<R>);
+      if (isError) onError(state.error as ConvoyError);
+    };
+    const end = watch.onUpdate(tell);
+    if (watch.getCurrent().data !== undefined) queueMicrotask(() => this.#entries.has(watch.key) && tell());
+    return end;
+  }
+
+  /** Returns a list that grows page by page, and stays gapless while rows come and go. */
+  paginate<R extends QueryRef>(reference: R, args: Omit<FunctionArgs<R>, "paginationOpts">, options: PaginatedOptions): Paginator {
+    return new Paginator(this, reference, args, options);
+  }
+
+  /** What any query shows that is not subscribed to; the same object until the connection's state changes. */
+  get unsubscribed(): QueryState<never> {
+    return this.#unseen as QueryState<never>;
+  }
+
+  get connectionState(): ConnectionState {
+    return this.#connection.state;
+  }
+
+  /** Why there is no stream, where that is known. */
+  get connectionError(): ConvoyError | null {
+    return this.#connection.error === null ? null : ConvoyError.from(this.#connection.error);
+  }
+
+  /** Calls back when the connection's state changes. Returns what ends it. */
+  onConnectionChange(callback: () => void): () => void {
+    this.#connectionListeners.add(callback);
+    return () => this.#connectionListeners.delete(callback);
+  }
+
+  /** Says that somebody else is logged in, or nobody: forgets all results, and asks for them with the new credentials. */
+  identityChanged(): void {
+    if (this.#ending.signal.aborted) return;
+    this.#changed(this.#optimistic.clear());
+    this.#source?.renew();
+  }
+
+  /** Ends everything. */
+  close(): void {
+    this.#ending.abort();
+    this.#detach();
+    this.#source?.close();
+    for (const entry of this.#entries.values()) {
+      clearTimeout(entry.linger);
+      this.#refuse(entry, new ConvoyError("UNAVAILABLE", "the client was closed"));
+    }
+  }
+
+  #listen(key: string, name: string, args: unknown, callback: () => void): () => void {
+    let entry = this.#entries.get(key);
+    if (entry === undefined) {
+      entry = { key, name, args, listeners: new Set(), linger: undefined, state: this.#unseen, wasOptimistic: false, waiting: [] };
+      this.#entries.set(key, entry);
+      this.#open().want(key, { query: name, args });
+      // An optimistic update may have been here first.
+      this.#refresh(entry);
+    }
+    clearTimeout(entry.linger);
+    entry.linger = undefined;
+    // Two listeners may be one function.
+    const listener = () => callback();
+    const { listeners } = entry;
+    listeners.add(listener);
+    return () => {
+      if (!listeners.delete(listener) || listeners.size > 0) return;
+      const left = this.#entries.get(key);
+      if (left?.listeners !== listeners) return;
+      clearTimeout(left.linger);
+      left.linger = setTimeout(() => {
+        this.#entries.delete(key);
+        this.#source?.drop(key);
+        this.#refuse(left, new ConvoyError("UNAVAILABLE", "nobody listens to the query any more"));
+      }, this.#parts.lingerMs);
+    };
+  }
+
+  #refetch(key: string, name: string, args: unknown): Promise<unknown> {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) {
+      const options = { patienceMs: QUERY_PATIENCE_MS, signal: this.#ending.signal };
+      return ask(this.#parts.request, "query", name, args, options).then((answer) => answer.value);
+    }
+    return new Promise((resolve, reject) => {
+      entry.waiting.push({ resolve, reject });
+      if (entry.waiting.length === 1) this.#open().again(key);
+    });
+  }
+
+  #open(): Source {
+    if (this.#source === null) {
+      this.#source = this.#parts.source({
+        changed: ({ keys, lsn, reflects, isForgotten }) => {
+          if (isForgotten) return this.#changed(union(keys, this.#optimistic.clear()), keys);
+          const more = this.#optimistic.isEmpty ? keys : union(keys, this.#optimistic.settle(lsn, reflects, this.#base));
+          this.#changed(more, keys);
+        },
+        connection: (connection) => this.#connected(connection),
+      });
+      this.#connection = this.#source.connection;
+      this.#detach = this.#parts.attach(this.#source);
+    }
+    return this.#source;
+  }
+
+  /** The layer of a mutation that was answered waits for the transition that contains it, if one will come. */
+  #answered(id: string, lsn: string | null): void {
+    const layer = this.#optimistic.find(id);
+    if (layer === undefined) return;
+    layer.lsn = lsn;
+    const seen = this.#source?.lsn ?? null;
+    const willCome = lsn !== null && this.#entries.size > 0 && this.#connection.state !== "closed";
+    if (!willCome) this.#changed(this.#optimistic.remove(id, this.#base));
+    else if (seen !== null) this.#changed(this.#optimistic.settle(seen, [], this.#base));
+  }
+
+  /** First everything moves, then everybody hears of it. `answered` are those that the server spoke of. */
+  #changed(keys: ReadonlySet<string>, answered: ReadonlySet<string> = new Set()): void {
+    const heard: Entry[] = [];
+    for (const key of keys) {
+      const entry = this.#entries.get(key);
+      if (entry === undefined) continue;
+      if (this.#refresh(entry)) heard.push(entry);
+    }
+    for (const key of answered) {
+      const entry = this.#entries.get(key);
+      if (entry !== undefined) this.#release(entry);
+    }
+    for (const entry of heard) tellAll(entry.listeners);
+  }
+
+  #connected(connection: Connection): void {
+    const before = this.#connection.state;
+    this.#connection = connection;
+    if (before === connection.state) return;
+    this.#unseen = this.#show(undefined, undefined);
+    const heard = [...this.#entries.values()].filter((entry) => this.#refresh(entry));
+    if (connection.state === "closed") {
+      // No transition will come on which they could give way.
+      this.#changed(this.#optimistic.clear());
+    }
+    for (const entry of heard) tellAll(entry.listeners);
+    tellAll(this.#connectionListeners);
+  }
+
+  /** Returns whether the query shows something else now. */
+  #refresh(entry: Entry): boolean {
+    const result = this.#source?.results.get(entry.key);
+    const isOptimistic = this.#optimistic.has(entry.key);
+    const value = isOptimistic ? this.#optimistic.value(entry.key) : result?.value;
+    const next = this.#show(result, this.#steady(entry, isOptimistic, value), isOptimistic);
+    if (same(entry.state, next)) return false;
+    entry.state = next;
+    return true;
+  }
+
+  /** Results keep the identity of what is equal by themselves; what an optimistic update makes anew each time does not. */
+  #steady(entry: Entry, isOptimistic: boolean, value: unknown): unknown {
+    const before = entry.state.data;
+    if (!isOptimistic && !entry.wasOptimistic) return value;
+    entry.wasOptimistic = isOptimistic;
+    const shared = share(before, value);
+    return isOptimistic || shared === before ? shared : value;
+  }
+
+  #show(result: Result | undefined, data: unknown, isOptimistic = false): QueryState<unknown> {
+    const { state } = this.#connection;
+    const error = isOptimistic ? null : (result?.error ?? null);
+    return {
+      data,
+      error: error === null ? null : errorOf(error),
+      isLoading: data === undefined && error === null,
+      isStale: data !== undefined && (result?.status === "stale" || state !== "live"),
+      isReconnecting: state === "reconnecting",
+      connectionState: state,
+    };
+  }
+
+  #release(entry: Entry): void {
+    if (entry.waiting.length === 0) return;
+    const result = this.#source?.results.get(entry.key);
+    if (result === undefined || result.status === "loading" || result.status === "stale") return;
+    if (result.error !== null) this.#refuse(entry, errorOf(result.error));
+    else for (const { resolve } of entry.waiting.splice(0)) resolve(result.value);
+  }
+
+  #refuse(entry: Entry, error: ConvoyError): void {
+    for (const { reject } of entry.waiting.splice(0)) reject(error);
+  }
+}
+
+/** How long a query that is asked once is tried. */
+const QUERY_PATIENCE_MS = 10_000;
+
+const errors = new WeakMap<WireError, ConvoyError>();
+
+/** One error object for one error of the server's, so that it is not taken for another. */
+function errorOf(wire: WireError): ConvoyError {
+  let error = errors.get(wire);
+  if (error === undefined) {
+    error = ConvoyError.from(wire);
+    errors.set(wire, error);
+  }
+  return error;
+}
+
+function same(a: QueryState<unknown>, b: QueryState<unknown>): boolean {
+  return (
+    Object.is(a.data, b.data) &&
+    a.error === b.error &&
+    a.isLoading === b.isLoading &&
+    a.isStale === b.isStale &&
+    a.connectionState === b.connectionState
+  );
+}
+
+function union(a: ReadonlySet<string>, b: ReadonlySet<string>): Set<string> {
+  const all = new Set(a);
+  for (const item of b) all.add(item);
+  return all;
+}
+
+/** One listener's error is nobody else's. */
+function tellAll(listeners: Iterable<() => void>): void {
+  for (const listener of [...listeners]) {
+    try {
+      listener();
+    } catch (error) {
+      if (typeof globalThis.reportError === "function") globalThis.reportError(error);
+      else
+        queueMicrotask(() => {
+          throw error;
+        });
+    }
+  }
+}

@@ -1,0 +1,196 @@
+// A list that grows page by page and has no gaps while rows come and go.
+//
+// A page is first asked for by its length. Once it is there, its end is pinned: it is subscribed to again, from its
+// beginning to where it ended, whatever comes to lie between. The older subscription stays until the newer one has
+// answered, and the page after it is shown only from then on; so what is shown is always one range.
+//
+// Responsible for: pages, their pinning, what they show together.
+// Leaves to others: subscriptions (client.ts).
+
+import type { QueryRef } from "../api.js";
+import type { ConvoyClient, QueryState, Watch } from "./client.js";
+import type { ConvoyError } from "./errors.js";
+
+export interface PaginatedOptions {
+  /** How many rows the first page asks for. */
+  readonly initialNumItems: number;
+}
+
+/** What a paginated function takes as `paginationOpts`. */
+export interface PaginationOpts {
+  readonly numItems: number;
+  readonly cursor: string | null;
+  readonly endCursor?: string;
+}
+
+/** What a paginated function returns. */
+export interface PaginationResult<T = unknown> {
+  readonly page: readonly T[];
+  readonly isDone: boolean;
+  readonly continueCursor: string;
+}
+
+export interface PaginatedState<T = unknown> {
+  readonly results: readonly T[];
+  readonly status: "LoadingFirstPage" | "CanLoadMore" | "LoadingMore" | "Exhausted";
+  readonly isLoading: boolean;
+  readonly error: ConvoyError | null;
+}
+
+interface Page {
+  readonly cursor: string | null;
+  readonly numItems: number;
+  /** What it shows. */
+  shown: Part;
+  /** The same, pinned, before it has answered. */
+  next: Part | null;
+}
+
+interface Part {
+  readonly watch: Watch<PaginationResult>;
+  readonly endCursor: string | null;
+  end: () => void;
+}
+
+export class Paginator {
+  readonly #client: ConvoyClient;
+  readonly #reference: QueryRef;
+  readonly #args: object;
+  readonly #numItems: number;
+  readonly #listeners = new Set<() => void>();
+  #pages: Page[] = [];
+  #state: PaginatedState = { results: [], status: "LoadingFirstPage", isLoading: true, error: null };
+  #updating = false;
+
+  constructor(client: ConvoyClient, reference: QueryRef, args: object, { initialNumItems }: PaginatedOptions) {
+    if (!Number.isInteger(initialNumItems) || initialNumItems < 1) {
+      throw new TypeError(`initialNumItems is ${initialNumItems}; it is how many rows the first page asks for, at least 1`);
+    }
+    this.#client = client;
+    this.#reference = reference;
+    this.#args = args;
+    this.#numItems = initialNumItems;
+  }
+
+  /** Returns what the list shows; the same object until something changes. */
+  getCurrent(): PaginatedState {
+    return this.#state;
+  }
+
+  /** Subscribes, and calls back after each change. Returns what ends it. */
+  onUpdate(callback: () => void): () => void {
+    const listener = () => callback();
+    this.#listeners.add(listener);
+    if (this.#listeners.size === 1) this.#start();
+    return () => {
+      if (this.#listeners.delete(listener) && this.#listeners.size === 0) this.#stop();
+    };
+  }
+
+  /** Asks for so many rows more; does nothing unless the status is `CanLoadMore`. */
+  loadMore(numItems: number): void {
+    if (!Number.isInteger(numItems) || numItems < 1) {
+      throw new TypeError(`loadMore takes how many rows to ask for, at least 1, not ${numItems}`);
+    }
+    const last = this.#pages.at(-1);
+    if (this.#state.status !== "CanLoadMore" || last === undefined) return;
+    const cursor = (last.next ?? last.shown).endCursor;
+    if (cursor === null) return;
+    this.#pages.push(this.#page(cursor, numItems));
+    this.#update();
+  }
+
+  #start(): void {
+    if (this.#pages.length > 0) {
+      // Somebody is back (StrictMode does that at once): the same pages, which may still be there.
+      for (const page of this.#pages) {
+        page.shown.end = page.shown.watch.onUpdate(() => this.#update());
+        if (page.next) page.next.end = page.next.watch.onUpdate(() => this.#update());
+      }
+    } else {
+      this.#pages.push(this.#page(null, this.#numItems));
+    }
+    this.#update();
+  }
+
+  #stop(): void {
+    for (const page of this.#pages) {
+      page.shown.end();
+      page.next?.end();
+    }
+  }
+
+  #page(cursor: string | null, numItems: number): Page {
+    return { cursor, numItems, shown: this.#part(cursor, numItems, null), next: null };
+  }
+
+  #part(cursor: string | null, numItems: number, endCursor: string | null): Part {
+    const paginationOpts: PaginationOpts = { numItems, cursor, ...(endCursor === null ? {} : { endCursor }) };
+    const watch = this.#client.watchQuery(this.#reference, { ...this.#args, paginationOpts }) as Watch<PaginationResult>;
+    return { watch, endCursor, end: watch.onUpdate(() => this.#update()) };
+  }
+
+  #update(): void {
+    if (this.#updating) return;
+    this.#updating = true;
+    try {
+      for (const page of this.#pages) this.#pin(page);
+    } finally {
+      this.#updating = false;
+    }
+    const next = this.#show();
+    const before = this.#state;
+    const isSame =
+      before.status === next.status &&
+      before.error === next.error &&
+      before.results.length === next.results.length &&
+      before.results.every((row, index) => Object.is(row, next.results[index]));
+    if (isSame) return;
+    this.#state = next;
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #pin(page: Page): void {
+    for (;;) {
+      if (page.next !== null) {
+        if (page.next.watch.getCurrent().data === undefined) return;
+        page.shown.end();
+        page.shown = page.next;
+        page.next = null;
+      }
+      const { data } = page.shown.watch.getCurrent();
+      // A page that reaches the end stays open there, so that it shows what comes after.
+      if (page.shown.endCursor !== null || data === undefined || data.isDone) return;
+      page.next = this.#part(page.cursor, page.numItems, data.continueCursor);
+    }
+  }
+
+  #show(): PaginatedState {
+    const results: unknown[] = [];
+    let last: QueryState<PaginationResult> | null = null;
+    let error: ConvoyError | null = null;
+    let isWhole = true; // Whether the pages so far are one range that the next one goes on from.
+    for (const page of this.#pages) {
+      last = isWhole ? page.shown.watch.getCurrent() : null;
+      error ??= page.shown.watch.getCurrent().error ?? page.next?.watch.getCurrent().error ?? null;
+      if (last?.data === undefined) {
+        last = null;
+        break;
+      }
+      results.push(...last.data.page);
+      isWhole = page.shown.endCursor !== null;
+    }
+    const open = this.#pages.at(-1);
+    // The last page is asked whether it is the end; a pinned one does not know, and so there may be more.
+    const isDone = open !== undefined && open.shown.endCursor === null && open.next === null && last?.data?.isDone === true;
+    const isLoading = last === null && error === null;
+    const status = isLoading
+      ? results.length === 0 && this.#pages.length <= 1
+        ? "LoadingFirstPage"
+        : "LoadingMore"
+      : isDone
+        ? "Exhausted"
+        : "CanLoadMore";
+    return { results, status, isLoading, error };
+  }
+}

@@ -1,0 +1,105 @@
+// Requests that are answered once: queries, and mutations, which are repeated under one id until an answer comes.
+//
+// Responsible for: retries, credentials that have run out, what an answer says.
+// Leaves to others: optimistic values (client.ts), the stream (stream.ts).
+
+import { canonicalJson } from "./canonical.js";
+import { ConvoyError } from "./errors.js";
+import { RETRY_FIRST_MS } from "./machine.js";
+import type { StreamOptions } from "./stream.js";
+
+export interface Answer {
+  readonly value: unknown;
+  readonly lsn: string | null;
+}
+
+export interface AskOptions {
+  /** How long to try where the server can't be reached. */
+  readonly patienceMs: number;
+  /** Headers beside the credentials; asked again for each try. */
+  readonly extra?: () => Record<string, string>;
+  /** Ends the tries. */
+  readonly signal?: AbortSignal;
+}
+
+const RETRY_MAX_MS = 5_000;
+/** One try: longer than any statement may run, so that a slow one is not asked twice. */
+const TRY_TIMEOUT_MS = 60_000;
+
+/** Posts to `/api/{kind}/{name}`. Throws ConvoyError. */
+export async function ask(
+  options: StreamOptions,
+  kind: "query" | "mutation",
+  name: string,
+  args: unknown,
+  { patienceMs, extra = () => ({}), signal }: AskOptions,
+): Promise<Answer> {
+  const body = canonicalJson(args ?? {});
+  const deadline = Date.now() + patienceMs;
+  let fresh = false;
+  let withoutSession = false;
+  for (let failures = 0; ; ) {
+    let error: ConvoyError;
+    const abort = new AbortController();
+    const end = () => abort.abort();
+    const timer = setTimeout(end, TRY_TIMEOUT_MS);
+    signal?.addEventListener("abort", end);
+    try {
+      if (signal?.aborted) throw new ConvoyError("UNAVAILABLE", "the client was closed");
+      const headers: Record<string, string> = { ...(await options.headers(fresh)), ...extra() };
+      if (withoutSession) delete headers["x-convoy-session"];
+      const response = await options.fetch(`${options.url}/api/${kind}/${encodeURIComponent(name)}?numbers=string`, {
+        method: "POST",
+        headers: { ...headers, "content-type": "application/json" },
+        body,
+        signal: abort.signal,
+        credentials: options.credentials,
+      });
+      if (response.ok) {
+        const answer = (await response.json()) as { value?: unknown; lsn?: string };
+        return { value: answer.value, lsn: answer.lsn ?? null };
+      }
+      error = await ConvoyError.ofResponse(response);
+      if (response.status === 401 && !fresh) {
+        fresh = true;
+        continue;
+      }
+      // Either there is no such function, or the session has just ended: the latter is no reason not to do it.
+      if (response.status === 404 && headers["x-convoy-session"] !== undefined) {
+        withoutSession = true;
+        continue;
+      }
+      if (![429, 502, 503].includes(response.status)) throw error;
+    } catch (reason) {
+      if (reason instanceof ConvoyError) throw reason;
+      error = new ConvoyError("UNAVAILABLE", `the server can't be reached: ${reason instanceof Error ? reason.message : reason}`, null, {
+        cause: reason,
+      });
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", end);
+    }
+    failures += 1;
+    const waitMs = 20 + options.random() * Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(failures - 1, 16));
+    if (signal?.aborted || Date.now() + waitMs > deadline) throw error;
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        clearTimeout(sleep);
+        signal?.removeEventListener("abort", wake);
+        resolve();
+      };
+      const sleep = setTimeout(wake, waitMs);
+      signal?.addEventListener("abort", wake);
+    });
+  }
+}
+
+/** Returns 128 random bits as a UUID; `crypto.randomUUID` is missing on pages that came over plain HTTP. */
+export function uuid(): string {
+  if (typeof globalThis.crypto.randomUUID === "function") return globalThis.crypto.randomUUID();
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}

@@ -1,0 +1,255 @@
+// Does what the machine says: requests, timers, and the reading of one stream.
+//
+// Responsible for: fetch, the watch over silence, credentials in headers, events in their order.
+// Leaves to others: every decision (machine.ts), parsing (sse.ts), results (source.ts).
+
+import { ConvoyError } from "./errors.js";
+import { INITIAL, hasStream, step, type Effect, type Event, type State } from "./machine.js";
+import { SseParser } from "./sse.js";
+import type { Goodbye, Hello, Transition, WireError } from "./wire.js";
+
+export type FetchFunction = (input: string, init: RequestInit) => Promise<Response>;
+
+export interface StreamOptions {
+  /** The server's address, without a slash at its end; empty for the page's own. */
+  readonly url: string;
+  readonly fetch: FetchFunction;
+  readonly credentials: RequestCredentials;
+  /** Returns what identifies the caller; `fresh` where the server has refused what it was last given. */
+  readonly headers: (fresh: boolean) => Promise<Record<string, string>>;
+  readonly random: () => number;
+}
+
+/** Who has the results. */
+export interface Sink {
+  /** Takes in a whole transition, or throws and takes in nothing of it. */
+  apply(transition: Transition): void;
+  fail(subs: readonly string[], error: WireError): void;
+  /** What is here is not to be built upon. */
+  doubt(): void;
+  /** What is here is somebody else's. */
+  forget(): void;
+  /** What the result is known by that is here for `sub`. */
+  digest(sub: string): string | null;
+  moved(state: State): void;
+}
+
+export class Stream {
+  #state: State = INITIAL;
+  #queue: Event[] = [];
+  #running = false;
+  #options: StreamOptions;
+  #sink: Sink;
+  #abort: AbortController | null = null;
+  #sleep: ReturnType<typeof setTimeout> | undefined;
+  #watch: ReturnType<typeof setTimeout> | undefined;
+  #watchMs = 0;
+  #heardAt = 0;
+  #wakeAt = 0;
+
+  constructor(options: StreamOptions, sink: Sink) {
+    this.#options = options;
+    this.#sink = sink;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** For how long nothing has come. */
+  get silentMs(): number {
+    return Date.now() - this.#heardAt;
+  }
+
+  /** Whether a timer that was set has not fired by far: the browser has put the page to sleep. */
+  get isOverdue(): boolean {
+    if (hasStream(this.#state)) return this.silentMs > this.#watchMs + OVERDUE_MS;
+    return this.#state.phase === "waiting" && Date.now() > this.#wakeAt + OVERDUE_MS;
+  }
+
+  /** Events are taken one after the other, also those that come while one is being taken. */
+  dispatch(event: Event): void {
+    this.#queue.push(event);
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+        const before = this.#state;
+        const { state, effects } = step(before, next);
+        this.#state = state;
+        if (state !== before) this.#sink.moved(state);
+        for (const effect of effects) this.#do(effect);
+      }
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #do(effect: Effect): void {
+    switch (effect.type) {
+      case "open":
+        void this.#read(effect);
+        break;
+      case "abort":
+        this.#abort?.abort();
+        this.#abort = null;
+        clearTimeout(this.#watch);
+        break;
+      case "watch":
+        this.#watchMs = effect.ms;
+        this.#heardAt = Date.now();
+        this.#lookOut(this.#state.attempt, effect.ms);
+        break;
+      case "post":
+        void this.#post(effect);
+        break;
+      case "apply":
+        try {
+          this.#sink.apply(effect.transition);
+        } catch (error) {
+          this.dispatch({ type: "misfit", attempt: effect.attempt, message: messageOf(error) });
+        }
+        break;
+      case "fail":
+        this.#sink.fail(effect.subs, effect.error);
+        break;
+      case "sleep": {
+        const ms = effect.leastMs + 20 + this.#options.random() * effect.ceilingMs;
+        this.#wakeAt = Date.now() + ms;
+        clearTimeout(this.#sleep);
+        this.#sleep = setTimeout(() => this.dispatch({ type: "woke" }), ms);
+        break;
+      }
+      case "unsleep":
+        clearTimeout(this.#sleep);
+        break;
+      case "doubt":
+        this.#sink.doubt();
+        break;
+      case "forget":
+        this.#sink.forget();
+        break;
+    }
+  }
+
+  /** Timers of a page in the background run late or not at all, so what counts is the clock. */
+  #lookOut(attempt: number, ms: number): void {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => {
+      const left = this.#watchMs - this.silentMs;
+      if (left > 0) this.#lookOut(attempt, left);
+      else this.dispatch({ type: "timeout", attempt, at: Date.now() });
+    }, ms);
+  }
+
+  async #read(effect: Effect & { type: "open" }): Promise<void> {
+    const { attempt } = effect;
+    this.#abort?.abort(); // A poll that is over, or a stream that was given up.
+    const abort = new AbortController();
+    this.#abort = abort;
+    try {
+      const have: Record<string, string> = {};
+      for (const { sub } of effect.subscribe) {
+        const digest = this.#sink.digest(sub);
+        if (digest !== null) have[sub] = digest;
+      }
+      const body = { ...(effect.resume === null ? {} : { resume: effect.resume }), subscribe: effect.subscribe, have };
+      const poll = effect.poll === null ? "" : `&poll=${effect.poll}`;
+      const response = await this.#options.fetch(`${this.#options.url}/api/sync?numbers=string${poll}`, {
+        method: "POST",
+        headers: {
+          ...(await this.#options.headers(effect.fresh)),
+          "content-type": "application/json",
+          accept: "text/event-stream",
+        },
+        body: JSON.stringify(body),
+        signal: abort.signal,
+        cache: "no-store",
+        credentials: this.#options.credentials,
+      });
+      if (response.status !== 200 || response.body === null) {
+        const { code, message, data } = await ConvoyError.ofResponse(response);
+        this.dispatch({ type: "refused", attempt, status: response.status, error: { code, message, data } });
+        return;
+      }
+      this.#heardAt = Date.now();
+      this.dispatch({ type: "opened", attempt });
+      const parser = new SseParser({
+        onEvent: ({ type, data, id }) => this.#event(attempt, type, data, id),
+        onRetry: (ms) => this.dispatch({ type: "retry", attempt, ms }),
+      });
+      const decoder = new TextDecoder();
+      const reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        if (this.#abort === abort) this.#heardAt = Date.now();
+        parser.push(decoder.decode(value, { stream: true }));
+      }
+      this.dispatch({ type: "ended", attempt, at: Date.now(), message: "the stream ended" });
+    } catch (error) {
+      abort.abort();
+      if (error instanceof SyntaxError) this.dispatch({ type: "misfit", attempt, message: error.message });
+      else this.dispatch({ type: "ended", attempt, at: Date.now(), message: messageOf(error) });
+    }
+  }
+
+  #event(attempt: number, type: string, data: string, id: string): void {
+    if (attempt !== this.#state.attempt) return;
+    switch (type) {
+      case "hello":
+        this.dispatch({ type: "hello", attempt, at: Date.now(), hello: JSON.parse(data) as Hello });
+        break;
+      case "transition":
+        this.dispatch({ type: "transition", attempt, id, transition: JSON.parse(data) as Transition });
+        break;
+      case "goodbye":
+        this.dispatch({ type: "goodbye", attempt, at: Date.now(), goodbye: JSON.parse(data) as Goodbye });
+        break;
+    }
+  }
+
+  async #post({ id, session, subscribe, unsubscribe }: Effect & { type: "post" }): Promise<void> {
+    const have: Record<string, string> = {};
+    for (const { sub } of subscribe) {
+      const digest = this.#sink.digest(sub);
+      if (digest !== null) have[sub] = digest;
+    }
+    let status = 0;
+    let error: WireError | null = null;
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), POST_TIMEOUT_MS);
+    try {
+      const response = await this.#options.fetch(
+        `${this.#options.url}/api/sync/${encodeURIComponent(session)}?numbers=string`,
+        {
+          method: "POST",
+          headers: { ...(await this.#options.headers(false)), "content-type": "application/json" },
+          body: JSON.stringify({ subscribe, have, unsubscribe }),
+          signal: abort.signal,
+          credentials: this.#options.credentials,
+        },
+      );
+      status = response.status;
+      if (status >= 300) {
+        const { code, message, data } = await ConvoyError.ofResponse(response);
+        error = { code, message, data };
+      } else {
+        await response.body?.cancel(); // The connection is free for the next.
+      }
+    } catch (reason) {
+      status = 0;
+      error = { code: "UNAVAILABLE", message: messageOf(reason) };
+    } finally {
+      clearTimeout(timer);
+    }
+    this.dispatch({ type: "posted", id, status, error });
+  }
+}
+
+const POST_TIMEOUT_MS = 20_000;
+const OVERDUE_MS = 2_000;
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,64 @@
+// A real `convoy serve` for the tests, with a project of named queries.
+
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { freePort } from "./_port.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+export function binary() {
+  const path = resolve(process.env.CONVOY_BIN ?? join(here, "../../target/debug/convoy"));
+  if (!existsSync(path)) throw new Error(`${path} is not there: build it (cargo build -p convoy-server) or set CONVOY_BIN`);
+  return path;
+}
+
+export class Convoy {
+  /** `queries` maps names like `orders.byTenant` to the text of their files. */
+  static async start({ databaseUrl, queries, flags = [] }) {
+    const convoy = new Convoy();
+    convoy.project = mkdtempSync(join(tmpdir(), "convoy-client-project-"));
+    for (const [name, text] of Object.entries(queries)) {
+      const file = join(convoy.project, "queries", `${name.replaceAll(".", "/")}.sql`);
+      mkdirSync(dirname(file), { recursive: true });
+      writeFileSync(file, text);
+    }
+    convoy.port = await freePort();
+    convoy.url = `http://127.0.0.1:${convoy.port}`;
+    convoy.arguments = ["serve", "--database-url", databaseUrl, "--project", convoy.project, "--listen", `127.0.0.1:${convoy.port}`, "--log", "warn", ...flags];
+    await convoy.run();
+    return convoy;
+  }
+
+  /** Starts the process, again after `kill`, on the same port. */
+  async run() {
+    const child = spawn(binary(), this.arguments, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, CONVOY_DATABASE_URL: undefined } });
+    this.child = child;
+    this.log = "";
+    child.stderr.setEncoding("utf8").on("data", (text) => (this.log = (this.log + text).slice(-10_000)));
+    this.ended = new Promise((resolve) => child.on("exit", resolve));
+    for (const end = Date.now() + 30_000; ; ) {
+      const answer = await fetch(`${this.url}/readyz`).catch(() => null);
+      if (answer?.ok) return;
+      if (child.exitCode !== null) throw new Error(`convoy ended with ${child.exitCode}: ${this.log}`);
+      if (Date.now() > end) throw new Error(`convoy is not ready after 30 s: ${this.log}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  async kill(signal = "SIGKILL") {
+    this.child.kill(signal);
+    await this.ended;
+  }
+
+  async stop() {
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      const timer = setTimeout(() => this.child.kill("SIGKILL"), 10_000);
+      await this.kill("SIGTERM");
+      clearTimeout(timer);
+    }
+    rmSync(this.project, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,195 @@
+// Mutations and optimistic updates, frame by frame.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { anyApi as api, createConvoyClient } from "convoy/client";
+import { Peer } from "./_peer.mjs";
+import { shows, until } from "./_wait.mjs";
+
+const FUNCTIONS = {
+  queries: {
+    "messages.list": (db) => db.messages,
+    "messages.count": (db) => db.messages.length,
+  },
+  mutations: {
+    "messages.send": (db, { text }) => {
+      if (text === "") throw Object.assign(new Error("a message says something"), { code: "EMPTY" });
+      db.messages = [...db.messages, { _id: `m${db.messages.length + 1}`, text }];
+      return db.messages.length;
+    },
+  },
+};
+
+const add = (localStore, { text }) => {
+  const list = localStore.getQuery(api.messages.list, {});
+  if (list) localStore.setQuery(api.messages.list, {}, [...list, { _id: "temp", text }]);
+};
+
+async function start(t, options = {}) {
+  const peer = await Peer.start({ db: { messages: [{ _id: "m1", text: "first" }] }, ...FUNCTIONS });
+  const client = createConvoyClient({ url: peer.url, lingerMs: 20, ...options });
+  t.after(async () => {
+    client.close();
+    await peer.stop();
+  });
+  const watch = client.watchQuery(api.messages.list, {});
+  t.after(watch.onUpdate(() => {}));
+  await shows(watch, () => true);
+  const texts = () => watch.getCurrent().data.map(({ _id, text }) => `${_id} ${text}`);
+  return { peer, client, watch, texts };
+}
+
+test("a layer shows at once and gives way on exactly the frame that names its mutation", async (t) => {
+  const { peer, client, watch, texts } = await start(t);
+  peer.isHeld = true;
+  const [kept] = watch.getCurrent().data;
+  const seen = [];
+  t.after(watch.onUpdate(() => seen.push(texts().join(", "))));
+  const sent = client.mutation(api.messages.send, { text: "hi" }, { optimisticUpdate: add });
+  assert.deepEqual(texts(), ["m1 first", "temp hi"], "before anything was awaited");
+  assert.equal(await sent, 2);
+  assert.deepEqual(texts(), ["m1 first", "temp hi"], "the answer is not yet the frame");
+  peer.release();
+  await shows(watch, (rows) => rows[1]._id === "m2");
+  assert.deepEqual(seen, ["m1 first, temp hi", "m1 first, m2 hi"], "never both, never neither");
+  assert.equal(watch.getCurrent().data[0], kept);
+});
+
+test("a layer is replayed over what others write meanwhile", async (t) => {
+  const { peer, client, watch, texts } = await start(t);
+  let gate;
+  peer.intercept = ({ path }) => {
+    if (!path.startsWith("/api/mutation/") || gate === "open") return null;
+    return { status: 503, body: { error: { code: "UNAVAILABLE", message: "later" } } };
+  };
+  const sent = client.mutation(api.messages.send, { text: "mine" }, { optimisticUpdate: add });
+  peer.write((db) => (db.messages = [...db.messages, { _id: "x1", text: "theirs" }]));
+  await shows(watch, (rows) => rows.length === 3);
+  assert.deepEqual(texts(), ["m1 first", "x1 theirs", "temp mine"]);
+  gate = "open";
+  await sent;
+  await shows(watch, (rows) => rows.every(({ _id }) => _id !== "temp"));
+  assert.deepEqual(texts(), ["m1 first", "x1 theirs", "m3 mine"]);
+});
+
+test("a mutation that fails takes its layer away, and only its own", async (t) => {
+  const { peer, client, texts, watch } = await start(t);
+  peer.isHeld = true;
+  const good = client.mutation(api.messages.send, { text: "good" }, { optimisticUpdate: add });
+  const bad = client.mutation(api.messages.send, { text: "" }, { optimisticUpdate: add });
+  assert.deepEqual(texts(), ["m1 first", "temp good", "temp "]);
+  await assert.rejects(bad, { name: "ConvoyError", code: "EMPTY", message: "a message says something" });
+  await good;
+  assert.deepEqual(texts(), ["m1 first", "temp good"]);
+  peer.release();
+  await shows(watch, (rows) => rows[1]._id === "m2");
+  assert.deepEqual(texts(), ["m1 first", "m2 good"]);
+});
+
+test("an update that throws sends nothing and shows nothing", async (t) => {
+  const { peer, client, texts } = await start(t);
+  const update = (localStore, args) => {
+    add(localStore, args);
+    throw new RangeError("a bug");
+  };
+  await assert.rejects(client.mutation(api.messages.send, { text: "x" }, { optimisticUpdate: update }), RangeError);
+  assert.deepEqual(texts(), ["m1 first"]);
+  assert.equal(peer.runs, 0);
+});
+
+test("getAllQueries finds what is subscribed to, and setQuery reaches every query", async (t) => {
+  const { peer, client, watch } = await start(t);
+  const count = client.watchQuery(api.messages.count, {});
+  t.after(count.onUpdate(() => {}));
+  await shows(count, (n) => n === 1);
+  peer.isHeld = true;
+  let all;
+  const sent = client.mutation(api.messages.send, { text: "y" }, {
+    optimisticUpdate: (localStore, args) => {
+      all = localStore.getAllQueries(api.messages.list);
+      add(localStore, args);
+      localStore.setQuery(api.messages.count, {}, localStore.getQuery(api.messages.list, {}).length);
+    },
+  });
+  assert.deepEqual(all, [{ args: {}, value: [{ _id: "m1", text: "first" }] }]);
+  assert.equal(count.getCurrent().data, 2);
+  assert.equal(watch.getCurrent().data.length, 2);
+  await sent;
+  peer.release();
+  await shows(watch, (rows) => rows[1]?._id === "m2");
+  assert.equal(count.getCurrent().data, 2);
+});
+
+test("an answer that gets lost is asked for again under the same id, and the mutation ran once", async (t) => {
+  const { peer, client } = await start(t);
+  peer.loseAnswers = 2;
+  assert.equal(await client.mutation(api.messages.send, { text: "once" }), 2);
+  const sent = peer.requests.filter(({ path }) => path.startsWith("/api/mutation/"));
+  assert.equal(sent.length, 3);
+  assert.equal(new Set(sent.map(({ headers }) => headers["x-convoy-mutation"])).size, 1);
+  assert.match(sent[0].headers["x-convoy-mutation"], /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.equal(sent[0].headers["x-convoy-session"], [...peer.sessions.keys()][0]);
+  assert.equal(peer.runs, 1);
+});
+
+test("mutations run in the order of their calls", async (t) => {
+  const { peer, client, watch } = await start(t);
+  peer.loseAnswers = 1;
+  await Promise.all(["a", "b", "c"].map((text) => client.mutation(api.messages.send, { text })));
+  await shows(watch, (rows) => rows.length === 4);
+  assert.deepEqual(watch.getCurrent().data.map(({ text }) => text), ["first", "a", "b", "c"]);
+});
+
+test("a layer of a session that is gone gives way where the answer's position is passed", async (t) => {
+  const { peer, client, watch, texts } = await start(t);
+  peer.isHeld = true;
+  await client.mutation(api.messages.send, { text: "hi" }, { optimisticUpdate: add });
+  assert.deepEqual(texts(), ["m1 first", "temp hi"]);
+  peer.isHeld = false;
+  peer.forgetSessions(); // With them goes what they were to reflect.
+  await shows(watch, (rows) => rows[1]._id === "m2");
+  assert.deepEqual(texts(), ["m1 first", "m2 hi"]);
+});
+
+test("a mutation is not lost because its session has just ended", async (t) => {
+  const { peer, client } = await start(t);
+  const stale = [...peer.sessions.keys()][0];
+  peer.sessions.delete(stale);
+  assert.equal(await client.mutation(api.messages.send, { text: "z" }), 2);
+  const sent = peer.requests.filter(({ path }) => path.startsWith("/api/mutation/"));
+  assert.deepEqual(sent.map(({ headers }) => headers["x-convoy-session"]), [stale, undefined]);
+});
+
+test("without a subscription a mutation needs no stream, and its layer goes with the answer", async (t) => {
+  const peer = await Peer.start({ db: { messages: [] }, ...FUNCTIONS });
+  const client = createConvoyClient({ url: peer.url });
+  t.after(() => peer.stop());
+  t.after(() => client.close());
+  assert.equal(await client.mutation(api.messages.send, { text: "a" }, { optimisticUpdate: add }), 1);
+  assert.equal(peer.streams.length, 0);
+});
+
+test("a server that can't be reached is given up after the time that was set", async (t) => {
+  const { peer, client, texts } = await start(t, { mutationTimeoutMs: 300 });
+  peer.intercept = ({ path }) => (path.startsWith("/api/mutation/") ? "drop" : null);
+  const sent = client.mutation(api.messages.send, { text: "lost" }, { optimisticUpdate: add });
+  assert.deepEqual(texts(), ["m1 first", "temp lost"]);
+  await assert.rejects(sent, { name: "ConvoyError", code: "UNAVAILABLE" });
+  assert.deepEqual(texts(), ["m1 first"]);
+});
+
+test("another identity forgets the results and the layers of the one before", async (t) => {
+  const { peer, client, watch, texts } = await start(t);
+  peer.isHeld = true;
+  await client.mutation(api.messages.send, { text: "secret" }, { optimisticUpdate: add });
+  const [session] = peer.sessions.keys();
+  client.identityChanged();
+  assert.equal(watch.getCurrent().data, undefined);
+  peer.release();
+  await until(watch, () => watch.getCurrent().data !== undefined);
+  assert.deepEqual(texts(), ["m1 first", "m2 secret"]);
+  const last = peer.streams.at(-1);
+  assert.equal(last.body.resume, undefined);
+  assert.deepEqual(last.body.have, {});
+  assert.notEqual([...peer.sessions.keys()].at(-1), session);
+});

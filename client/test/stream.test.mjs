@@ -1,0 +1,220 @@
+// What the stream does on what a server or a network may do, with a server that the test steers.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { anyApi as api, createConvoyClient } from "convoy/client";
+import { Peer } from "./_peer.mjs";
+import { shows, until } from "./_wait.mjs";
+
+async function start(t, options = {}, peerOptions = {}) {
+  const peer = await Peer.start({
+    db: { n: 1, list: [{ _id: "a" }] },
+    queries: { n: (db) => db.n, list: (db) => db.list, echo: (_, args) => args },
+    ...peerOptions,
+  });
+  const client = createConvoyClient({ url: peer.url, lingerMs: 20, ...options });
+  t.after(async () => {
+    client.close();
+    await peer.stop();
+  });
+  const watch = client.watchQuery(api.n, {});
+  const words = [];
+  client.onConnectionChange(() => words.push(client.connectionState));
+  return { peer, client, watch, words };
+}
+
+const watched = (t, watch) => t.after(watch.onUpdate(() => {}));
+
+test("a goodbye that says to come back is followed by a resume", async (t) => {
+  const { peer, watch, words } = await start(t);
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  peer.goodbye({ code: "UNAVAILABLE", message: "restarting", retry_ms: 10, resume: true });
+  await until(watch, () => watch.getCurrent().isReconnecting);
+  peer.write((db) => (db.n = 2));
+  await shows(watch, (n) => n === 2);
+  assert.equal(peer.streams.length, 2);
+  assert.equal(typeof peer.streams[1].body.resume, "string");
+  assert.deepEqual(words, ["live", "reconnecting", "live"]);
+});
+
+test("a goodbye that says to stay away closes, and says so to everybody", async (t) => {
+  const { peer, client, watch } = await start(t);
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  peer.goodbye({ code: "SUPERSEDED", message: "a newer stream has taken over", retry_ms: null, resume: false });
+  const state = await until(watch, () => (watch.getCurrent().error ? watch.getCurrent() : null));
+  assert.deepEqual([state.error.code, state.connectionState, state.data], ["SUPERSEDED", "closed", 1]);
+  assert.equal(client.connectionError.code, "SUPERSEDED");
+  const late = client.watchQuery(api.list, {});
+  watched(t, late);
+  await until(late, () => late.getCurrent().error?.code === "SUPERSEDED");
+  assert.equal(peer.streams.length, 1);
+});
+
+test("a token that has run out is fetched anew, once", async (t) => {
+  const asked = [];
+  const { peer, watch } = await start(t, {
+    auth: async ({ fresh }) => {
+      asked.push(fresh);
+      return fresh ? "new" : "old";
+    },
+    tabs: false,
+  });
+  peer.intercept = ({ headers }) => (headers.authorization === "Bearer new" ? null : { status: 401, body: { error: { code: "UNAUTHORIZED", message: "expired" } } });
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  assert.deepEqual(asked, [false, true]);
+});
+
+test("credentials that the server never takes end it with its error", async (t) => {
+  const { peer, client, watch } = await start(t, { auth: () => "wrong", tabs: false });
+  peer.intercept = () => ({ status: 401, body: { error: { code: "UNAUTHORIZED", message: "who are you?" } } });
+  watched(t, watch);
+  await until(watch, () => watch.getCurrent().error?.message === "who are you?");
+  assert.equal(client.connectionState, "closed");
+  await assert.rejects(client.query(api.n, {}), { code: "UNAUTHORIZED" });
+});
+
+test("silence for two heartbeats is the end of a stream", async (t) => {
+  const { peer, watch } = await start(t);
+  peer.heartbeatMs = 150;
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  await until(watch, () => watch.getCurrent().isReconnecting);
+  await until(watch, () => watch.getCurrent().connectionState === "live");
+  assert.ok(peer.streams.length >= 2);
+});
+
+test("a server that is full is asked again", async (t) => {
+  const { peer, watch } = await start(t);
+  let refusals = 2;
+  peer.intercept = ({ path }) => (path.startsWith("/api/sync?") && refusals-- > 0 ? { status: 503, body: { error: { code: "UNAVAILABLE", message: "later" } } } : null);
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  assert.equal(peer.streams.length, 3);
+});
+
+test("a transition that does not fit starts over, and nothing of it shows", async (t) => {
+  const { peer, client, watch } = await start(t);
+  const list = client.watchQuery(api.list, {});
+  watched(t, watch);
+  watched(t, list);
+  await shows(list, () => true);
+  await shows(watch, (n) => n === 1);
+  const seen = [];
+  t.after(watch.onUpdate(() => seen.push(watch.getCurrent().data)));
+  const [session] = peer.sessions.values();
+  const [[n], [rows]] = [...session.subs];
+  peer.inject(session, { lsn: "0/1000", updates: [
+    { sub: n, type: "snapshot", digest: "x", value: 99 },
+    { sub: rows, type: "diff", digest: "y", ops: [{ op: "remove", key: "nobody" }] },
+  ] });
+  await until(watch, () => watch.getCurrent().isReconnecting);
+  await until(watch, () => watch.getCurrent().connectionState === "live");
+  assert.equal(seen.includes(99), false);
+  assert.deepEqual(peer.streams[1].body.have, {});
+  assert.equal(peer.streams[1].body.resume, undefined);
+});
+
+test("bytes that are no JSON start over too", async (t) => {
+  const { peer, watch } = await start(t);
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  [...peer.sessions.values()][0].response.write("event: transition\nid: z\ndata: {\n\n");
+  await until(watch, () => watch.getCurrent().isReconnecting);
+  await shows(watch, (n) => n === 1);
+  assert.equal(peer.streams.at(-1).body.resume, undefined);
+});
+
+test("a change of the session that gets lost ends in a new session that has everything", async (t) => {
+  const { peer, client, watch } = await start(t);
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  let drops = 1;
+  peer.intercept = ({ path }) => (/^\/api\/sync\/./.test(path) && drops-- > 0 ? "drop" : null);
+  const list = client.watchQuery(api.list, {});
+  watched(t, list);
+  await shows(list, () => true);
+  assert.equal(peer.streams.length, 2);
+  assert.equal(Object.keys(peer.streams[1].body.have).length, 1, "what is here is not sent again");
+});
+
+test("two hundred queries in one turn are one request, and gone in one", async (t) => {
+  const { peer, client } = await start(t);
+  const ends = Array.from({ length: 200 }, (_, index) => client.watchQuery(api.echo, { index })).map((watch) => [watch, watch.onUpdate(() => {})]);
+  await Promise.all(ends.map(([watch]) => shows(watch, () => true)));
+  assert.equal(peer.requests.length, 1);
+  const keep = client.watchQuery(api.n, {});
+  watched(t, keep);
+  await shows(keep, () => true);
+  for (const [, end] of ends) end();
+  const posts = () => peer.requests.filter(({ body }) => body.unsubscribe?.length > 0);
+  for (const until = Date.now() + 5_000; posts().flatMap(({ body }) => body.unsubscribe).length < 200; ) {
+    assert.ok(Date.now() < until);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.ok(posts().length <= 3, `${posts().length} requests`);
+});
+
+test("a listener that throws disturbs nobody", async (t) => {
+  const errors = [];
+  globalThis.reportError = (error) => errors.push(error.message); // As browsers have it.
+  t.after(() => delete globalThis.reportError);
+  const { peer, watch } = await start(t);
+  t.after(watch.onUpdate(() => {
+    if (watch.getCurrent().data === 2) throw new Error("a listener's own");
+  }));
+  await shows(watch, (n) => n === 1);
+  peer.write((db) => (db.n = 2));
+  await shows(watch, (n) => n === 2);
+  peer.write((db) => (db.n = 3));
+  await shows(watch, (n) => n === 3);
+  assert.equal(peer.streams.length, 1, "and is no reason to start over");
+  assert.deepEqual(errors, ["a listener's own"]);
+});
+
+test("subscribe calls back with data and errors, and stops", async (t) => {
+  const { peer, client } = await start(t);
+  const data = [];
+  const errors = [];
+  const end = client.subscribe(api.n, {}, (n) => data.push(n));
+  t.after(client.subscribe(api.nothing, {}, () => {}, (error) => errors.push(error.code)));
+  const watch = client.watchQuery(api.n, {});
+  await shows(watch, (n) => n === 1);
+  peer.write((db) => (db.n = 2));
+  await shows(watch, (n) => n === 2);
+  end();
+  peer.write((db) => (db.n = 3));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual([data, errors], [[1, 2], ["NOT_FOUND"]]);
+  // Who comes to what is there already hears of it too.
+  watched(t, watch);
+  await shows(watch, (n) => n === 3);
+  const late = [];
+  t.after(client.subscribe(api.n, {}, (n) => late.push(n)));
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual(late, [3]);
+});
+
+test("a closed client asks for nothing, and what waits fails", async (t) => {
+  const { peer, client, watch } = await start(t);
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  peer.intercept = ({ path }) => (path.startsWith("/api/mutation") ? "drop" : null);
+  const mutation = client.mutation(api.x, {});
+  client.close();
+  await assert.rejects(mutation, { code: "UNAVAILABLE" });
+  assert.equal(client.connectionState, "closed");
+  const { length } = peer.requests;
+  watched(t, client.watchQuery(api.list, {}));
+  client.identityChanged();
+  await assert.rejects(client.query(api.n, {}), { code: "UNAVAILABLE" });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(peer.requests.length, length);
+});
+
+test("options that can't be meant are refused with what would be right", () => {
+  assert.throws(() => createConvoyClient({ url: "localhost:4500" }), /http:\/\//);
+  assert.throws(() => createConvoyClient({ tabs: true }), /identity/);
+});

@@ -1,0 +1,86 @@
+// The adapter for TanStack Query, in a document.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { render, screen } from "./_dom.mjs";
+import { QueryClient, QueryClientProvider, useMutation, useQuery } from "@tanstack/react-query";
+import { StrictMode, createElement as h } from "react";
+import { anyApi as api, createConvoyClient } from "convoy/client";
+import { convoyMutation, convoyQuery } from "convoy/tanstack";
+import { Peer } from "./_peer.mjs";
+
+async function start(t) {
+  const peer = await Peer.start({
+    db: { list: [{ _id: "a", text: "A" }] },
+    queries: { list: (db) => db.list },
+    mutations: { add: (db, { text }) => void (db.list = [...db.list, { _id: text, text }]) },
+  });
+  const convoy = createConvoyClient({ url: peer.url, lingerMs: 20 });
+  const queryClient = new QueryClient({ defaultOptions: { queries: { gcTime: 60_000 } } });
+  t.after(async () => {
+    queryClient.clear();
+    convoy.close();
+    await peer.stop();
+  });
+  const within = (element) => h(StrictMode, null, h(QueryClientProvider, { client: queryClient }, element));
+  return { peer, convoy, queryClient, within };
+}
+
+const idle = async (peer) => {
+  for (const end = Date.now() + 5_000; [...peer.sessions.values()].some(({ response }) => response !== null); ) {
+    assert.ok(Date.now() < end, "the stream has not ended");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+};
+
+test("the cache is fed live while somebody observes, and again when somebody is back", async (t) => {
+  const { peer, convoy, queryClient, within } = await start(t);
+  let latest;
+  function View() {
+    latest = useQuery(convoyQuery(convoy, api.list, {}));
+    return latest.data ? latest.data.map(({ text }) => text).join(",") : latest.status;
+  }
+  const { container, show } = await render(t, within(h(View)));
+  await screen(container, "A");
+  const [row] = latest.data;
+  peer.write((db) => (db.list = [...db.list, { _id: "b", text: "B" }]));
+  await screen(container, "A,B");
+  assert.equal(latest.data[0], row);
+  assert.equal(peer.streams.length, 1);
+  show(within(null));
+  await idle(peer);
+  peer.write((db) => (db.list = [...db.list, { _id: "c", text: "C" }]));
+  show(within(h(View)));
+  assert.equal(container.textContent, "A,B", "from the cache");
+  await screen(container, "A,B,C");
+  peer.write((db) => (db.list = db.list.slice(1)));
+  await screen(container, "B,C");
+  assert.deepEqual(queryClient.getQueryData(["convoy", "list", {}]).map(({ text }) => text), ["B", "C"]);
+});
+
+test("errors, skip, fetching ahead, mutations", async (t) => {
+  const { peer, convoy, queryClient, within } = await start(t);
+  function View({ reference, args }) {
+    const query = useQuery(convoyQuery(convoy, reference, args));
+    const add = useMutation(convoyMutation(convoy, api.add));
+    View.add = add.mutateAsync;
+    return query.error ? query.error.code : query.data ? query.data.map(({ text }) => text).join(",") : query.fetchStatus;
+  }
+  const { container, show } = await render(t, within(h(View, { reference: api.list, args: "skip" })));
+  assert.equal(container.textContent, "idle");
+  assert.equal(peer.requests.length, 0);
+  show(within(h(View, { reference: api.nothing, args: {} })));
+  await screen(container, "NOT_FOUND");
+  assert.deepEqual(await queryClient.fetchQuery(convoyQuery(convoy, api.list, {})), [{ _id: "a", text: "A" }]);
+  show(within(h(View, { reference: api.list, args: {} })));
+  await screen(container, "A");
+  await View.add({ text: "B" });
+  await screen(container, "A,B");
+});
+
+test("what is fetched ahead does not stay subscribed", async (t) => {
+  const { peer, convoy, queryClient } = await start(t);
+  await queryClient.prefetchQuery(convoyQuery(convoy, api.list, {}));
+  assert.deepEqual(queryClient.getQueryData(["convoy", "list", {}]), [{ _id: "a", text: "A" }]);
+  await idle(peer);
+});
