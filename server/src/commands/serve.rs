@@ -26,12 +26,12 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
     info!(database = %url, queries = queries.len(), allow_sql = args.allow_sql, "starting");
     let project = args.project.clone();
     let options = ServeOptions {
+        front_page: FrontPage::of(args.public.as_deref())?,
         args,
         url,
         ad_hoc_url,
         queries,
         backend: None,
-        front_page: FrontPage::Status,
         loopback_origins: false,
         extra: Router::new(),
     };
