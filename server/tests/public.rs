@@ -98,7 +98,6 @@ async fn what_is_not_in_the_folder_is_not_shown() {
         "/.git/config",
         "/out.txt",
         "/up/secret.txt",
-        "/up/public/app.js",
         "/env.txt",
         "/app.js/x.js",
         "/app.js%00.html",
@@ -121,7 +120,7 @@ async fn the_servers_own_paths_and_its_guard_come_first() {
     let temp = folder();
     let fixture = start(temp.path(), "public_own").await;
     let get = async |path: &str| ask(fixture.address, "GET", path, &[], "").await;
-    assert!(get("/api/status").await.json()["lag"].is_object());
+    assert!(get("/api/status").await.json().is_object());
     for path in ["/api", "/api/", "/api/nothing", "/api/query", "/api/status/x"] {
         assert_eq!(get(path).await.status, 404, "{path}");
     }

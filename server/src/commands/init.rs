@@ -5,7 +5,6 @@
 
 use super::demo::program;
 use super::output::{Tone, print, table};
-use crate::config::LISTEN_DEFAULT;
 use crate::error::ServerError;
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -104,7 +103,8 @@ pub fn run(args: &InitArgs) -> Result<(), ServerError> {
         };
         outcomes.push((path, outcome));
     }
-    print(&report(dir, &outcomes, client.is_some()));
+    let installed = dependencies(&dir.join("package.json"));
+    print(&report(dir, &outcomes, &steps(dir, &installed, client.as_deref())));
     Ok(())
 }
 
@@ -176,14 +176,58 @@ fn is_client(folder: &Path) -> bool {
     package["name"] == "convoy"
 }
 
+/// Returns the names of what the package depends on, whoever wrote it.
+fn dependencies(package: &Path) -> Vec<String> {
+    let package: Value =
+        serde_json::from_slice(&fs::read(package).unwrap_or_default()).unwrap_or_default();
+    let lists =
+        ["dependencies", "devDependencies"].iter().filter_map(|name| package[*name].as_object());
+    lists.flat_map(Map::keys).cloned().collect()
+}
+
+/// Returns what to do next: what to type, and what that is for.
+fn steps(dir: &Path, installed: &[String], client: Option<&Path>) -> Vec<(String, &'static str)> {
+    let has = |name: &str| installed.iter().any(|installed| installed == name);
+    let mut steps = Vec::new();
+    let mut program = program();
+    if dir != Path::new(".") {
+        steps.push((format!("cd {}", shell_word(&dir.to_string_lossy())), ""));
+        // As it was called from here; what PATH finds it finds from there too.
+        if program.contains('/')
+            && let Ok(absolute) = std::path::absolute(&program)
+        {
+            program = absolute.to_string_lossy().into_owned();
+        }
+    }
+    let install = if has("zod") { "npm install" } else { "npm install zod" };
+    steps.push((install.to_owned(), "zod, which the schema is written with"));
+    if !has("convoy") {
+        let (folder, what) = match client {
+            Some(client) => {
+                (shell_word(&client.to_string_lossy()), "the types of \"convoy\" for your editor")
+            }
+            None => (
+                "SOURCE/client".to_owned(),
+                "the types of \"convoy\" for your editor; SOURCE is where Convoy's source is",
+            ),
+        };
+        steps.push((format!("npm install {folder}"), what));
+    }
+    steps.push((
+        format!("{} dev", shell_word(&program)),
+        "its own Postgres, and the page: it says where",
+    ));
+    steps
+}
+
 /// Says what became of each file, and what to do next.
-fn report(dir: &Path, outcomes: &[(&str, Outcome)], has_client: bool) -> String {
+fn report(dir: &Path, outcomes: &[(&str, Outcome)], steps: &[(String, &str)]) -> String {
     let line = |(path, outcome): &(&str, Outcome)| {
         let (word, why, tone) = match outcome {
             Outcome::Written => ("wrote", "", Tone::Good),
             Outcome::LeftAlone => ("left alone", "it is there", Tone::Quiet),
             Outcome::LeftOut => {
-                ("left out", "it goes with a schema of ours, and there is one", Tone::Quiet)
+                ("left out", "it goes with our schema, and yours is there", Tone::Quiet)
             }
         };
         vec![
@@ -193,34 +237,17 @@ fn report(dir: &Path, outcomes: &[(&str, Outcome)], has_client: bool) -> String 
         ]
     };
     let mut out = table(&outcomes.iter().map(line).collect::<Vec<_>>());
-
-    let program = program();
-    let mut steps = Vec::new();
-    if dir != Path::new(".") {
-        steps.push((format!("cd {}", shell_word(&dir.to_string_lossy())), String::new()));
-    }
-    steps.push(("npm install".to_owned(), "zod, which the schema is written with".to_owned()));
-    if !has_client {
-        let what =
-            "the types of \"convoy\" for your editor; SOURCE is where Convoy's is".to_owned();
-        steps.push(("npm install SOURCE/client".to_owned(), what));
-    }
-    let what = format!("its own Postgres, and the page at http://{LISTEN_DEFAULT}");
-    steps.push((format!("{} dev", shell_word(&program)), what));
-    let steps: Vec<_> = steps
-        .into_iter()
-        .map(|(step, what)| {
-            vec![(String::new(), Tone::Plain), (step, Tone::Plain), (what, Tone::Quiet)]
-        })
-        .collect();
-
     let written = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Written).count();
     let said = match written {
-        0 => "Nothing was written".to_owned(),
+        0 => "nothing was written: all of it is there".to_owned(),
         1 => "1 file was written".to_owned(),
         count => format!("{count} files were written"),
     };
-    out.push_str(&format!("\n{said}. What to do next:\n{}", table(&steps)));
+    let step = |(step, what): &(String, &str)| {
+        vec![(format!("  {step}"), Tone::Plain), ((*what).to_owned(), Tone::Quiet)]
+    };
+    let steps = table(&steps.iter().map(step).collect::<Vec<_>>());
+    out.push_str(&format!("\n{}: {said}. What to do next:\n{steps}", dir.display()));
     out
 }
 
