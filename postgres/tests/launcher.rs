@@ -16,11 +16,11 @@ use convoy_postgres::launcher::{
 use convoy_postgres::testing;
 
 /// Set for the copies of this test binary that the tests start.
-const CHILD_VARIABLE: &str = "CONVOY_TEST_LAUNCHER_CHILD";
+pub const CHILD_VARIABLE: &str = "CONVOY_TEST_LAUNCHER_CHILD";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Polls until `done`; for facts about other processes there is nothing to be woken by.
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "still not so after {PATIENCE:?}: {what}");
@@ -29,7 +29,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Says whether the process exists and is no zombie (a container may have nobody who reaps).
-fn runs(pid: u32) -> bool {
+pub fn runs(pid: u32) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')),
         Err(_) if Path::new("/proc/self/stat").exists() => false,
@@ -53,7 +53,7 @@ fn shared_memory_of(folder: &Path) -> Option<String> {
     text.lines().nth(6)?.split_whitespace().nth(1).map(str::to_owned)
 }
 
-async fn ask(url: &str, sql: &str) -> anyhow::Result<String> {
+pub async fn ask(url: &str, sql: &str) -> anyhow::Result<String> {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
     let question = async move { client.query_one(sql, &[]).await };
     let (answer, _) = tokio::join!(question, connection);
@@ -61,18 +61,18 @@ async fn ask(url: &str, sql: &str) -> anyhow::Result<String> {
 }
 
 /// A folder for servers, so that what is left behind can be counted.
-fn temp_dir() -> tempfile::TempDir {
+pub fn temp_dir() -> tempfile::TempDir {
     let dir = tempfile::Builder::new().prefix("cvy").tempdir_in("/tmp").expect("a folder");
     // The account that the server runs as has to pass.
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     dir
 }
 
-fn options_in(temp_dir: &Path) -> LaunchOptions {
+pub fn options_in(temp_dir: &Path) -> LaunchOptions {
     LaunchOptions { temp_dir: temp_dir.to_owned(), ..testing::options() }
 }
 
-fn entries(folder: &Path) -> usize {
+pub fn entries(folder: &Path) -> usize {
     fs::read_dir(folder).expect("readable").count()
 }
 
@@ -266,7 +266,7 @@ async fn without_any_postgres_the_error_says_what_to_install() {
 }
 
 /// Writes programs that say they are some version of Postgres, and do nothing else.
-fn pretend_programs(bin: &Path, version: &str) {
+pub fn pretend_programs(bin: &Path, version: &str) {
     fs::create_dir_all(bin).expect("a folder");
     for program in ["postgres", "initdb"] {
         let path = bin.join(program);
@@ -299,15 +299,15 @@ async fn an_old_version_is_refused_where_it_is_named_and_passed_over_on_path() {
 }
 
 /// A copy of this binary that runs one ignored test, and goes when this value does.
-struct Copy {
-    process: Child,
+pub struct Copy {
+    pub process: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Copy {
-    fn start(mut command: Command, test: &str, temp_dir: &Path) -> Copy {
+    pub fn start(mut command: Command, test: &str, temp_dir: &Path) -> Copy {
         command
-            .args(["--exact", &format!("launcher::{test}"), "--ignored", "--nocapture"])
+            .args(["--exact", test, "--ignored", "--nocapture"])
             .env(CHILD_VARIABLE, temp_dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -317,7 +317,7 @@ impl Copy {
     }
 
     /// Reads up to the line `KEY=value` and returns the value.
-    fn value(&mut self, key: &str) -> String {
+    pub fn value(&mut self, key: &str) -> String {
         for line in &mut self.lines {
             let line = line.expect("readable");
             // libtest prints the test's name without ending the line.
@@ -336,9 +336,11 @@ impl Drop for Copy {
     }
 }
 
-fn this_binary() -> PathBuf {
+pub fn this_binary() -> PathBuf {
     std::env::current_exe().expect("we are running it")
 }
+
+const OWNER: &str = "launcher::child_that_owns_a_server";
 
 /// Not a test of its own: what the copies run. They stay until their standard input ends.
 #[tokio::test]
@@ -358,8 +360,7 @@ async fn child_that_owns_a_server() -> anyhow::Result<()> {
 #[test]
 fn a_killed_owner_takes_its_server_along() {
     let temp = temp_dir();
-    let mut owner =
-        Copy::start(Command::new(this_binary()), "child_that_owns_a_server", temp.path());
+    let mut owner = Copy::start(Command::new(this_binary()), OWNER, temp.path());
     let folder = PathBuf::from(owner.value("FOLDER"));
     let pid: u32 = owner.value("PID").parse().expect("a number");
     owner.value("USER");
@@ -375,8 +376,7 @@ fn a_killed_owner_takes_its_server_along() {
 #[test]
 fn an_owner_that_just_exits_takes_its_server_along() {
     let temp = temp_dir();
-    let mut owner =
-        Copy::start(Command::new(this_binary()), "child_that_owns_a_server", temp.path());
+    let mut owner = Copy::start(Command::new(this_binary()), OWNER, temp.path());
     let pid: u32 = owner.value("PID").parse().expect("a number");
     drop(owner.process.stdin.take());
     assert!(owner.process.wait().expect("it ends").success());
@@ -390,7 +390,7 @@ fn what_survives_owner_and_watchdog_goes_at_the_next_start() {
     let temp = temp_dir();
     let mut command = Command::new(this_binary());
     command.process_group(0);
-    let mut owner = Copy::start(command, "child_that_owns_a_server", temp.path());
+    let mut owner = Copy::start(command, OWNER, temp.path());
     let folder = PathBuf::from(owner.value("FOLDER"));
     let pid: u32 = owner.value("PID").parse().expect("a number");
     owner.value("USER");
@@ -418,7 +418,7 @@ fn watchdog_of(folder: &Path) -> Option<u32> {
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.into_iter().find(|pid| {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&arguments).ends_with(&wanted)
+        String::from_utf8_lossy(&arguments).contains(&wanted)
     })
 }
 
@@ -441,7 +441,7 @@ fn it_starts_for_an_unprivileged_user_too() {
     command.uid(NOBODY).gid(NOBODY).current_dir("/").env("HOME", "/nonexistent");
     // Another version may be in a cache that is closed to that user.
     command.env_remove(testing::PG_MAJOR_VARIABLE);
-    let mut owner = Copy::start(command, "child_that_owns_a_server", &theirs);
+    let mut owner = Copy::start(command, OWNER, &theirs);
     let folder = PathBuf::from(owner.value("FOLDER"));
     let pid: u32 = owner.value("PID").parse().expect("a number");
     assert_eq!(owner.value("USER"), "postgres");

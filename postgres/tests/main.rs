@@ -4,5 +4,6 @@ mod aggregate_laws;
 mod database;
 mod dice;
 mod launcher;
+mod launcher_kept;
 mod predicate_laws;
 mod value_laws;

@@ -1,5 +1,6 @@
 //! What every request's handler shares, and the router.
 
+use crate::error::ServerError;
 use crate::guard::{self, Guard};
 use crate::limits::{MemoryParts, RequestLimits};
 use crate::metrics::Metrics;
@@ -7,6 +8,7 @@ use crate::mutations::Mutations;
 use crate::pipeline::{EventQueue, Lag};
 use crate::project::NamedQueries;
 use crate::protocol::{ApiError, Code, Reference, arguments_by_name, arguments_text, nearest};
+use crate::public_folder::PublicFolder;
 use crate::routes;
 use crate::sessions::Sessions;
 use axum::Router;
@@ -14,6 +16,7 @@ use axum::middleware;
 use convoy_engine::{Argument, QueryReference, Statement, StatementKind};
 use convoy_postgres::DatabaseHandle;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -27,12 +30,27 @@ pub enum AdHocSql {
 }
 
 /// What stands at `/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum FrontPage {
     /// The status page of `serve`.
     Status,
     /// The demo's dashboard.
     Demo,
+    /// The files of a folder, wherever none of the server's own paths is; the status page while it has no `index.html`.
+    Public(PublicFolder),
+}
+
+impl FrontPage {
+    /// Returns the front page of a server with this public folder, or with none.
+    ///
+    /// # Errors
+    /// [`ServerError::Misused`] where the folder is not there.
+    pub fn of(public: Option<&Path>) -> Result<Self, ServerError> {
+        match public {
+            Some(folder) => PublicFolder::open(folder).map(FrontPage::Public),
+            None => Ok(FrontPage::Status),
+        }
+    }
 }
 
 /// All of it.
@@ -89,7 +107,7 @@ impl App {
     pub fn router(&self, extra: Router<App>) -> Router {
         routes::router()
             .merge(extra)
-            .fallback(routes::not_found)
+            .fallback(routes::elsewhere)
             .method_not_allowed_fallback(routes::method_not_allowed)
             .layer(middleware::from_fn_with_state(self.clone(), guard::check))
             .with_state(self.clone())

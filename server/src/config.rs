@@ -44,6 +44,8 @@ pub enum Command {
     Migrate(crate::commands::migrate::MigrateArgs),
     /// Serves live queries of a database
     Serve(Box<ServeArgs>),
+    /// Writes a small project that `convoy dev` runs; leaves alone what is there
+    Init(crate::commands::init::InitArgs),
     /// Runs a named query of the project, straight from the database
     Query(crate::commands::query::QueryArgs),
     /// Says how a query would be kept live, and why
@@ -99,6 +101,10 @@ pub struct ServeArgs {
     /// The project's folder; SIGHUP reads it again, and running subscriptions go over to what changed
     #[arg(long, value_name = "DIR", default_value = ".", env = "CONVOY_PROJECT")]
     pub project: PathBuf,
+    /// A folder whose files stand at /, in place of the status page: index.html there, and at paths that name no file
+    /// and have no extension; the server's own paths come first
+    #[arg(long, value_name = "DIR", env = "CONVOY_PUBLIC")]
+    pub public: Option<PathBuf>,
     /// Lets clients send SQL of their own: any SELECT that the role may run
     #[arg(long, value_parser = switch, env = "CONVOY_ALLOW_SQL")]
     pub allow_sql: bool,

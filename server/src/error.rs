@@ -77,6 +77,17 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// A file can't be read or written.
+    #[error("{doing} {}", path.display())]
+    File {
+        /// What we were doing.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
     /// What was checked is not in order; it has been printed.
     #[error("{0}")]
     Unwell(String),

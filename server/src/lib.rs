@@ -25,6 +25,7 @@ pub mod app;
 pub mod guard;
 pub mod listener;
 pub mod protocol;
+pub mod public_folder;
 mod reply;
 mod routes;
 

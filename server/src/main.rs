@@ -56,6 +56,7 @@ async fn run(command: Command) -> Result<(), ServerError> {
         Command::Dev(args) => commands::dev::run(*args).await,
         Command::Migrate(args) => commands::migrate::run(args).await,
         Command::Serve(args) => commands::serve::run(*args).await,
+        Command::Init(args) => commands::init::run(&args),
         Command::Query(args) => commands::query::run(args).await,
         Command::Explain(args) => commands::explain::run(args).await,
         Command::Doctor(args) => commands::doctor::run(args).await,

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-fn convoy(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub fn convoy(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -13,7 +13,7 @@ fn convoy(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     command.args(arguments).envs(variables.iter().copied()).output().expect("the program runs")
 }
 
-fn check(arguments: &[&str], variables: &[(&str, &str)], status: i32, hint: &str) {
+pub fn check(arguments: &[&str], variables: &[(&str, &str)], status: i32, hint: &str) {
     let output = convoy(arguments, variables);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(status), "{arguments:?} {variables:?}: {said}");

@@ -79,12 +79,12 @@ impl Fixture {
         let args = serve_args(flags);
         let listener = bind(args.listen).await.expect("a port");
         let options = ServeOptions {
+            front_page: FrontPage::of(args.public.as_deref()).expect("a folder"),
             args,
             url: url.parse().expect("a URL"),
             ad_hoc_url: None,
             queries: NamedQueries::load(project.path()).expect("a project"),
             backend: None,
-            front_page: FrontPage::Status,
             loopback_origins: false,
             extra: Router::new(),
         };

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::discover::Version;
+
 /// Why there is no private Postgres; the message says what would mend it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,6 +45,54 @@ pub enum LaunchError {
         path: PathBuf,
         /// The longest that the system takes, in bytes.
         limit: usize,
+    },
+    /// Somebody else has the kept data.
+    #[error("the data in {} are in use{}: end that one first, or keep the data of this one in another folder", folder.display(), by(*pid))]
+    InUse {
+        /// The folder of the kept data.
+        folder: PathBuf,
+        /// Who has them; `None` where that can't be seen from here, such as in another container.
+        pid: Option<u32>,
+    },
+    /// The kept data are of another major version than the programs.
+    #[error("the data in {} were made by Postgres {made_by}, and the Postgres in {} is {found}: install Postgres {made_by}, or name the folder of its programs with --pg-bin; or move {} away to begin with empty data", folder.display(), bin.display(), folder.display())]
+    OtherVersion {
+        /// The folder of the kept data.
+        folder: PathBuf,
+        /// The major version that made them.
+        made_by: u32,
+        /// The version of the programs.
+        found: Version,
+        /// Where these are.
+        bin: PathBuf,
+    },
+    /// The folder can't have kept data.
+    #[error("{} can't be used to keep data in: {reason}", folder.display())]
+    UnfitFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// We are root, and the account that the server runs as can't get at the kept data.
+    #[error("the data can't be kept in {}: Postgres does not run as root but as {account}, who may not enter {}; run this as an ordinary user, move the project (to /srv, say), or let others pass with `chmod o+x {}`", folder.display(), closed.display(), closed.display())]
+    ClosedToAccount {
+        /// The folder of the kept data.
+        folder: PathBuf,
+        /// The first folder on the way that is closed.
+        closed: PathBuf,
+        /// The account.
+        account: String,
+    },
+    /// The kept data are another user's.
+    #[error("{} belongs to the user with the id {owner}, and has to belong to {uid}, as who this runs: run it as that user, or give the folder away with `chown -R {uid} {}`", path.display(), path.display())]
+    WrongOwner {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it would have to be.
+        uid: u32,
     },
     /// `initdb` failed.
     #[error("initdb ended with {status}; its output ends: {output}")]
@@ -93,6 +143,14 @@ pub enum LaunchError {
     /// The caller gave up while the server was being started.
     #[error("the start of the private Postgres was given up")]
     Cancelled,
+}
+
+/// Says who it is, in a clause.
+fn by(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!(" by the process {pid}"),
+        None => " by a process that can't be seen from here".to_owned(),
+    }
 }
 
 impl LaunchError {

@@ -3,6 +3,7 @@
 //! Layout: `lock` (locked as long as we live), `log`, `data/` and `socket/` (0700, owned by the
 //! account that the server runs as), `pg/` (a copy of the programs where that account can't enter
 //! the cache). The name carries our pid and start time, so that a later start knows a leftover.
+//! Data that are kept are elsewhere, and so is their log ([`super::kept`]).
 //!
 //! Three removers: [`RunFolder`]'s drop; its watchdog, a shell that waits for our end of a pipe to
 //! close, which happens on any death; and [`sweep`] at the next start, should both have been killed.
@@ -25,7 +26,7 @@ const PREFIX: &str = "convoy-pg-";
 /// The longest path in `sockaddr_un` (unix(7): `sun_path` less its closing zero), in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// Waits for the end of file, then stops what runs on the data folder and removes the folder.
+/// Waits for the end of file, then stops what runs on the data folder ($2) and removes the folder ($1).
 ///
 /// A line on the pipe means that all is done already. The pid in `postmaster.pid` may be another's
 /// by now, so it must be seen to work in our folder before it gets a signal.
@@ -33,15 +34,15 @@ const WATCHDOG: &str = r#"
 trap '' HUP INT QUIT TERM
 if read -r _; then exit 0; fi
 ours() {
-  read -r pid 2>/dev/null <"$1/data/postmaster.pid" || return 1
+  read -r pid 2>/dev/null <"$2/postmaster.pid" || return 1
   kill -0 "$pid" 2>/dev/null || return 1
   case "$(readlink "/proc/$pid/cwd" 2>/dev/null || ps -o args= -p "$pid" 2>/dev/null)" in
-    *"$1/data"*) return 0 ;;
+    *"$2"*) return 0 ;;
   esac
   return 1
 }
 n=0
-while [ $n -lt 150 ] && ours "$1"; do
+while [ $n -lt 150 ] && ours "$1" "$2"; do
   case $n in 0) kill -INT "$pid" ;; 50) kill -QUIT "$pid" ;; 100) kill -KILL "$pid" ;; esac
   sleep 0.1 2>/dev/null || sleep 1
   n=$((n + 1))
@@ -53,16 +54,19 @@ rm -rf -- "$1"
 #[derive(Debug)]
 pub(super) struct RunFolder {
     path: PathBuf,
+    data: PathBuf,
     /// Held, not used: the lock goes when we do.
     _lock: File,
     watchdog: Option<Child>,
 }
 
 impl RunFolder {
-    /// Makes the folder under `temp_dir`, with `data` and `socket` owned by `account`.
+    /// Makes the folder under `temp_dir`, with `data` and `socket` owned by `account`; without `data` where these are
+    /// kept elsewhere.
     pub(super) fn new(
         temp_dir: &Path,
         account: Option<&Account>,
+        kept_data: Option<PathBuf>,
     ) -> Result<RunFolder, LaunchError> {
         let pid = std::process::id();
         let start = process::start_ticks(pid).unwrap_or(0);
@@ -89,9 +93,11 @@ impl RunFolder {
                 return Err(doing()(error));
             }
         };
-        let watchdog = start_watchdog(&path);
-        let folder = RunFolder { path: path.clone(), _lock: lock, watchdog };
-        for inner in [folder.data(), folder.socket()] {
+        let own_data = kept_data.is_none().then(|| path.join("data"));
+        let data = kept_data.unwrap_or_else(|| path.join("data"));
+        let watchdog = start_watchdog(&path, &data);
+        let folder = RunFolder { path: path.clone(), data, _lock: lock, watchdog };
+        for inner in own_data.into_iter().chain([folder.socket()]) {
             DirBuilder::new().mode(0o700).create(&inner).map_err(doing())?;
             if let Some(account) = account {
                 chown(&inner, Some(account.uid), Some(account.gid)).map_err(doing())?;
@@ -108,8 +114,8 @@ impl RunFolder {
         &self.path
     }
 
-    pub(super) fn data(&self) -> PathBuf {
-        self.path.join("data")
+    pub(super) fn data(&self) -> &Path {
+        &self.data
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -118,12 +124,6 @@ impl RunFolder {
 
     pub(super) fn log(&self) -> PathBuf {
         self.path.join("log")
-    }
-
-    /// Opens the log to append to.
-    pub(super) fn open_log(&self) -> Result<File, LaunchError> {
-        let doing = LaunchError::io(format!("open {}", self.log().display()));
-        OpenOptions::new().create(true).append(true).open(self.log()).map_err(doing)
     }
 
     /// Copies an installation here, for an account that can't enter the folder it is in.
@@ -156,12 +156,19 @@ impl Drop for RunFolder {
     }
 }
 
+/// Opens a log to append to.
+pub(super) fn open_to_append(log: &Path) -> Result<File, LaunchError> {
+    let doing = LaunchError::io(format!("open {}", log.display()));
+    OpenOptions::new().create(true).append(true).open(log).map_err(doing)
+}
+
 /// Starts the shell that cleans up after us; without a shell the next start's [`sweep`] has to.
-fn start_watchdog(folder: &Path) -> Option<Child> {
+fn start_watchdog(folder: &Path, data: &Path) -> Option<Child> {
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", WATCHDOG, "convoy-watchdog"])
         .arg(folder)
+        .arg(data)
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::piped())
@@ -224,7 +231,7 @@ fn is_locked(folder: &Path) -> bool {
 }
 
 /// Returns the postmaster that still runs on `data`, if there is one.
-fn running_postmaster(data: &Path) -> Option<u32> {
+pub(super) fn running_postmaster(data: &Path) -> Option<u32> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;
     let works_here = match fs::read_link(format!("/proc/{pid}/cwd")) {
@@ -280,8 +287,8 @@ mod tests {
     #[test]
     fn the_folder_goes_with_its_value_and_is_private() {
         let temp = tempfile::tempdir_in("/tmp").expect("a folder");
-        let folder = RunFolder::new(temp.path(), None).expect("a run folder");
-        for path in [folder.path().to_owned(), folder.data(), folder.socket()] {
+        let folder = RunFolder::new(temp.path(), None, None).expect("a run folder");
+        for path in [folder.path().to_owned(), folder.data().to_owned(), folder.socket()] {
             let mode = fs::metadata(&path).expect("it exists").mode();
             assert_eq!(mode & 0o777, 0o700, "{}", path.display());
         }
@@ -292,14 +299,14 @@ mod tests {
     #[test]
     fn a_socket_path_that_does_not_fit_is_refused() {
         let deep = PathBuf::from("/tmp").join("x".repeat(80));
-        let refused = RunFolder::new(&deep, None).expect_err("too long");
+        let refused = RunFolder::new(&deep, None, None).expect_err("too long");
         assert!(matches!(refused, LaunchError::SocketPathTooLong { .. }), "{refused}");
     }
 
     #[test]
     fn the_sweep_takes_the_dead_and_leaves_the_living() {
         let temp = tempfile::tempdir_in("/tmp").expect("a folder");
-        let living = RunFolder::new(temp.path(), None).expect("a run folder");
+        let living = RunFolder::new(temp.path(), None, None).expect("a run folder");
         let mut child = Command::new("true").spawn().expect("true runs");
         child.wait().expect("true ends");
         let dead = temp.path().join(format!("{PREFIX}{}-7-0", child.id()));

@@ -1,4 +1,5 @@
-//! A private Postgres: found or fetched, started in a temporary folder, gone when we are.
+//! A private Postgres: found or fetched, started in a temporary folder, gone when we are; but for its
+//! data, where these are to be kept ([`LaunchOptions::keep`]).
 //!
 //! Responsible for finding the programs ([`Search`]), the data folder, the process and the end of
 //! both, however we end. Leaves to the caller what the databases are for, and reading the
@@ -24,9 +25,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+mod cluster;
 mod discover;
 mod error;
 mod folder;
+mod home;
+mod kept;
 mod npm;
 mod process;
 mod progress;
@@ -44,6 +48,9 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 /// How often a start is tried again when somebody took its port, or when a killed predecessor's
 /// processes still held its shared memory.
 const ATTEMPTS_MAX: u32 = 20;
+
+/// How long a server with kept data may at least take to start: it may have a crash to recover from.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
 
 /// Whether the server waits for its disk; off loses data when the machine dies, not the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,15 +100,19 @@ pub struct LaunchOptions {
     pub search: Search,
     /// Where the server's folder is made; short, as a socket's path has at most 107 bytes.
     pub temp_dir: PathBuf,
+    /// The folder whose data stay, and are there again at the next start; it is made where it is not there. `None` for
+    /// data that go with the server. One server at a time has it. The path may be of any length: the socket is not in it.
+    pub keep: Option<PathBuf>,
     /// Lines of `postgresql.conf`, on top of `wal_level = logical`.
     pub settings: Vec<(String, String)>,
-    /// Whether the server waits for its disk.
+    /// Whether the server waits for its disk; with kept data it always does.
     pub fsync: Fsync,
     /// Whether it listens on TCP too.
     pub listen: Listen,
     /// What is told meanwhile.
     pub progress: Reporter,
-    /// How long a start may take until the first connection, after `initdb`.
+    /// How long a start may take until the first connection, after `initdb`; with kept data, which may have a crash to
+    /// recover from, at least two minutes.
     pub start_limit: Duration,
 }
 
@@ -110,6 +121,7 @@ impl Default for LaunchOptions {
         LaunchOptions {
             search: Search::default(),
             temp_dir: PathBuf::from("/tmp"),
+            keep: None,
             settings: Vec::new(),
             fsync: Fsync::default(),
             listen: Listen::default(),
@@ -121,8 +133,8 @@ impl Default for LaunchOptions {
 
 /// A running private server; its superuser is `postgres`, who needs no password on the socket.
 ///
-/// Dropping it stops the server and removes its folder, which blocks for some 100 ms and at most
-/// for as long as the shutdown's limits; [`stop`](PrivatePostgres::stop) does it without blocking.
+/// Dropping it stops the server and removes its temporary folder, which blocks for some 100 ms and at
+/// most for as long as the shutdown's limits; [`stop`](PrivatePostgres::stop) does it without blocking.
 /// When the process dies without either, the server and the folder go too.
 #[derive(Debug)]
 pub struct PrivatePostgres {
@@ -139,19 +151,27 @@ impl PrivatePostgres {
     ///
     /// # Errors
     /// [`LaunchError::NotFound`] and [`LaunchError::UnusableFolder`] if there are no programs,
-    /// else what failed of `initdb` and the start, with the end of the log.
+    /// else what failed of `initdb` and the start, with the end of the log. Of kept data also
+    /// [`LaunchError::InUse`], [`LaunchError::OtherVersion`], and what is wrong with their folder.
     pub async fn start(options: LaunchOptions) -> Result<PrivatePostgres, LaunchError> {
-        let (start_limit, listen) = (options.start_limit, options.listen);
+        let (mut start_limit, listen) = (options.start_limit, options.listen);
+        let is_kept = options.keep.is_some();
+        if is_kept {
+            start_limit = start_limit.max(RECOVERY_LIMIT);
+        }
         let (keeper, facts, current) = Keeper::start(options, Seed::Empty).await?;
         let server = PrivatePostgres { facts, current, start_limit, keeper };
-        match listen {
-            Listen::SocketOnly => server.await_ready(Again::Never).await?,
-            Listen::Loopback => server.await_ready(Again::On(Port::Another)).await?,
-        }
+        let again = match listen {
+            // Sessions of a server that was killed may still end.
+            Listen::SocketOnly if is_kept => Again::On(Port::Same),
+            Listen::SocketOnly => Again::Never,
+            Listen::Loopback => Again::On(Port::Another),
+        };
+        server.await_ready(again).await?;
         Ok(server)
     }
 
-    /// Stops the server (fast shutdown) and removes its folder.
+    /// Stops the server (fast shutdown) and removes its temporary folder; kept data stay.
     ///
     /// # Errors
     /// [`LaunchError::WouldNotStop`] if not even SIGKILL ended it.
@@ -202,22 +222,27 @@ impl PrivatePostgres {
     /// # Errors
     /// [`LaunchError::Database`] if Postgres refuses, for example because the name is taken.
     pub async fn create_database(&self, name: &str, locale: Locale) -> Result<(), LaunchError> {
-        let libc = self.facts.libc_locale;
         let provider = match locale {
             Locale::C => "LOCALE_PROVIDER libc",
             Locale::IcuEn => "LOCALE_PROVIDER icu ICU_LOCALE 'en'",
         };
         let quoted = name.replace('"', "\"\"");
-        let sql = format!(
-            "CREATE DATABASE \"{quoted}\" TEMPLATE template0 ENCODING 'UTF8' LOCALE '{libc}' {provider}"
-        );
         let doing = format!("create the database {name:?}");
         let failed = |source| LaunchError::Database { doing: doing.clone(), source };
         let work = async {
             let (client, connection) =
                 self.config("postgres").connect(tokio_postgres::NoTls).await.map_err(failed)?;
             // The connection ends when the client is dropped, so neither outlives this call.
-            let statement = async move { client.batch_execute(&sql).await };
+            let statement = async move {
+                // The cluster's locale: `C.UTF-8`, or `C` where the system had no such locale.
+                let locale = "SELECT datcollate FROM pg_database WHERE datname = 'template0'";
+                let locale: String = client.query_one(locale, &[]).await?.try_get(0)?;
+                let sql = format!(
+                    "CREATE DATABASE \"{quoted}\" TEMPLATE template0 ENCODING 'UTF8' LOCALE '{}' {provider}",
+                    locale.replace('\'', "''")
+                );
+                client.batch_execute(&sql).await
+            };
             tokio::join!(statement, connection).0.map_err(failed)
         };
         tokio::time::timeout(STATEMENT_LIMIT, work)
@@ -272,6 +297,16 @@ impl PrivatePostgres {
     /// Returns the server's temporary folder, which goes with it.
     pub fn folder(&self) -> &Path {
         &self.facts.folder
+    }
+
+    /// Returns the folder of the server's data: in [`folder`](PrivatePostgres::folder), or where they are kept.
+    pub fn data_dir(&self) -> &Path {
+        &self.facts.data
+    }
+
+    /// Returns whether this start has made the data: `false` where kept data were there already.
+    pub fn is_new(&self) -> bool {
+        self.facts.is_new
     }
 
     /// Returns the path of the server's log.

@@ -34,7 +34,13 @@ impl Account {
     /// Returns whether this account may run `program`: it can enter every folder on the way.
     pub(super) fn can_run(&self, program: &Path) -> bool {
         let Ok(program) = program.canonicalize() else { return false };
-        program.ancestors().all(|path| fs::metadata(path).is_ok_and(|meta| self.may_execute(&meta)))
+        self.first_closed(&program).is_none()
+    }
+
+    /// Returns the first folder on the way to `path`, which is canonical, that this account may not enter, or `path`.
+    pub(super) fn first_closed<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        let open = |path: &Path| fs::metadata(path).is_ok_and(|meta| self.may_execute(&meta));
+        path.ancestors().filter(|path| !open(path)).last()
     }
 
     fn may_execute(&self, meta: &fs::Metadata) -> bool {

@@ -4,12 +4,9 @@
 //! lives as long as the server: the kernel's signal at the parent's death is one at the death of
 //! the *thread* that forked (prctl(2), `PR_SET_PDEATHSIG`), and async runtimes come and go.
 
-use std::fs;
-use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -18,19 +15,20 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::discover::{self, Installation, Source};
+use super::cluster;
+use super::discover::{self, Installation, Search, Source};
 use super::error::LaunchError;
-use super::folder::{self, RunFolder};
+use super::folder;
+use super::home::Home;
+use super::kept::KeptFolder;
 use super::process::{self, Account, Signal, Waited};
 use super::progress::Progress;
 use super::standby;
-use super::{Fsync, LaunchOptions, Listen, Shutdown};
+use super::{LaunchOptions, Listen, Shutdown};
 
-/// How long `initdb` may take; it is one second on an idle machine.
-const INITDB_LIMIT: Duration = Duration::from_secs(120);
 /// How long a fast shutdown may take before an immediate one is asked for, and that before SIGKILL.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// The same for a server whose data go with it. A fast shutdown waits until every replication
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The first of these for a server whose data go with it. A fast shutdown waits until every replication
 /// client has received all; in a drop that client may be on the very thread that waits here.
 const DISCARD_LIMIT: Duration = Duration::from_millis(500);
 /// The port where nothing listens on TCP: it only names the socket.
@@ -41,11 +39,12 @@ const SOCKET_PORT: u16 = 5432;
 pub(super) struct Facts {
     pub(super) installation: Installation,
     pub(super) folder: PathBuf,
+    pub(super) data: PathBuf,
+    /// Whether this start made the data.
+    pub(super) is_new: bool,
     pub(super) socket: PathBuf,
     pub(super) log: PathBuf,
     pub(super) password: Option<String>,
-    /// The libc locale of the cluster: `C.UTF-8`, or `C` where the system has no such locale.
-    pub(super) libc_locale: &'static str,
     pub(super) psql: Option<PathBuf>,
 }
 
@@ -180,13 +179,15 @@ struct Server {
     current: Arc<Current>,
     account: Option<Account>,
     listen: Listen,
-    /// Before `folder`, so that the process is gone when the folder goes.
+    /// Settings that are given at each start: those of kept data, where the account's folder is none for us to write in.
+    settings: Vec<(String, String)>,
+    /// Before `home`, so that the process is gone when the folder goes.
     process: Option<Child>,
-    folder: RunFolder,
+    home: Home,
 }
 
 impl Server {
-    /// Finds the programs and makes the data folder.
+    /// Finds the programs and makes the data folder, or finds the data that were kept.
     fn prepare(
         options: &LaunchOptions,
         seed: &Seed,
@@ -194,45 +195,75 @@ impl Server {
     ) -> Result<Server, LaunchError> {
         folder::sweep(&options.temp_dir);
         let account = Account::to_change_to();
-        let found =
-            discover::find(&options.search, account.as_ref(), &options.progress, cancelled)?;
-        let folder = RunFolder::new(&options.temp_dir, account.as_ref())?;
+        let kept = match &options.keep {
+            Some(path) => Some(KeptFolder::open(path, account.as_ref(), cancelled)?),
+            None => None,
+        };
+        let made_by = kept.as_ref().map_or(Ok(None), KeptFolder::made_by)?;
+        let found = match (made_by, &options.keep) {
+            (Some(made_by), Some(folder)) => {
+                find_version(options, made_by, folder, account.as_ref(), cancelled)?
+            }
+            _ => discover::find(&options.search, account.as_ref(), &options.progress, cancelled)?,
+        };
+        let home = Home::new(&options.temp_dir, account.as_ref(), kept)?;
         let mut installation = found.clone();
         if let Some(account) = &account
             && found.source == Source::Npm
             && !account.can_run(&found.bin.join("postgres"))
         {
             // Root's cache is closed to others, and to the account that the server runs as.
-            installation.bin = folder.adopt_programs(&found.bin)?;
+            installation.bin = home.adopt_programs(&found.bin)?;
         }
-        let version = installation.version.clone();
-        options.progress.report(&Progress::Initializing { version });
-        let password = (options.listen == Listen::Loopback).then(random_password);
-        let libc_locale = match seed {
-            Seed::Empty => {
-                let (bin, password) = (&installation.bin, password.as_deref());
-                initdb(bin, &folder, account.as_ref(), password, cancelled)?
+        if made_by.is_none() {
+            let version = installation.version.clone();
+            options.progress.report(&Progress::Initializing { version });
+        }
+        let needs_password = options.listen == Listen::Loopback || home.is_kept();
+        let fresh = (needs_password && made_by.is_none()).then(random_password);
+        let bin = &installation.bin;
+        let password = match (seed, home.kept()) {
+            (Seed::Empty, Some(kept)) => {
+                let password = kept.password(fresh.as_deref())?;
+                if made_by.is_none() {
+                    let data = kept.begin(account.as_ref())?;
+                    let password = password.as_deref();
+                    cluster::initdb(bin, &home, &data, account.as_ref(), password, cancelled)
+                        .inspect_err(|_| kept.give_up())?;
+                    kept.finish()?;
+                }
+                password
             }
-            Seed::CopyOf(data) => {
-                standby::copy_data(data, &folder.data(), account.as_ref())
+            (Seed::Empty, None) => {
+                let (data, password) = (home.data(), fresh.as_deref());
+                cluster::initdb(bin, &home, data, account.as_ref(), password, cancelled)?;
+                fresh
+            }
+            (Seed::CopyOf(data), _) => {
+                standby::copy_data(data, home.data(), account.as_ref())
                     .map_err(LaunchError::io(format!("copy {}", data.display())))?;
-                // Of use for databases that are made, which a standby makes none of.
-                "C"
+                fresh
             }
         };
-        configure(options, &folder)?;
+        let mut settings = cluster::settings(options, &home);
+        if !home.is_kept() {
+            // In its file, so that what a test says later, by ALTER SYSTEM, holds.
+            cluster::configure(home.data(), &settings)?;
+            settings.clear();
+        }
         let facts = Facts {
-            folder: folder.path().to_owned(),
-            socket: folder.socket(),
-            log: folder.log(),
+            folder: home.path().to_owned(),
+            data: home.data().to_owned(),
+            is_new: made_by.is_none(),
+            socket: home.socket(),
+            log: home.log(),
             psql: discover::psql(&options.search, &installation.bin),
             installation,
-            password,
-            libc_locale,
+            password: password.filter(|_| options.listen == Listen::Loopback),
         };
         options.progress.report(&Progress::Starting);
-        let current = Arc::default();
-        Ok(Server { facts, current, account, listen: options.listen, process: None, folder })
+        let (current, listen) = (Arc::default(), options.listen);
+        Ok(Server { facts, current, account, listen, settings, process: None, home })
     }
 
     fn up(&mut self, port: Port) -> Result<(), LaunchError> {
@@ -246,12 +277,16 @@ impl Server {
             };
             self.current.port.store(port, Ordering::Relaxed);
         }
-        let log = self.folder.open_log()?;
+        let log = self.home.open_log()?;
         let log_too = log.try_clone().map_err(LaunchError::io("open the server's log"))?;
-        let mut command = postgres_command(&self.facts.installation.bin, "postgres", &self.folder);
+        let (bin, data) = (&self.facts.installation.bin, self.home.data());
+        let mut command = cluster::command(bin, "postgres", &self.home, data)?;
+        for (name, value) in &self.settings {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
         command
             .arg("-D")
-            .arg(self.folder.data())
+            .arg(data)
             .arg("-p")
             .arg(self.current.port.load(Ordering::Relaxed).to_string())
             .stdout(log)
@@ -300,133 +335,38 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = self.down(Shutdown::Fast, DISCARD_LIMIT) {
+        let patience = if self.home.is_kept() { STOP_LIMIT } else { DISCARD_LIMIT };
+        if let Err(error) = self.down(Shutdown::Fast, patience) {
             tracing::error!(%error, "the private Postgres was left running");
         }
     }
 }
 
-/// Returns a command in the folder, without what the caller's environment says to Postgres.
-fn postgres_command(bin: &Path, program: &str, folder: &RunFolder) -> Command {
-    let mut command = Command::new(bin.join(program));
-    // Our own working folder may be closed to the account that this runs as.
-    command.current_dir(folder.data()).stdin(Stdio::null());
-    for variable in ["PGDATA", "PGPORT", "PGHOST", "PGUSER", "PGDATABASE", "PGOPTIONS", "LANGUAGE"]
-    {
-        command.env_remove(variable);
-    }
-    // Messages in English: some of them are looked for, and all are searched for.
-    command.env("LC_ALL", "C");
-    command
-}
-
-/// Makes the data folder and returns the locale that it took.
-fn initdb(
-    bin: &Path,
-    folder: &RunFolder,
+/// Finds the programs of the version that made the kept data: no other reads them.
+fn find_version(
+    options: &LaunchOptions,
+    made_by: u32,
+    folder: &Path,
     account: Option<&Account>,
-    password: Option<&str>,
     cancelled: &dyn Fn() -> bool,
-) -> Result<&'static str, LaunchError> {
-    let password_file = folder.path().join("password");
-    if let Some(password) = password {
-        let doing = || LaunchError::io("write the password for initdb");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&password_file)
-            .map_err(doing())?;
-        file.write_all(password.as_bytes()).map_err(doing())?;
-        if let Some(account) = account {
-            chown(&password_file, Some(account.uid), Some(account.gid)).map_err(doing())?;
-        }
-    }
-    let run = |locale: &'static str| -> Result<ExitStatus, LaunchError> {
-        let log = folder.open_log()?;
-        let log_too = log.try_clone().map_err(LaunchError::io("open initdb's log"))?;
-        let mut command = postgres_command(bin, "initdb", folder);
-        command
-            .args(["-U", "postgres", "--encoding=UTF8", "--no-sync", "--no-instructions"])
-            .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
-            .arg(format!("--locale={locale}"))
-            .arg("-D")
-            .arg(folder.data())
-            .stdout(log)
-            .stderr(log_too);
-        if password.is_some() {
-            command.arg("--pwfile").arg(&password_file);
-        }
-        process::bind_to_this_thread(&mut command, account, Signal::Int);
-        let mut child = command.spawn().map_err(LaunchError::io("start initdb"))?;
-        let waited = process::wait(&mut child, INITDB_LIMIT, cancelled, || ());
-        match waited.map_err(LaunchError::io("wait for initdb"))? {
-            Waited::Ended(status) => Ok(status),
-            unfinished => {
-                end_initdb(&mut child);
-                Err(match unfinished {
-                    Waited::Cancelled => LaunchError::Cancelled,
-                    _ => LaunchError::Timeout {
-                        what: "initdb",
-                        limit: INITDB_LIMIT,
-                        log: folder::tail(&folder.log()),
-                    },
-                })
-            }
-        }
+) -> Result<Installation, LaunchError> {
+    let find = |search| discover::find(&search, account, &options.progress, cancelled);
+    let asked = &options.search;
+    let missing = match asked.major.is_none_or(|major| major == made_by) {
+        true => match find(Search { major: Some(made_by), ..asked.clone() }) {
+            Err(error) if !matches!(error, LaunchError::Cancelled) => Some(error),
+            found => return found,
+        },
+        false => None,
     };
-    let mut locale = "C.UTF-8";
-    let mut status = run(locale)?;
-    if !status.success() && folder::tail(&folder.log()).contains("invalid locale name") {
-        locale = "C";
-        status = run(locale)?;
+    // Only for the message, so nothing is fetched for it.
+    match (find(Search { cache_dir: None, ..asked.clone() }), missing) {
+        (Ok(Installation { bin, version, .. }), _) => {
+            let folder = folder.to_owned();
+            Err(LaunchError::OtherVersion { folder, made_by, found: version, bin })
+        }
+        (Err(_), Some(error)) | (Err(error), None) => Err(error),
     }
-    if password.is_some() {
-        let _ = fs::remove_file(&password_file);
-    }
-    match status.success() {
-        true => Ok(locale),
-        false => Err(LaunchError::Initdb { status, output: folder::tail(&folder.log()) }),
-    }
-}
-
-/// Ends `initdb` in order: on SIGINT it lets the server of the step under way end, which frees its shared memory and
-/// writes nothing more into the folder, and then ends too. Killed, it would leave that server behind.
-fn end_initdb(child: &mut Child) {
-    process::send(child.id(), Signal::Int);
-    if !matches!(process::wait(child, STOP_LIMIT, &|| false, || ()), Ok(Waited::Ended(_))) {
-        process::send(child.id(), Signal::Kill);
-        let _ = child.wait();
-    }
-}
-
-/// Appends our settings, then the caller's, to `postgresql.conf`: of two the later one holds.
-fn configure(options: &LaunchOptions, folder: &RunFolder) -> Result<(), LaunchError> {
-    let socket = folder.socket().display().to_string();
-    let ours = [
-        ("listen_addresses", if options.listen == Listen::Loopback { "127.0.0.1" } else { "" }),
-        ("unix_socket_directories", socket.as_str()),
-        ("unix_socket_permissions", "0700"),
-        ("wal_level", "logical"),
-        ("fsync", if options.fsync == Fsync::On { "on" } else { "off" }),
-        ("logging_collector", "off"),
-    ];
-    let theirs = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let lines: String = ours
-        .into_iter()
-        .chain(theirs)
-        .map(|(name, value)| format!("{name} = '{}'\n", quoted(value)))
-        .collect();
-    fs::OpenOptions::new()
-        .append(true)
-        .open(folder.data().join("postgresql.conf"))
-        .and_then(|mut file| file.write_all(format!("\n# Convoy\n{lines}").as_bytes()))
-        .map_err(LaunchError::io("write postgresql.conf"))
-}
-
-/// Quotes for postgresql.conf, where a backslash escapes too (manual, 20.1.2).
-fn quoted(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n")
 }
 
 fn free_port() -> Result<u16, LaunchError> {
@@ -443,12 +383,6 @@ fn random_password() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_are_quoted_as_the_configuration_file_wants_it() {
-        assert_eq!(quoted(r"it's a \path"), r"it''s a \\path");
-        assert_eq!(quoted("two\nlines"), r"two\nlines");
-    }
 
     #[test]
     fn passwords_differ_and_need_no_escaping() {

@@ -34,7 +34,7 @@ impl PrivatePostgres {
     /// # Errors
     /// As [`start`](PrivatePostgres::start), and [`LaunchError::Database`] where this server refuses the backup.
     pub async fn standby(&self, options: LaunchOptions) -> Result<PrivatePostgres, LaunchError> {
-        let mut options = LaunchOptions { listen: Listen::SocketOnly, ..options };
+        let mut options = LaunchOptions { listen: Listen::SocketOnly, keep: None, ..options };
         let following = format!(
             "host={} port={} user=postgres application_name=standby",
             self.facts.socket.display(),
@@ -48,14 +48,14 @@ impl PrivatePostgres {
         let backup = async move {
             let begin = "SELECT pg_backup_start('standby', fast => true)";
             client.batch_execute(begin).await.map_err(failed)?;
-            let seed = Seed::CopyOf(self.facts.folder.join("data"));
+            let seed = Seed::CopyOf(self.facts.data.clone());
             let (keeper, facts, current) = Keeper::start(options, seed).await?;
             let end = "SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)";
             let row = client.query_one(end, &[]).await.map_err(failed)?;
             let label: String = row.try_get(0).map_err(failed)?;
             let account = Account::to_change_to();
             for (name, text) in [("backup_label", label.as_str()), ("standby.signal", "")] {
-                let path = facts.folder.join("data").join(name);
+                let path = facts.data.join(name);
                 fs::write(&path, text)
                     .and_then(|()| own(&path, account.as_ref()))
                     .map_err(LaunchError::io(format!("write {}", path.display())))?;

@@ -93,7 +93,7 @@ pub async fn run(args: DemoArgs) -> Result<(), ServerError> {
 }
 
 /// Returns how this program was called, for lines to paste.
-fn program() -> String {
+pub(super) fn program() -> String {
     let called = std::env::args().next().unwrap_or_default();
     if called.is_empty() { "convoy".to_owned() } else { called }
 }

@@ -15,7 +15,7 @@ use crate::shutdown;
 use axum::Router;
 use clap::Args;
 use convoy_codegen::FunctionEntry;
-use convoy_postgres::launcher::{Fsync, LaunchOptions, Locale, PrivatePostgres, Reporter};
+use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Reporter};
 use convoy_types::DatabaseUrl;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// The database of a private Postgres.
-const DATABASE: &str = "app";
+/// The database of a private Postgres: the one that there is.
+const DATABASE: &str = "postgres";
+/// Where a project's own data are, and its pages.
+const DATA: &str = ".convoy/postgres";
+const PUBLIC: &str = "public";
 /// Editors save in several steps: what comes so soon after a change is the same save.
 const ONE_SAVE: Duration = Duration::from_millis(30);
 
@@ -34,6 +37,9 @@ pub struct DevArgs {
     /// What to serve, and how.
     #[command(flatten)]
     pub serve: ServeArgs,
+    /// The folder of the private Postgres that serves where no database is given; its data stay
+    #[arg(long, value_name = "DIR", env = "CONVOY_DATA")]
+    pub data: Option<PathBuf>,
     /// Does everything once and ends
     #[arg(long, env = "CONVOY_ONCE")]
     pub once: bool,
@@ -50,7 +56,7 @@ pub struct DevArgs {
 /// # Errors
 /// Whatever keeps it from serving.
 pub async fn run(args: DevArgs) -> Result<(), ServerError> {
-    let DevArgs { mut serve, once, no_serve, check } = args;
+    let DevArgs { mut serve, data, once, no_serve, check } = args;
     let system = |doing| move |source| ServerError::System { doing, source };
     let stopping = shutdown::listen().map_err(system("listening for signals"))?;
     if !serve.project.is_dir() {
@@ -60,7 +66,7 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
         true => (serve.database.url()?, None),
         false => {
             let postgres = tokio::select! {
-                started = private_postgres() => started?,
+                started = private_postgres(data.unwrap_or_else(|| serve.project.join(DATA))) => started?,
                 () = shutdown::begun(stopping.clone()) => return Ok(()),
             };
             let url = DatabaseUrl::parse_with_defaults(&postgres.url(DATABASE), &[])
@@ -68,6 +74,13 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
             (url, Some(postgres))
         }
     };
+    if let Some(psql) = postgres.as_ref().and_then(|postgres| postgres.psql_line(DATABASE)) {
+        info!("a Postgres of its own: {psql}");
+    }
+    let public = serve.project.join(PUBLIC);
+    if serve.public.is_none() && public.is_dir() {
+        serve.public = Some(public);
+    }
     // Whoever develops may look into his own database, from this machine.
     serve.allow_sql |= serve.listen.ip().is_loopback();
     let ends = match (check, once, no_serve) {
@@ -125,12 +138,12 @@ async fn develop(args: ServeArgs, url: DatabaseUrl, ends: Ends) -> Result<(), Se
     let listener = bind_next(args.listen).await?;
     let ad_hoc_url = args.database.ad_hoc_url(&url)?;
     let options = ServeOptions {
+        front_page: FrontPage::of(args.public.as_deref())?,
         args,
         url,
         ad_hoc_url,
         queries,
         backend,
-        front_page: FrontPage::Status,
         loopback_origins: true,
         extra: Router::new(),
     };
@@ -173,8 +186,9 @@ async fn check(
     }
 }
 
-async fn private_postgres() -> Result<PrivatePostgres, ServerError> {
+async fn private_postgres(data: PathBuf) -> Result<PrivatePostgres, ServerError> {
     let launch = LaunchOptions {
+        keep: Some(data),
         search: postgres_search(None),
         temp_dir: std::env::temp_dir(),
         fsync: Fsync::On,
@@ -182,9 +196,7 @@ async fn private_postgres() -> Result<PrivatePostgres, ServerError> {
         progress: Reporter::new(|step| info!("{step}")),
         ..LaunchOptions::default()
     };
-    let postgres = PrivatePostgres::start(launch).await?;
-    postgres.create_database(DATABASE, Locale::C).await?;
-    Ok(postgres)
+    Ok(PrivatePostgres::start(launch).await?)
 }
 
 /// Watches a project's folder; each save is told by a file of it.

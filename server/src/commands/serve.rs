@@ -30,12 +30,12 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
     let listener = bind(args.listen).await?;
     info!(database = %url, queries = queries.len(), allow_sql = args.allow_sql, "starting");
     let options = ServeOptions {
+        front_page: FrontPage::of(args.public.as_deref())?,
         args,
         url,
         ad_hoc_url,
         queries,
         backend,
-        front_page: FrontPage::Status,
         loopback_origins: false,
         extra: Router::new(),
     };

@@ -154,6 +154,7 @@ fn serve_args(listen: SocketAddr) -> ServeArgs {
         },
         listen,
         project: PathBuf::from("."),
+        public: None,
         // On loopback, about a database that is nobody's.
         allow_sql: true,
         allow_host: Vec::new(),

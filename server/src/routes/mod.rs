@@ -13,10 +13,11 @@ mod sql;
 mod status;
 mod sync;
 
-use crate::app::App;
+use crate::app::{App, FrontPage};
 use crate::protocol::{ApiError, Code};
 use crate::reply::Refusal;
 use axum::Router;
+use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -38,6 +39,28 @@ pub(crate) fn router() -> Router<App> {
         .route("/", get(pages::front))
         .route("/assets/{*path}", get(pages::asset))
         .route("/favicon.ico", get(pages::icon))
+}
+
+/// Answers a path that is none of the server's own: with a file of the public folder, where there is one.
+pub(crate) async fn elsewhere(
+    State(app): State<App>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let FrontPage::Public(folder) = &app.front_page
+        && matches!(method, Method::GET | Method::HEAD)
+        && !is_api(uri.path())
+        && let Some(response) = folder.file_or_index(uri.path(), &headers).await
+    {
+        return response;
+    }
+    not_found(uri, headers).await
+}
+
+/// Whether a path is the server's own, though it may know it only in another version.
+fn is_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
 }
 
 /// Answers a path that nothing stands at.

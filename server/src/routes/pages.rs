@@ -54,23 +54,42 @@ static ASSETS: &[Asset] = assets! {
 
 /// `/`
 pub(super) async fn front(State(app): State<App>, headers: HeaderMap) -> Response {
-    let name = match app.front_page {
+    let name = match &app.front_page {
+        FrontPage::Public(folder) => match folder.file_or_index("/", &headers).await {
+            Some(response) => return response,
+            None => "status.html",
+        },
         FrontPage::Status => "status.html",
         FrontPage::Demo => "demo.html",
     };
     serve(name, &headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
-/// `/assets/…`
-pub(super) async fn asset(Path(path): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    match serve(&path, &headers) {
-        Some(response) => response,
-        None => routes::not_found(uri, headers).await,
+/// `/assets/…`: ours, and beside them those of the public folder, which has them there by the custom of bundlers.
+pub(super) async fn asset(
+    State(app): State<App>,
+    Path(path): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(response) = serve(&path, &headers) {
+        return response;
     }
+    if let FrontPage::Public(folder) = &app.front_page
+        && let Some(response) = folder.file(uri.path(), &headers).await
+    {
+        return response;
+    }
+    routes::not_found(uri, headers).await
 }
 
-/// What browsers ask for unasked.
-pub(super) async fn icon(headers: HeaderMap) -> Response {
+/// What browsers ask for unasked: the public folder's, or ours.
+pub(super) async fn icon(State(app): State<App>, headers: HeaderMap) -> Response {
+    if let FrontPage::Public(folder) = &app.front_page
+        && let Some(response) = folder.file("/favicon.ico", &headers).await
+    {
+        return response;
+    }
     serve("icon.svg", &headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
