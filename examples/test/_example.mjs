@@ -4,7 +4,7 @@
 // browsers, and the end of all of it.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -33,6 +33,8 @@ export class Example {
       if (installed.status !== 0) throw new Error(`npm install in ${folder} failed`);
     }
     example.#data = mkdtempSync(join(tmpdir(), "convoy-example-"));
+    // A Postgres that root starts runs as somebody else.
+    chmodSync(example.#data, 0o711);
     const child = spawn(command[0], command.slice(1), {
       cwd: folder,
       env: { ...process.env, CONVOY_BIN: BINARY, CONVOY_LISTEN: "127.0.0.1:0", CONVOY_DATA: join(example.#data, "postgres"), ...env },
