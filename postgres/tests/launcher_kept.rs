@@ -99,6 +99,8 @@ async fn kept_data_are_there_at_the_next_start() -> anyhow::Result<()> {
         assert_eq!(ask(&url, &format!("SHOW {setting}")).await?, value, "{setting}");
     }
     fill(&server).await;
+    assert!(!server.ensure_database("shop", Locale::C).await?, "it is there");
+    assert!(server.ensure_database("it's \"new\"", Locale::IcuEn).await?);
     let pid = server.pid();
     server.stop().await?;
     assert!(!runs(pid));

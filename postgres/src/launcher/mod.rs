@@ -222,11 +222,28 @@ impl PrivatePostgres {
     /// # Errors
     /// [`LaunchError::Database`] if Postgres refuses, for example because the name is taken.
     pub async fn create_database(&self, name: &str, locale: Locale) -> Result<(), LaunchError> {
+        self.make_database(name, locale, IfThere::Fail).await.map(|_| ())
+    }
+
+    /// Creates an empty UTF-8 database where there is none of this name; returns whether there was none. With kept data
+    /// [`is_new`](PrivatePostgres::is_new) does not say that: the first start may have ended right after `initdb`.
+    ///
+    /// # Errors
+    /// [`LaunchError::Database`] if Postgres refuses.
+    pub async fn ensure_database(&self, name: &str, locale: Locale) -> Result<bool, LaunchError> {
+        self.make_database(name, locale, IfThere::Keep).await
+    }
+
+    async fn make_database(
+        &self,
+        name: &str,
+        locale: Locale,
+        if_there: IfThere,
+    ) -> Result<bool, LaunchError> {
         let provider = match locale {
             Locale::C => "LOCALE_PROVIDER libc",
             Locale::IcuEn => "LOCALE_PROVIDER icu ICU_LOCALE 'en'",
         };
-        let quoted = name.replace('"', "\"\"");
         let doing = format!("create the database {name:?}");
         let failed = |source| LaunchError::Database { doing: doing.clone(), source };
         let work = async {
@@ -235,13 +252,18 @@ impl PrivatePostgres {
             // The connection ends when the client is dropped, so neither outlives this call.
             let statement = async move {
                 // The cluster's locale: `C.UTF-8`, or `C` where the system had no such locale.
-                let locale = "SELECT datcollate FROM pg_database WHERE datname = 'template0'";
-                let locale: String = client.query_one(locale, &[]).await?.try_get(0)?;
+                let facts = "SELECT datcollate, EXISTS (SELECT FROM pg_database WHERE datname = $1) \
+                             FROM pg_database WHERE datname = 'template0'";
+                let facts = client.query_one(facts, &[&name]).await?;
+                if if_there == IfThere::Keep && facts.try_get(1)? {
+                    return Ok(false);
+                }
                 let sql = format!(
-                    "CREATE DATABASE \"{quoted}\" TEMPLATE template0 ENCODING 'UTF8' LOCALE '{}' {provider}",
-                    locale.replace('\'', "''")
+                    "CREATE DATABASE \"{}\" TEMPLATE template0 ENCODING 'UTF8' LOCALE '{}' {provider}",
+                    name.replace('"', "\"\""),
+                    facts.try_get::<_, String>(0)?.replace('\'', "''")
                 );
-                client.batch_execute(&sql).await
+                client.batch_execute(&sql).await.map(|()| true)
             };
             tokio::join!(statement, connection).0.map_err(failed)
         };
@@ -378,6 +400,13 @@ impl PrivatePostgres {
     fn timeout(&self, what: &'static str, limit: Duration) -> LaunchError {
         LaunchError::Timeout { what, limit, log: folder::tail(&self.facts.log) }
     }
+}
+
+/// What becomes of a wish for a database whose name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfThere {
+    Fail,
+    Keep,
 }
 
 /// Whether a server that ended before it was ready is started again.

@@ -45,10 +45,14 @@ function showMessages(messages) {
     if (item === undefined) {
       item = document.createElement('li');
       item.append(...['strong', 'time', 'p'].map((name) => document.createElement(name)));
+      item.addEventListener('animationend', (event) => {
+        if (event.animationName === 'lit') event.currentTarget.removeAttribute('class');
+      });
       if (!isFirst) item.className = 'new';
       items.set(message._id, item);
     }
     const [name, time, words] = item.children;
+    if (words.textContent !== '' && words.textContent !== message.text) item.className = 'changed';
     name.textContent = message.author;
     time.textContent = clock.format(message._creationTime);
     words.textContent = message.text;
