@@ -48,7 +48,7 @@ export class Example {
       stream.on("data", (text) => (example.#output += text));
     }
     example.url = await example.#said(/serving (http:\/\/\S+)/);
-    example.psqlLine = await example.#said(/psql +(\S.*)/).then((line) => line.trim());
+    example.psqlLine = await example.#said(/(psql +-\S.*)/).then((line) => line.trim());
     example.#browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
     return example;
   }

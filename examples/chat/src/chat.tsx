@@ -42,7 +42,9 @@ function Messages({ channel }: { channel: string }) {
   const { data, error, isLoading } = useQuery(api.messages.list, { channel });
   const end = useRef<HTMLLIElement>(null);
   const last = data?.at(-1)?._id;
-  useEffect(() => end.current?.scrollIntoView({ block: 'end' }), [last]);
+  useEffect(() => {
+    end.current?.scrollIntoView({ block: 'end' });
+  }, [last]);
   if (error) return <p className="note error">The messages can’t be read: {error.message}</p>;
   if (isLoading || data === undefined) return <p className="note">Reading the messages…</p>;
   if (data.length === 0) return <p className="note">Nobody has said anything in {channel} yet. Write the first message below.</p>;
