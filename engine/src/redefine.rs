@@ -4,13 +4,13 @@
 //! arguments are those that were given by name. One that the new meaning does not fit is suspended: it is told an error
 //! that is not final, has no live query, and comes back with a meaning that fits it.
 
-use crate::args::arguments_in_order;
+use crate::args::arguments_with_claims;
 use crate::database::{Database, ErrorCode, QueryError};
 use crate::engine::Engine;
 use crate::live_query::Told;
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::Sub;
-use crate::statement::Statement;
+use crate::statement::{ParamDeclaration, ParamSource, Statement};
 use crate::templates::Applicant;
 use convoy_query_index::QueryId;
 use std::collections::{HashMap, HashSet};
@@ -222,12 +222,18 @@ impl<D: Database> Engine<D> {
     }
 }
 
-/// Returns a reference's arguments in the order of another statement's parameters.
+/// Returns a reference's arguments in the order of another statement's parameters. What is known of who asks is what the
+/// statement before took of it: arguments don't become claims, nor claims arguments.
 fn arguments_for(
     reference: &QueryReference,
     statement: &Statement,
 ) -> Result<Vec<Option<crate::args::Argument>>, QueryError> {
-    arguments_in_order(&statement.params, reference.given()).map_err(|misfit| {
+    let claim = |param: &ParamDeclaration| {
+        let mut known = reference.given(param.source).into_iter();
+        known.find(|(name, _)| *name == param.name).map(|(_, value)| value)
+    };
+    let given = reference.given(ParamSource::Argument);
+    arguments_with_claims(&statement.params, given, claim).map_err(|misfit| {
         let name = statement.name.as_deref().unwrap_or("the query");
         QueryError::new(
             ErrorCode::InvalidArgs,

@@ -42,3 +42,4 @@ pub use function_runs::{FunctionRun, Functions};
 pub use pool::{Lease, Pool};
 pub use publication::{FULL, INSERTS_ONLY, PublishMode};
 pub use session::SessionOptions;
+pub use tls::system_roots;

@@ -49,11 +49,14 @@ impl Reload {
     async fn read(&mut self) {
         let folder = self.project.clone();
         let load = move || NamedQueries::load_what_is_good(&folder);
-        let (mut loaded, failures) = match tokio::task::spawn_blocking(load).await {
+        let (mut loaded, mut failures) = match tokio::task::spawn_blocking(load).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => return warn!(error = %chain(&error), "the project stays as it was"),
             Err(error) => return warn!(%error, "the project stays as it was"),
         };
+        if self.app.identify.is_none() {
+            failures.extend(loaded.take_without_identity());
+        }
         let serving = self.app.named_queries();
         let mut next = NamedQueries::clone(&serving);
         let mut redefinitions = Vec::new();
