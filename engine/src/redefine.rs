@@ -241,3 +241,35 @@ fn arguments_for(
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Argument;
+
+    fn statement(header: &str) -> Arc<Statement> {
+        let text = format!("{header}\nselect id from t where a = $1");
+        Arc::new(Statement::named("q", &text).expect("good"))
+    }
+
+    /// A client's argument would otherwise be what it says it is, and a claim what a client could have chosen.
+    #[test]
+    fn arguments_never_become_claims_nor_claims_arguments() {
+        let seven = Argument::Number("7".to_owned());
+        let (argument, claim) =
+            (statement("-- @param tenant int4"), statement("-- @claim tenant int4"));
+        let function = Arc::new(Statement::function("q", "1"));
+        let identity = statement("-- @param identity text");
+        let go = |from: &Arc<Statement>, to: &Arc<Statement>| {
+            let (statement, args) = (from.clone(), vec![Some(seven.clone())]);
+            arguments_for(&QueryReference { statement, args }, to)
+        };
+        for same in [&argument, &claim] {
+            assert_eq!(go(same, same), Ok(vec![Some(seven.clone())]));
+        }
+        for (from, to) in [(&argument, &claim), (&claim, &argument), (&identity, &function)] {
+            let error = go(from, to).expect_err("refused");
+            assert_eq!(error.code, ErrorCode::InvalidArgs);
+        }
+    }
+}

@@ -181,3 +181,84 @@ fn token(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
         _ => refused("there must be one Authorization header, `Bearer` and a token"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{SECRET, Signer, claims, soon};
+    use axum::http::HeaderValue;
+    use serde_json::json;
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).expect("a header"));
+        }
+        headers
+    }
+
+    fn with_secret(secret: &str) -> JwtArgs {
+        JwtArgs { jwt_secret: Some(Secret(secret.to_owned())), ..JwtArgs::default() }
+    }
+
+    #[tokio::test]
+    async fn a_caller_is_whom_the_token_says() {
+        let bearer = with_secret(SECRET).identify().await.expect("good").expect("identified");
+        let signer = Signer::new("HS256");
+        let who = async |values: &[&str]| bearer.who(&headers(values)).await;
+        assert!(who(&[]).await.expect("nobody").is_nobody());
+        let made = |iat: u64| {
+            let said = json!({"sub": "ann", "iat": iat, "jti": iat.to_string(), "nbf": iat});
+            format!("bearer {}", signer.sign(&claims(said)))
+        };
+        let (one, other) = (made(soon(-9)), made(soon(-2)));
+        let (one, other) = (who(&[&one]).await.expect("ann"), who(&[&other]).await.expect("ann"));
+        assert_eq!(one.auth.as_deref(), Some(r#"{"sub":"ann"}"#));
+        assert_eq!(one.key, other.key, "another token of the same caller's is the same identity");
+        let good = made(soon(0));
+        for wrong in
+            [&[good.as_str(), &good][..], &["Basic YTpi"], &["Bearer"], &["Bearer x"], &[""]]
+        {
+            let error = who(wrong).await.expect_err("refused");
+            assert_eq!(error.code, Code::Unauthorized, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn flags_that_make_no_sense_are_refused() {
+        assert!(JwtArgs::default().identify().await.expect("nothing asked for").is_none());
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("a file");
+            path
+        };
+        let of_file = |secret: &str| JwtArgs {
+            jwt_secret_file: Some(file("secret", secret)),
+            ..JwtArgs::default()
+        };
+        assert!(of_file(&format!("{SECRET}\n")).identify().await.is_ok_and(|who| who.is_some()));
+        let check = async |args: JwtArgs, expected: &str| {
+            let error = args.identify().await.err().expect("refused");
+            assert_eq!(error.exit_status(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!format!("{args:?}{error}").contains("tell-nobody"));
+        };
+        check(with_secret("tell-nobody"), "at least 32").await;
+        check(of_file("tell-nobody\n"), "11 bytes").await;
+        let issuer = JwtArgs { jwt_issuer: vec!["x".into()], ..JwtArgs::default() };
+        check(issuer, "0 of them").await;
+        let both = JwtArgs { jwt_jwks: Some("keys.json".into()), ..with_secret(SECRET) };
+        check(both, "2 of them").await;
+        let key = Some(file("key.pem", "-----BEGIN PRIVATE KEY-----\n"));
+        check(JwtArgs { jwt_public_key: key, ..JwtArgs::default() }, "private key").await;
+        let set = Some(file("keys.json", "[]").display().to_string());
+        check(JwtArgs { jwt_jwks: set, ..JwtArgs::default() }, "no JWKS").await;
+        let plain = Some("http://login.example/keys".to_owned());
+        check(JwtArgs { jwt_jwks: plain, ..JwtArgs::default() }, "https://").await;
+        // One that is away now may be back when somebody calls.
+        let away = Some("http://127.0.0.1:1/keys".to_owned());
+        let away = JwtArgs { jwt_jwks: away, ..JwtArgs::default() }.identify().await;
+        assert!(away.is_ok_and(|who| who.is_some()));
+    }
+}

@@ -60,7 +60,7 @@ impl Verifier<Vec<u8>> for RingVerifier {
                 hmac::verify(&hmac::Key::new(*hash, secret), message, signature)
             }
             (Scheme::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                RsaPublicKeyComponents { n, e }.verify(*parameters, message, signature)
+                RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
             }
             (Scheme::Other(scheme), DecodingKeyKind::SecretOrDer(point)) => {
                 UnparsedPublicKey::new(*scheme, point).verify(message, signature)

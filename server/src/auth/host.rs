@@ -90,16 +90,13 @@ fn milliseconds(time: SystemTime) -> Option<u64> {
 fn read_options(mut given: Map<String, Value>) -> Result<(KeySource, VerifyOptions), OptionsError> {
     let malformed = |reason: String| OptionsError::Malformed { reason };
     let mut sources = Vec::new();
-    let kinds: [(&str, fn(String) -> KeySource); 3] = [
-        ("secret", KeySource::Secret),
-        ("publicKey", KeySource::PublicKey),
-        ("jwks", KeySource::Jwks),
-    ];
-    for (name, kind) in kinds {
-        match given.remove(name) {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) => sources.push(kind(text)),
-            Some(_) => return Err(malformed(format!("{name} must be a string"))),
+    for name in ["secret", "publicKey", "jwks"] {
+        match (given.remove(name), name) {
+            (None | Some(Value::Null), _) => {}
+            (Some(Value::String(text)), "secret") => sources.push(KeySource::Secret(text)),
+            (Some(Value::String(text)), "publicKey") => sources.push(KeySource::PublicKey(text)),
+            (Some(Value::String(text)), _) => sources.push(KeySource::Jwks(text)),
+            (Some(_), _) => return Err(malformed(format!("{name} must be a string"))),
         }
     }
     if sources.len() != 1 {
@@ -155,4 +152,90 @@ pub(super) fn read_algorithms(
             .map_err(|_| OptionsError::UnknownAlgorithm { name: shortened(name) })
     };
     names.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{SECRET, Signer, claims, soon};
+
+    async fn ask(host: &JwtHost, token: &Value, options: &Value) -> Result<Value, Value> {
+        let request = json!({ "token": token, "options": options }).to_string();
+        let read = |text: &String| serde_json::from_str(text).expect("JSON");
+        let answer = host.verify_json(&request).await;
+        assert!(!format!("{answer:?}").contains(SECRET), "{answer:?}");
+        answer.as_ref().map(read).map_err(read)
+    }
+
+    #[tokio::test]
+    async fn a_project_verifies_tokens() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let host = JwtHost::new(folder.path());
+        let signer = Signer::new("ES256").named("a");
+        let set = json!({ "keys": [signer.jwk()] }).to_string();
+        std::fs::write(folder.path().join("keys.json"), set).expect("a file");
+        let at = soon(300);
+        let token = json!(signer.sign(&json!({ "sub": "ann", "exp": at, "aud": "app" })));
+        for options in [
+            json!({ "publicKey": signer.public_pem() }),
+            json!({ "jwks": "keys.json", "audience": "app", "algorithms": ["ES256"] }),
+            json!({ "jwks": "keys.json", "audience": ["x", "app"], "issuer": null, "leeway": 30 }),
+        ] {
+            let answer = ask(&host, &token, &options).await.expect("good");
+            assert_eq!(answer["claims"]["sub"], "ann", "{options}");
+            assert_eq!(answer["expiresAt"], json!((at + 30) * 1000), "{options}");
+        }
+        let refused = ask(&host, &token, &json!({ "jwks": "keys.json", "issuer": "x" })).await;
+        assert_eq!(refused.expect_err("refused")["code"], "UNAUTHORIZED");
+        for none in [json!(null), json!(7), json!("")] {
+            let options = json!({ "jwks": "keys.json" });
+            assert_eq!(
+                ask(&host, &none, &options).await.expect_err("none")["code"],
+                "UNAUTHORIZED"
+            );
+        }
+        let shared = json!(Signer::new("HS256").sign(&claims(json!({}))));
+        assert!(ask(&host, &shared, &json!({ "secret": SECRET })).await.is_ok());
+    }
+
+    /// What is wrong with the code is the code's fault, whatever the token is.
+    #[tokio::test]
+    async fn options_that_make_no_sense_are_named() {
+        let host = JwtHost::new(Path::new("/nowhere"));
+        let check = async |options: Value, expected: &str| {
+            let error = ask(&host, &json!("x"), &options).await.expect_err("refused");
+            assert_eq!(error["code"], "INTERNAL", "{options}: {error}");
+            assert!(
+                error["message"].as_str().is_some_and(|text| text.contains(expected)),
+                "{error}"
+            );
+        };
+        check(json!({}), "0 of them").await;
+        check(json!({ "secret": SECRET, "jwks": "keys.json" }), "2 of them").await;
+        check(json!({ "secret": "short" }), "at least 32").await;
+        check(json!({ "publicKey": "no PEM" }), "no public key in PEM").await;
+        check(json!({ "publicKey": 7 }), "must be a string").await;
+        check(json!({ "jwks": "http://login.example/keys" }), "https://").await;
+        check(json!({ "secret": SECRET, "audiance": "app" }), "\"audiance\"").await;
+        check(json!({ "secret": SECRET, "audience": [] }), "audience must be").await;
+        check(json!({ "secret": SECRET, "algorithms": ["none"] }), "\"none\" is no algorithm")
+            .await;
+        check(json!({ "secret": SECRET, "algorithms": ["RS256"] }), "allows only RS256").await;
+        check(json!({ "secret": SECRET, "leeway": 3600 }), "at most 300").await;
+        let away = ask(&host, &json!("e30.e30.x"), &json!({ "jwks": "keys.json" })).await;
+        assert_eq!(away.expect_err("refused")["code"], "UNAUTHORIZED", "it is no token anyway");
+        let token = json!(Signer::new("ES256").sign(&claims(json!({}))));
+        let away = ask(&host, &token, &json!({ "jwks": "keys.json" })).await;
+        assert_eq!(away.expect_err("refused")["code"], "UNAVAILABLE");
+    }
+
+    #[tokio::test]
+    async fn sources_that_are_remembered_have_a_bound() {
+        let host = JwtHost::new(Path::new(""));
+        for number in 0..100 {
+            let options = json!({ "secret": format!("{SECRET}{number}") });
+            assert!(ask(&host, &json!(""), &options).await.is_err());
+        }
+        assert_eq!(host.verifiers.lock().expect("no panic").len(), SOURCES_MAX);
+    }
 }
