@@ -2,7 +2,7 @@
 
 use crate::database::{ErrorCode, QueryError};
 use crate::facts::ParamType;
-use crate::statement::ParamDeclaration;
+use crate::statement::{ParamDeclaration, ParamSource};
 use convoy_types::PgType;
 use std::fmt::Write;
 use thiserror::Error;
@@ -40,6 +40,18 @@ pub enum ArgumentMisfit {
         /// What was given.
         name: String,
     },
+    /// It says who asks, which arguments never do.
+    #[error("{name:?} is a claim of who asks, and can't be given as an argument")]
+    IsClaim {
+        /// What was given.
+        name: String,
+    },
+    /// Who asks has no such claim.
+    #[error("the caller has no claim {name:?}, which the query needs")]
+    NoClaim {
+        /// The claim.
+        name: String,
+    },
     /// Null, where that is not allowed.
     #[error(
         "argument {name:?} must not be null: `-- @param {name} {type_name} null` would allow it"
@@ -60,20 +72,47 @@ pub enum ArgumentMisfit {
     },
 }
 
-/// Puts arguments into the order of the parameters; none where one is not given and has a default.
+/// Puts arguments into the order of the parameters; none where one is not given and has a default. Nobody asks: a claim
+/// is its default or null, where it may be.
+///
+/// # Errors
+/// As [`arguments_with_claims`].
+pub fn arguments_in_order(
+    params: &[ParamDeclaration],
+    given: Vec<(String, Argument)>,
+) -> Result<Vec<Option<Argument>>, ArgumentMisfit> {
+    arguments_with_claims(params, given, |_| None)
+}
+
+/// Puts arguments into the order of the parameters, with what who asks has for those that are not arguments; none where
+/// one is not given and has a default.
 ///
 /// # Errors
 /// The first that does not fit: one that is unknown, then one that is null or missing, in the parameters' order.
-pub fn arguments_in_order(
+pub fn arguments_with_claims(
     params: &[ParamDeclaration],
     mut given: Vec<(String, Argument)>,
+    claim: impl Fn(&ParamDeclaration) -> Option<Argument>,
 ) -> Result<Vec<Option<Argument>>, ArgumentMisfit> {
-    let is_known = |name: &String| params.iter().any(|param| param.name == *name);
-    if let Some((unknown, _)) = given.iter().find(|(name, _)| !is_known(name)) {
-        return Err(ArgumentMisfit::Unknown { name: unknown.clone() });
+    for (name, _) in &given {
+        let name = name.clone();
+        match params.iter().find(|param| param.name == name).map(|param| param.source) {
+            Some(ParamSource::Argument) => {}
+            Some(ParamSource::Claim) => return Err(ArgumentMisfit::IsClaim { name }),
+            Some(ParamSource::Identity) | None => return Err(ArgumentMisfit::Unknown { name }),
+        }
     }
     let in_place = |param: &ParamDeclaration| {
         let (name, type_name) = (param.name.clone(), param.type_name.clone());
+        if param.source != ParamSource::Argument {
+            // One that says null says nothing.
+            return match claim(param).filter(|value| *value != Argument::Null) {
+                Some(value) => Ok(Some(value)),
+                None if param.default.is_some() => Ok(None),
+                None if param.nullable => Ok(Some(Argument::Null)),
+                None => Err(ArgumentMisfit::NoClaim { name }),
+            };
+        }
         let position = given.iter().position(|(name, _)| *name == param.name);
         match position.map(|position| given.swap_remove(position).1) {
             Some(Argument::Null) if !param.nullable => {
@@ -252,6 +291,37 @@ mod tests {
 
     fn number(text: &str) -> Argument {
         Argument::Number(text.to_owned())
+    }
+
+    #[test]
+    fn a_claim_is_never_an_argument() {
+        let param = |name: &str, source| ParamDeclaration {
+            name: name.to_owned(),
+            type_name: "text".to_owned(),
+            default: None,
+            nullable: false,
+            source,
+        };
+        let params = [param("a", ParamSource::Argument), param("b", ParamSource::Claim)];
+        let given = |names: &[&str]| -> Vec<_> {
+            names.iter().map(|name| ((*name).to_owned(), string("given"))).collect()
+        };
+        let claim = |_: &ParamDeclaration| Some(string("claimed"));
+        assert_eq!(
+            arguments_with_claims(&params, given(&["a"]), claim),
+            Ok(vec![Some(string("given")), Some(string("claimed"))])
+        );
+        for names in [&["a", "b"][..], &["b"]] {
+            let misfit = ArgumentMisfit::IsClaim { name: "b".to_owned() };
+            assert_eq!(arguments_with_claims(&params, given(names), claim), Err(misfit));
+        }
+        let nothing = |_: &ParamDeclaration| Some(Argument::Null);
+        let misfit = ArgumentMisfit::NoClaim { name: "b".to_owned() };
+        assert_eq!(arguments_with_claims(&params, given(&["a"]), nothing), Err(misfit.clone()));
+        assert_eq!(arguments_in_order(&params, given(&["a"])), Err(misfit));
+        let of_function = [param("identity", ParamSource::Identity)];
+        let misfit = ArgumentMisfit::Unknown { name: "identity".to_owned() };
+        assert_eq!(arguments_with_claims(&of_function, given(&["identity"]), claim), Err(misfit));
     }
 
     #[test]

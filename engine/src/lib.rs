@@ -62,7 +62,9 @@ mod templates;
 mod upkeep;
 mod why;
 
-pub use args::{Argument, ArgumentMisfit, argument_text, arguments_in_order};
+pub use args::{
+    Argument, ArgumentMisfit, argument_text, arguments_in_order, arguments_with_claims,
+};
 pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, OwnError, ProbeId,
     ProbeKind, Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
@@ -86,7 +88,7 @@ pub use read_rows::{ReadRow, ReadRows};
 pub use redefine::{Definition, Redefinition};
 pub use result_row::{Cells, ResultRow};
 pub use session::{Outbox, OutboxState, QueryReference, SessionId};
-pub use statement::{Directives, ParamDeclaration, Statement, StatementKind};
+pub use statement::{Directives, ParamDeclaration, ParamSource, Statement, StatementKind};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{
     Audit, BatchStatement, Batching, Count, Direction, GroupColumn, GroupValue, GroupsPlan,

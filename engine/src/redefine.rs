@@ -4,13 +4,13 @@
 //! arguments are those that were given by name. One that the new meaning does not fit is suspended: it is told an error
 //! that is not final, has no live query, and comes back with a meaning that fits it.
 
-use crate::args::arguments_in_order;
+use crate::args::arguments_with_claims;
 use crate::database::{Database, ErrorCode, QueryError};
 use crate::engine::Engine;
 use crate::live_query::Told;
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::Sub;
-use crate::statement::Statement;
+use crate::statement::{ParamDeclaration, ParamSource, Statement};
 use crate::templates::Applicant;
 use convoy_query_index::QueryId;
 use std::collections::{HashMap, HashSet};
@@ -222,16 +222,54 @@ impl<D: Database> Engine<D> {
     }
 }
 
-/// Returns a reference's arguments in the order of another statement's parameters.
+/// Returns a reference's arguments in the order of another statement's parameters. What is known of who asks is what the
+/// statement before took of it: arguments don't become claims, nor claims arguments.
 fn arguments_for(
     reference: &QueryReference,
     statement: &Statement,
 ) -> Result<Vec<Option<crate::args::Argument>>, QueryError> {
-    arguments_in_order(&statement.params, reference.given()).map_err(|misfit| {
+    let claim = |param: &ParamDeclaration| {
+        let mut known = reference.given(param.source).into_iter();
+        known.find(|(name, _)| *name == param.name).map(|(_, value)| value)
+    };
+    let given = reference.given(ParamSource::Argument);
+    arguments_with_claims(&statement.params, given, claim).map_err(|misfit| {
         let name = statement.name.as_deref().unwrap_or("the query");
         QueryError::new(
             ErrorCode::InvalidArgs,
             format!("{name} takes other arguments now, and the subscription's don't fit: {misfit}"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Argument;
+
+    fn statement(header: &str) -> Arc<Statement> {
+        let text = format!("{header}\nselect id from t where a = $1");
+        Arc::new(Statement::named("q", &text).expect("good"))
+    }
+
+    /// A client's argument would otherwise be what it says it is, and a claim what a client could have chosen.
+    #[test]
+    fn arguments_never_become_claims_nor_claims_arguments() {
+        let seven = Argument::Number("7".to_owned());
+        let (argument, claim) =
+            (statement("-- @param tenant int4"), statement("-- @claim tenant int4"));
+        let function = Arc::new(Statement::function("q", "1"));
+        let identity = statement("-- @param identity text");
+        let go = |from: &Arc<Statement>, to: &Arc<Statement>| {
+            let (statement, args) = (from.clone(), vec![Some(seven.clone())]);
+            arguments_for(&QueryReference { statement, args }, to)
+        };
+        for same in [&argument, &claim] {
+            assert_eq!(go(same, same), Ok(vec![Some(seven.clone())]));
+        }
+        for (from, to) in [(&argument, &claim), (&claim, &argument), (&identity, &function)] {
+            let error = go(from, to).expect_err("refused");
+            assert_eq!(error.code, ErrorCode::InvalidArgs);
+        }
+    }
 }

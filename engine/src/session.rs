@@ -2,7 +2,7 @@
 
 use crate::args::Argument;
 use crate::digest::Digest;
-use crate::statement::Statement;
+use crate::statement::{ParamSource, Statement};
 use crate::update::Transition;
 use std::sync::Arc;
 
@@ -20,9 +20,10 @@ pub struct QueryReference {
 }
 
 impl QueryReference {
-    /// Returns the arguments that were given, by their parameters' names; none of ad hoc SQL has one.
-    pub(crate) fn given(&self) -> Vec<(String, Argument)> {
+    /// Returns what was given from this source, by the parameters' names; none of ad hoc SQL has one.
+    pub(crate) fn given(&self, source: ParamSource) -> Vec<(String, Argument)> {
         let given = self.statement.params.iter().zip(&self.args);
+        let given = given.filter(|(param, _)| param.source == source);
         given.filter_map(|(param, arg)| Some((param.name.clone(), arg.clone()?))).collect()
     }
 }

@@ -7,7 +7,19 @@ use crate::analyse::lexer::{Lexed, Token, TokenKind, lex};
 use crate::database::{ErrorCode, QueryError};
 use std::time::Duration;
 
-/// A parameter that a named query's header declares (`-- @param tenant int4`).
+/// Where a parameter's value comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ParamSource {
+    /// `@param`: the client's arguments.
+    #[default]
+    Argument,
+    /// `@claim`: who asks, by name. Never the arguments.
+    Claim,
+    /// The whole of who asks, as a function takes it.
+    Identity,
+}
+
+/// A parameter that a named query's header declares (`-- @param tenant int4`, `-- @claim tenant int4`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParamDeclaration {
     /// The argument's name.
@@ -18,6 +30,8 @@ pub struct ParamDeclaration {
     pub default: Option<String>,
     /// Whether null may be given (`null`).
     pub nullable: bool,
+    /// Where its value comes from.
+    pub source: ParamSource,
 }
 
 /// What the comment lines of a statement ask for.
@@ -35,7 +49,7 @@ pub struct Directives {
     pub not_null: Vec<String>,
     /// `@type col TsType from './x'`: output columns' TypeScript types, for typed rows.
     pub types: Vec<(String, String)>,
-    /// `@public`: may be read without an identity.
+    /// `@public`: may be read without an identity, also where it has a `@claim`: that is then its default, or null.
     pub public: bool,
 }
 
@@ -86,7 +100,8 @@ impl Statement {
     /// Reads the `.sql` file of a named query.
     ///
     /// # Errors
-    /// As [`Statement::ad_hoc`]; also where a header's line is malformed, or asks for an identity.
+    /// As [`Statement::ad_hoc`]; also where a header's line is malformed. Whether there is an identity for its `@claim`
+    /// lines is the caller's business ([`Statement::check_without_identity`]).
     pub fn named(name: impl Into<String>, text: &str) -> Result<Statement, QueryError> {
         Self::read(Some(name.into()), text, Origin::File)
     }
@@ -103,19 +118,40 @@ impl Statement {
     /// Returns the statement that stands for a function of the project, which takes JSON texts: its arguments, and who
     /// asks. Another version is another statement.
     pub fn function(name: impl Into<String>, version: impl Into<String>) -> Statement {
-        let param = |name: &str, nullable| ParamDeclaration {
+        let param = |name: &str, nullable, source| ParamDeclaration {
             name: name.to_owned(),
             type_name: "text".to_owned(),
             default: None,
             nullable,
+            source,
         };
         Statement {
             kind: StatementKind::Function,
             name: Some(name.into()),
             text: version.into(),
-            params: vec![param("args", false), param("identity", true)],
+            params: vec![
+                param("args", false, ParamSource::Argument),
+                param("identity", true, ParamSource::Identity),
+            ],
             directives: Directives::default(),
         }
+    }
+
+    /// Checks that it asks for nothing that only an identity has.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidArgs`] with the place of its first `@claim` line.
+    pub fn check_without_identity(&self) -> Result<(), QueryError> {
+        if !self.params.iter().any(|param| param.source == ParamSource::Claim) {
+            return Ok(());
+        }
+        let is_claim = |words: &str| words.trim().starts_with("@claim");
+        let lines = lex(&self.text).line_comments;
+        let first = lines.iter().find(|&&(start, end)| {
+            starts_its_line(&self.text, start) && is_claim(&self.text[start..end])
+        });
+        let &(start, end) = first.unwrap_or(&(0, 0));
+        Err(invalid(format!("{}: {}", place(&self.text, start, end), no_identity("claim"))))
     }
 
     /// Returns whether a client wrote it.
@@ -142,12 +178,9 @@ impl Statement {
                 continue;
             }
             let Some(directive) = text[start..end].trim().strip_prefix('@') else { continue };
-            statement.read_directive(directive, origin).map_err(|message| {
-                let before = &text[..start + text[start..end].find('@').unwrap_or(0)];
-                let line = before.matches('\n').count() + 1;
-                let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-                invalid(format!("line {line}, column {column}: {message}"))
-            })?;
+            statement
+                .read_directive(directive, origin)
+                .map_err(|message| invalid(format!("{}: {message}", place(text, start, end))))?;
         }
         check_reads_only(text, &lexed)?;
         Ok(statement)
@@ -172,8 +205,12 @@ impl Statement {
                 needs("output columns: -- @key a, b")?;
                 directives.key.extend(names(rest).iter().map(|name| unquoted(name)));
             }
-            ("param", Origin::File) => {
-                let param = param(rest)?;
+            ("param" | "claim", Origin::File) => {
+                let source = match word {
+                    "claim" => ParamSource::Claim,
+                    _ => ParamSource::Argument,
+                };
+                let param = param(word, source, rest)?;
                 if self.params.iter().any(|other| other.name == param.name) {
                     return Err(format!("the parameter {} is declared twice", param.name));
                 }
@@ -193,12 +230,12 @@ impl Statement {
                 }
             },
             ("public", Origin::File) => directives.public = true,
-            ("claim" | "role", _) => {
-                return Err(format!(
-                    "@{word} needs an identity, and no way to identify callers is configured"
-                ));
+            ("role", Origin::File) => {
+                return Err(
+                    "@role is not there yet: select what a caller may see by a @claim".to_owned()
+                );
             }
-            ("param" | "notnull" | "type" | "public", Origin::AdHoc) => {
+            ("param" | "claim" | "role" | "notnull" | "type" | "public", Origin::AdHoc) => {
                 return Err(format!(
                     "@{word} belongs in the .sql file of a named query, not in ad hoc SQL"
                 ));
@@ -215,6 +252,21 @@ impl Statement {
         }
         Ok(())
     }
+}
+
+fn no_identity(word: &str) -> String {
+    format!(
+        "@{word} needs an identity, and no way to identify callers is configured: --jwt-jwks, --jwt-public-key or \
+         --jwt-secret-file names the key of their tokens"
+    )
+}
+
+/// Returns where in a text the directive in this comment begins.
+fn place(text: &str, start: usize, end: usize) -> String {
+    let before = &text[..start + text[start..end].find('@').unwrap_or(0)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+    format!("line {line}, column {column}")
 }
 
 fn invalid(message: impl Into<String>) -> QueryError {
@@ -257,8 +309,8 @@ fn duration(word: &str, text: &str) -> Result<Duration, String> {
 }
 
 /// Reads `tenant int4`, `status text null`, `since timestamptz = now() - interval '1 day'`.
-fn param(text: &str) -> Result<ParamDeclaration, String> {
-    let malformed = || format!("@param needs a name and a type, like `tenant int4`, not {text:?}");
+fn param(word: &str, source: ParamSource, text: &str) -> Result<ParamDeclaration, String> {
+    let malformed = || format!("@{word} needs a name and a type, like `tenant int4`, not {text:?}");
     let (name, rest) = text.split_once(char::is_whitespace).ok_or_else(malformed)?;
     let starts_well = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
     if !starts_well || !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
@@ -278,7 +330,8 @@ fn param(text: &str) -> Result<ParamDeclaration, String> {
     }
     let nullable =
         null || default.as_deref().is_some_and(|default| default.eq_ignore_ascii_case("null"));
-    Ok(ParamDeclaration { name: name.to_owned(), type_name: ty.to_owned(), default, nullable })
+    let (name, type_name) = (name.to_owned(), ty.to_owned());
+    Ok(ParamDeclaration { name, type_name, default, nullable, source })
 }
 
 /// The words that a statement of another kind begins with (PostgreSQL manual, VI.I "SQL Commands").
@@ -387,6 +440,7 @@ mod tests {
             type_name: ty.into(),
             default: default.map(Into::into),
             nullable,
+            source: ParamSource::Argument,
         };
         assert_eq!(
             statement.params,
@@ -415,8 +469,12 @@ mod tests {
         check("-- @refresh 5", "line 1, column 4: @refresh needs a duration");
         check("-- @refresh 0s", "needs a duration");
         check("-- @refresh 99999999999999999999s", "needs a duration");
-        check("-- @claim tenant int4", "needs an identity");
-        check("-- @role r", "needs an identity");
+        check("-- @claim tenant", "@claim needs a name and a type");
+        check(
+            "-- @param a int4\n-- @claim a int4",
+            "line 2, column 4: the parameter a is declared",
+        );
+        check("-- @role r", "@role is not there yet");
         check("-- @param tenant", "a name and a type");
         check(
             "-- @param a int4\n-- @param a int4",

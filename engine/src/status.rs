@@ -3,9 +3,11 @@
 use crate::database::Database;
 use crate::engine::{Counters, Engine};
 use crate::live_query::KeptBy;
+use crate::statement::{ParamDeclaration, ParamSource};
 use convoy_query_index::{QueryId, TemplateId};
 use convoy_types::Lsn;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The engine's state in numbers.
 #[derive(Clone, Debug)]
@@ -51,7 +53,7 @@ pub struct LiveQueryInfo {
     pub name: Option<String>,
     /// The statement.
     pub sql: String,
-    /// The arguments, as text.
+    /// The arguments, as text; without what is known of who asks.
     pub args: Vec<Option<String>>,
     /// Whether it is kept from the row changes themselves.
     pub incremental: bool,
@@ -65,6 +67,20 @@ pub struct LiveQueryInfo {
     pub rows: usize,
     /// The error of the last read.
     pub error: Option<String>,
+}
+
+/// Returns arguments for whoever looks: claims are their callers' business.
+fn shown_args(params: &[ParamDeclaration], args: &[Option<Arc<str>>]) -> Vec<Option<String>> {
+    let shown = |(position, arg): (usize, &Option<Arc<str>>)| {
+        let source = params.get(position).map_or(ParamSource::Argument, |param| param.source);
+        match source {
+            ParamSource::Argument => arg.as_deref().map(str::to_owned),
+            ParamSource::Claim | ParamSource::Identity => {
+                arg.as_ref().map(|_| "(claim)".to_owned())
+            }
+        }
+    };
+    args.iter().enumerate().map(shown).collect()
 }
 
 impl<D: Database> Engine<D> {
@@ -106,7 +122,7 @@ impl<D: Database> Engine<D> {
                 id,
                 name: entry.statement.name.clone(),
                 sql: entry.statement.text.clone(),
-                args: query.args.iter().map(|arg| arg.as_deref().map(str::to_owned)).collect(),
+                args: shown_args(&entry.statement.params, &query.args),
                 incremental: query.kept_by == KeptBy::Plan
                     && template.is_some_and(|template| template.plan.is_incremental()),
                 notes: template.map_or(Vec::new(), |template| template.notes.clone()),

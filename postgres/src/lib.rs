@@ -44,3 +44,4 @@ pub use pool::{Lease, Pool};
 pub use publication::{FULL, INSERTS_ONLY, PublishMode};
 pub use session::SessionOptions;
 pub use shape::{ColumnOrigin, ColumnShape, SqlType, StatementShape, shape};
+pub use tls::system_roots;

@@ -108,6 +108,14 @@ fn roots(path: &Path) -> Result<RootCertStore, PostgresError> {
     }
 }
 
+/// Returns the authorities that this system believes, for connections other than those to Postgres.
+///
+/// # Errors
+/// [`PostgresError::Certificate`] where they can't be read.
+pub fn system_roots() -> Result<RootCertStore, PostgresError> {
+    roots(Path::new("system"))
+}
+
 fn certificates(
     path: &Path,
     what: &'static str,

@@ -1,5 +1,6 @@
 //! What every request's handler shares, and the router.
 
+use crate::auth::{Identify, Identity, RequestHead};
 use crate::error::ServerError;
 use crate::guard::{self, Guard};
 use crate::limits::{MemoryParts, RequestLimits};
@@ -7,13 +8,17 @@ use crate::metrics::Metrics;
 use crate::mutations::Mutations;
 use crate::pipeline::{EventQueue, Lag};
 use crate::project::NamedQueries;
-use crate::protocol::{ApiError, Code, Reference, arguments_by_name, arguments_text, nearest};
+use crate::protocol::{
+    ApiError, Code, Detail, Reference, argument, arguments_by_name, arguments_text, nearest,
+};
 use crate::public_folder::PublicFolder;
 use crate::routes;
 use crate::sessions::Sessions;
 use axum::Router;
 use axum::middleware;
-use convoy_engine::{Argument, QueryReference, Statement, StatementKind};
+use convoy_engine::{
+    Argument, ParamDeclaration, ParamSource, QueryReference, Statement, StatementKind,
+};
 use convoy_postgres::DatabaseHandle;
 use std::ops::Deref;
 use std::path::Path;
@@ -57,6 +62,8 @@ impl FrontPage {
 pub struct AppState {
     /// Who may call.
     pub guard: Guard,
+    /// Who finds out who calls; none: nobody is told from anybody else.
+    pub identify: Option<Arc<dyn Identify>>,
     /// The bounds of requests.
     pub limits: RequestLimits,
     /// The bounds of memory.
@@ -123,11 +130,31 @@ impl App {
         *self.queries.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queries);
     }
 
-    /// Finds out what a reference names, and puts its arguments in order.
+    /// Returns how much may be told of what callers ask, to whoever asks about it.
+    pub fn detail(&self) -> Detail {
+        if self.identify.is_some() { Detail::Nobodys } else { Detail::Everything }
+    }
+
+    /// Finds out who asks. Once for each request or stream.
+    ///
+    /// # Errors
+    /// Why it may not, fit for the client.
+    pub async fn identify(&self, request: &RequestHead) -> Result<Identity, ApiError> {
+        match &self.identify {
+            Some(identify) => identify.identify(request).await,
+            None => Ok(Identity::nobody()),
+        }
+    }
+
+    /// Finds out what a reference names, and puts its arguments in order, with what is known of who asks.
     ///
     /// # Errors
     /// What is wrong with it, fit for the client.
-    pub fn resolve(&self, reference: Reference) -> Result<QueryReference, ApiError> {
+    pub fn resolve(
+        &self,
+        reference: Reference,
+        identity: &Identity,
+    ) -> Result<QueryReference, ApiError> {
         match reference {
             Reference::Named { name, args } => {
                 let queries = self.named_queries();
@@ -146,10 +173,12 @@ impl App {
                 };
                 let args = match statement.kind {
                     StatementKind::Function => {
-                        vec![Some(Argument::String(arguments_text(args))), None]
+                        vec![Some(Argument::String(arguments_text(args))), identity.argument()]
                     }
                     StatementKind::Query | StatementKind::Recorded => {
-                        arguments_by_name(&statement.params, args)?
+                        check_known(statement, identity)?;
+                        let claim = |param: &ParamDeclaration| claimed(identity, param);
+                        arguments_by_name(&statement.params, args, claim)?
                     }
                 };
                 Ok(QueryReference { statement: statement.clone(), args })
@@ -167,4 +196,26 @@ impl App {
             }
         }
     }
+}
+
+/// Returns what an identity has for a parameter that is no argument.
+fn claimed(identity: &Identity, param: &ParamDeclaration) -> Option<Argument> {
+    match param.source {
+        ParamSource::Argument => None,
+        ParamSource::Claim => identity.claim(&param.name).cloned().map(argument),
+        ParamSource::Identity => identity.argument(),
+    }
+}
+
+/// Checks that somebody is known where a query goes by who asks.
+fn check_known(statement: &Statement, identity: &Identity) -> Result<(), ApiError> {
+    let has_claims = statement.params.iter().any(|param| param.source == ParamSource::Claim);
+    if !has_claims || statement.directives.public || !identity.is_nobody() {
+        return Ok(());
+    }
+    let name = statement.name.as_deref().unwrap_or("the query");
+    let message = format!(
+        "{name} goes by who asks, and the request does not say: send `Authorization: Bearer …`"
+    );
+    Err(ApiError::new(Code::Unauthorized, message))
 }

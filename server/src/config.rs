@@ -1,6 +1,7 @@
 //! Options: flags, each with a `CONVOY_…` variable, and what libpq's users expect to be heeded (`PGPASSWORD`, the
 //! passfile, …). No other module reads the environment, but for colours (`telemetry.rs`).
 
+use crate::auth::JwtArgs;
 use crate::error::ServerError;
 use crate::limits::{MemoryLimits, MemoryParts, RequestLimits, seconds, seconds_or_none};
 use crate::passfile;
@@ -131,6 +132,9 @@ pub struct ServeArgs {
     /// The lag below which the server first calls itself ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "CONVOY_READY_LAG")]
     pub ready_lag: Duration,
+    /// How callers are identified.
+    #[command(flatten)]
+    pub jwt: JwtArgs,
     /// The bounds of results.
     #[command(flatten)]
     pub results: ResultLimits,

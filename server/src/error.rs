@@ -1,5 +1,6 @@
 //! Why a command of the `convoy` binary failed.
 
+use crate::auth::OptionsError;
 use crate::project::ProjectError;
 use convoy_engine::QueryError;
 use convoy_postgres::PostgresError;
@@ -19,6 +20,9 @@ pub enum ServerError {
     /// The project's files are not in order.
     #[error(transparent)]
     Project(#[from] ProjectError),
+    /// How callers are identified makes no sense; exit status 2.
+    #[error(transparent)]
+    Auth(#[from] OptionsError),
     /// The address is taken, or not ours.
     #[error("listening on {address}: choose another with --listen")]
     Listen {
@@ -97,7 +101,7 @@ impl ServerError {
     /// Returns the exit status: 1 failed, 2 misused.
     pub fn exit_status(&self) -> u8 {
         match self {
-            ServerError::Misused(_) => 2,
+            ServerError::Misused(_) | ServerError::Auth(_) => 2,
             _ => 1,
         }
     }

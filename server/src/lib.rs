@@ -22,6 +22,7 @@ mod stream_memory;
 
 // HTTP.
 pub mod app;
+pub mod auth;
 pub mod guard;
 pub mod listener;
 pub mod protocol;

@@ -1,5 +1,6 @@
 //! Mutations as the server sees them, whoever carries them out.
 
+use crate::auth::Identify;
 use crate::pipeline::EventQueue;
 use crate::protocol::ApiError;
 use convoy_engine::SessionId;
@@ -38,6 +39,8 @@ pub struct Backend {
     pub functions: Arc<dyn Functions>,
     /// Its mutations.
     pub mutations: Arc<dyn Mutations>,
+    /// Its `createContext`, where it has one: who calls.
+    pub identify: Option<Arc<dyn Identify>>,
 }
 
 /// Carries mutations out.

@@ -89,6 +89,13 @@ pub struct NamedQuery {
     path: PathBuf,
 }
 
+impl NamedQuery {
+    fn check_without_identity(&self) -> Result<(), ProjectError> {
+        let checked = self.statement.check_without_identity();
+        checked.map_err(|error| ProjectError::Statement { path: self.path.clone(), error })
+    }
+}
+
 /// The named queries of a project.
 #[derive(Clone, Debug, Default)]
 pub struct NamedQueries {
@@ -131,6 +138,28 @@ impl NamedQueries {
             loading.load_folder(&folder, &mut Vec::new())?;
         }
         Ok((loading.queries, loading.failures))
+    }
+
+    /// Checks that no query asks for what only an identity has.
+    ///
+    /// # Errors
+    /// The first that does, with its line.
+    pub fn check_without_identity(&self) -> Result<(), ProjectError> {
+        self.by_name.values().try_for_each(NamedQuery::check_without_identity)
+    }
+
+    /// Takes out the queries that ask for what only an identity has, and says which.
+    pub fn take_without_identity(&mut self) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        self.by_name.retain(|name, query| match query.check_without_identity() {
+            Ok(()) => true,
+            Err(error) => {
+                let (name, file) = (Some(name.clone()), query.file.clone());
+                failures.push(Failure { name, file, error });
+                false
+            }
+        });
+        failures
     }
 
     /// Returns a query.

@@ -54,10 +54,13 @@ impl Reload {
 
     /// Reads the project again.
     pub(crate) async fn read(&mut self) {
-        let (mut loaded, failures) = match self.project.load_what_is_good().await {
+        let (mut loaded, mut failures) = match self.project.load_what_is_good().await {
             Ok(loaded) => loaded,
             Err(error) => return warn!(error = %chain(&error), "the project stays as it was"),
         };
+        if self.app.identify.is_none() {
+            failures.extend(loaded.take_without_identity());
+        }
         let serving = self.app.named_queries();
         let mut next = NamedQueries::clone(&serving);
         let mut redefinitions = Vec::new();

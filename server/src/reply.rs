@@ -2,12 +2,15 @@
 
 use crate::protocol::{ApiError, temporary_fault};
 use axum::body::Body;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// Asks a proxy of nginx' kind not to buffer.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -32,12 +35,14 @@ impl IntoResponse for Refusal {
             // On any other status an event source would give up for good.
             return stream(Body::from(temporary_fault(&self.error)));
         }
-        (
-            self.error.code.status(),
-            [(CONTENT_TYPE, JSON), (CACHE_CONTROL, NO_STORE)],
-            self.error.body(),
-        )
-            .into_response()
+        let headers = [(CONTENT_TYPE, JSON), (CACHE_CONTROL, NO_STORE)];
+        let status = self.error.code.status();
+        let mut response = (status, headers, self.error.body()).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 15.5.2: a 401 names a way to be known.
+            response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        }
+        response
     }
 }
 

@@ -1,6 +1,7 @@
 //! A running server: everything wired together, from the replication stream to the sockets, and taken apart again.
 
 use crate::app::{AdHocSql, App, AppState, FrontPage};
+use crate::auth::{Identify, OptionsError, Peer};
 use crate::config::ServeArgs;
 use crate::error::{ServerError, chain};
 use crate::guard::Guard;
@@ -81,6 +82,10 @@ impl Server {
         let address = listener.local_addr().map_err(system("asking for the address"))?;
 
         let memory = args.memory.parts()?;
+        let identify = identify(&args, backend.as_ref()).await?;
+        if identify.is_none() {
+            queries.check_without_identity()?;
+        }
         let deadline = tokio::time::Instant::now() + START_MAX;
         let session = args.database.session();
         match timeout_at(deadline, preflight(&url, &session)).await {
@@ -128,6 +133,7 @@ impl Server {
                 origins: args.allow_origin.clone(),
                 loopback_origins,
             },
+            identify,
             limits: args.limits.clone(),
             memory,
             ad_hoc_sql: if args.allow_sql { AdHocSql::Allowed } else { AdHocSql::Refused },
@@ -148,7 +154,7 @@ impl Server {
         let connections_max = args.limits.connections_max.min(open_files::connections_max());
         info!(connections_max, "clients wait to be accepted once there are so many (ulimit -Hn)");
         let listener = BoundedListener::new(listener, connections_max, args.limits.send_timeout);
-        let router = app.router(extra);
+        let router = app.router(extra).into_make_service_with_connect_info::<Peer>();
         let http = tokio::spawn(async move {
             axum::serve(listener, router)
                 .with_graceful_shutdown(shutdown::begun(http_stopping))
@@ -228,6 +234,19 @@ impl Server {
         // The engine's thread is joined, which takes as long as one event does.
         let engine = self.engine;
         let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
+    }
+}
+
+/// Returns who finds out who calls; none where nobody is told from anybody else.
+async fn identify(
+    args: &ServeArgs,
+    backend: Option<&Backend>,
+) -> Result<Option<Arc<dyn Identify>>, ServerError> {
+    let of_project = backend.and_then(|backend| backend.identify.clone());
+    match (args.jwt.identify().await?, of_project) {
+        (Some(_), Some(_)) => Err(OptionsError::Twice.into()),
+        (Some(bearer), None) => Ok(Some(Arc::new(bearer))),
+        (None, of_project) => Ok(of_project),
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Session {
     id: SessionId,
     wire_id: String,
     secret: String,
+    /// Whose it is: nobody else gets at it ([`Identity::key`](crate::auth::Identity)).
+    owner: Arc<str>,
     /// For a stream of one query: which. Its token is worth nothing for another.
     scope: Option<String>,
     state: Mutex<State>,
@@ -424,12 +426,13 @@ impl Sessions {
         SessionId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Returns a session by its id.
+    /// Returns a session of this owner's by its id.
     ///
     /// # Errors
-    /// `NOT_FOUND` where there is none, or none any more.
-    pub fn find(&self, wire_id: &str) -> Result<Arc<Session>, ApiError> {
-        lock(&self.by_wire_id).get(wire_id).cloned().ok_or_else(|| {
+    /// `NOT_FOUND` where there is none, or none any more, or where it is somebody else's.
+    pub fn find(&self, wire_id: &str, owner: &str) -> Result<Arc<Session>, ApiError> {
+        let found = lock(&self.by_wire_id).get(wire_id).cloned();
+        found.filter(|session| *session.owner == *owner).ok_or_else(|| {
             ApiError::new(
                 Code::NotFound,
                 "no such session: open a stream with POST /api/sync, its hello names one",
@@ -437,11 +440,11 @@ impl Sessions {
         })
     }
 
-    /// Begins a session with a stream.
+    /// Begins a session of this owner's with a stream.
     ///
     /// # Errors
     /// `LIMIT_EXCEEDED` where there are too many or too much waits for them, `UNAVAILABLE` while the server stops.
-    pub fn open(&self, scope: Option<String>) -> Result<Attached, ApiError> {
+    pub fn open(&self, scope: Option<String>, owner: &Arc<str>) -> Result<Attached, ApiError> {
         self.check_memory()?;
         let is_stopping = lock(&self.stopping);
         if *is_stopping {
@@ -462,6 +465,7 @@ impl Sessions {
             id: self.next_id(),
             wire_id: random_token(),
             secret: random_token(),
+            owner: owner.clone(),
             scope,
             // Whatever the engine tells this session is from here or later.
             state: Mutex::new(State {
@@ -477,12 +481,18 @@ impl Sessions {
     }
 
     /// Goes on with a session where the token says, and the digests that the client says it has; none where the token
-    /// is none of a session that lives.
-    pub fn resume(&self, token: &str, scope: Option<&str>, have: &Digests) -> Option<Attached> {
+    /// is none of a session of this owner's that lives.
+    pub fn resume(
+        &self,
+        token: &str,
+        scope: Option<&str>,
+        have: &Digests,
+        owner: &str,
+    ) -> Option<Attached> {
         let (secret, sequence) = token.rsplit_once('-')?;
         let sequence: u64 = sequence.parse().ok()?;
         let session = lock(&self.by_secret).get(secret).cloned()?;
-        if session.scope.as_deref() != scope {
+        if session.scope.as_deref() != scope || *session.owner != *owner {
             return None;
         }
         let stream = StreamQueue::new(&self.limits.stream(), self.memory.clone());

@@ -18,7 +18,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// So much in one item is worth letting go where memory is tight, though what takes its place may be as much.
@@ -219,6 +219,36 @@ pub struct StreamOptions {
     pub resumed: bool,
     /// After how much silence a comment is sent.
     pub heartbeat: Duration,
+    /// When whoever reads is no longer known to be who it was: the stream ends; none: never.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// A point on the wall's clock, which may be set, and goes on while the machine sleeps: it is looked at every so often.
+struct Expiry {
+    at: SystemTime,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Expiry {
+    /// How often the clock is looked at.
+    const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+    fn new(at: SystemTime) -> Expiry {
+        // The first look is at once.
+        Expiry { at, sleep: Box::pin(sleep(Duration::ZERO)) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            match self.at.duration_since(SystemTime::now()) {
+                Ok(left) if !left.is_zero() => {
+                    self.sleep.as_mut().reset(Instant::now() + left.min(Self::LOOK_EVERY));
+                }
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
 }
 
 /// A stream's body. Dropping it leaves its session to be resumed.
@@ -232,6 +262,7 @@ pub struct SseBody {
     ends_at: Option<Pin<Box<Sleep>>>,
     heartbeat: Duration,
     silence: Pin<Box<Sleep>>,
+    expiry: Option<Expiry>,
     chunks: VecDeque<Bytes>,
     is_over: bool,
 }
@@ -255,6 +286,7 @@ impl SseBody {
             ends_at: options.poll.map(|limit| Box::pin(sleep(limit))),
             heartbeat: options.heartbeat,
             silence: Box::pin(sleep(options.heartbeat)),
+            expiry: options.expires_at.map(Expiry::new),
             chunks: VecDeque::from([hello]),
             is_over: false,
         }
@@ -345,6 +377,14 @@ impl Stream for SseBody {
             }
             if this.is_over {
                 return Poll::Ready(None);
+            }
+            // Before what waits: none of it is for whoever reads after that.
+            if let Some(expiry) = &mut this.expiry
+                && expiry.poll(cx).is_ready()
+            {
+                this.is_over = true;
+                this.chunks.push_back(goodbye(&Goodbye::expired()));
+                continue;
             }
             if this.fill(cx) || this.is_over {
                 continue;

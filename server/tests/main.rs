@@ -1,5 +1,6 @@
 //! The server as its clients see it: over HTTP, against a real Postgres.
 
+mod auth;
 mod chaos;
 mod choice;
 mod cli;

@@ -5,6 +5,7 @@ use clap::Parser;
 use convoy_postgres::testing;
 use convoy_server::app::FrontPage;
 use convoy_server::config::{Cli, Command, ServeArgs};
+use convoy_server::mutations::Backend;
 use convoy_server::project::NamedQueries;
 use convoy_server::serve::{ServeOptions, Server, bind};
 use std::net::SocketAddr;
@@ -73,9 +74,20 @@ impl Fixture {
 
     /// Starts a server that has one way to its database; what the test writes goes another.
     pub async fn between(url: &str, writer_url: &str, flags: &[&str]) -> Fixture {
-        let writer = connect(writer_url).await;
         let project = tempfile::tempdir().expect("a folder");
         write_project(project.path());
+        Fixture::with(url, writer_url, flags, project, None).await
+    }
+
+    /// Starts a server with a project of the test's own, and perhaps somebody who runs its functions.
+    pub async fn with(
+        url: &str,
+        writer_url: &str,
+        flags: &[&str],
+        project: tempfile::TempDir,
+        backend: Option<Backend>,
+    ) -> Fixture {
+        let writer = connect(writer_url).await;
         let args = serve_args(flags);
         let listener = bind(args.listen).await.expect("a port");
         let options = ServeOptions {
@@ -84,7 +96,7 @@ impl Fixture {
             url: url.parse().expect("a URL"),
             ad_hoc_url: None,
             queries: NamedQueries::load(project.path()).expect("a project"),
-            backend: None,
+            backend,
             loopback_origins: false,
             extra: Router::new(),
         };

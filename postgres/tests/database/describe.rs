@@ -186,6 +186,7 @@ async fn p11_depends_adds_tables() {
 async fn declared_parameters_have_their_types() {
     let mut harness = Harness::new("declared", "create table t (id int8 primary key)").await;
     let params = vec![ParamDeclaration {
+        source: convoy_engine::ParamSource::Argument,
         name: "id".into(),
         type_name: "int4".into(),
         default: None,

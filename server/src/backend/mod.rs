@@ -59,7 +59,7 @@ impl Functions {
 
     /// Returns them as what the server works with.
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
-        Backend { functions: self.clone(), mutations: self.clone() }
+        Backend { functions: self.clone(), mutations: self.clone(), identify: None }
     }
 
     /// Returns the version of the project that calls run by.

@@ -7,15 +7,15 @@ use crate::config::{Cli, Command, DatabaseArgs, ServeArgs, switch};
 use crate::error::ServerError;
 use crate::project::NamedQueries;
 use crate::protocol::{
-    ApiError, Numbers, TransitionWriter, arguments_by_name, encode_row, nearest, read_args,
+    ApiError, Code, Numbers, TransitionWriter, arguments_by_name, encode_row, nearest, read_args,
 };
 use crate::serve::{ServeOptions, Server, bind};
 use crate::shutdown;
 use axum::Router;
 use clap::{Args, Parser};
 use convoy_engine::{
-    Argument, DiffOp, Event, Outbox, OutboxState, QueryReference, ResultRow, Statement,
-    StatementFacts, Transition, UpdateKind, argument_text,
+    Argument, DiffOp, Event, Outbox, OutboxState, ParamDeclaration, QueryReference, ResultRow,
+    Statement, StatementFacts, Transition, UpdateKind, argument_text,
 };
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase, PublishMode};
 use convoy_types::{PgType, write_json};
@@ -40,6 +40,9 @@ pub struct QueryArgs {
     /// Its arguments, a JSON object: '{"tenant": 7}'
     #[arg(default_value = "{}")]
     pub args: String,
+    /// Who asks, for a query with @claim lines, a JSON object: '{"tenant": 7}'
+    #[arg(long, value_name = "JSON", default_value = "{}", env = "CONVOY_QUERY_CLAIMS")]
+    pub claims: String,
     /// Stays, and prints what changes; needs what `serve` needs
     #[arg(long, value_parser = switch, env = "CONVOY_QUERY_LIVE")]
     pub live: bool,
@@ -62,7 +65,18 @@ pub async fn run(args: QueryArgs) -> Result<(), ServerError> {
     let queries = NamedQueries::load(&args.project)?;
     let statement = find(&queries, &args.name)?;
     let given = read_args(args.args.as_bytes(), ARGS_BYTES_MAX).map_err(misused)?;
-    let values = arguments_by_name(&statement.params, given).map_err(misused)?;
+    let claims = read_args(args.claims.as_bytes(), ARGS_BYTES_MAX).map_err(misused)?;
+    let claim = |param: &ParamDeclaration| {
+        let claimed = claims.iter().find(|(name, _)| *name == param.name);
+        claimed.map(|(_, value)| value.clone())
+    };
+    let values = arguments_by_name(&statement.params, given, claim).map_err(|error| {
+        let hint = match error.code {
+            Code::Forbidden => ": give it with --claims",
+            _ => "",
+        };
+        ServerError::Misused(format!("{}{hint}", error.message))
+    })?;
     if args.live {
         return live(args, statement, values).await;
     }

@@ -12,6 +12,7 @@ pub(crate) mod verify;
 pub(crate) mod writer;
 
 use crate::app::FrontPage;
+use crate::auth::JwtArgs;
 use crate::config::{DatabaseArgs, ResultLimits, ServeArgs, postgres_search};
 use crate::error::{ServerError, chain};
 use crate::limits::{MemoryLimits, RequestLimits};
@@ -164,6 +165,7 @@ fn serve_args(listen: SocketAddr) -> ServeArgs {
         refresh_lag: 64 << 20,
         replication_timeout: Duration::from_secs(15),
         ready_lag: Duration::from_secs(10),
+        jwt: JwtArgs::default(),
         results: ResultLimits::default(),
         memory: MemoryLimits::default(),
         limits: RequestLimits::default(),

@@ -22,8 +22,17 @@ pub fn mutation_answer(value: &str, lsn: Lsn) -> String {
     format!("{{\"value\":{value},\"lsn\":\"{lsn}\"}}")
 }
 
+/// How much is told of live queries, which are their callers'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Arguments, keys of rows and what Postgres said too: callers are not told apart.
+    Everything,
+    /// Nothing that could be somebody's data: callers are told apart.
+    Nobodys,
+}
+
 /// Returns the list of live queries.
-pub fn queries(queries: &[LiveQueryInfo]) -> Value {
+pub fn queries(queries: &[LiveQueryInfo], detail: Detail) -> Value {
     let one = |query: &LiveQueryInfo| {
         let mut object = json!({
             "id": query.id.0.to_string(),
@@ -41,6 +50,12 @@ pub fn queries(queries: &[LiveQueryInfo]) -> Value {
         if let Some(error) = &query.error {
             object["error"] = json!(error);
         }
+        if detail == Detail::Nobodys {
+            object["params"] = Value::Null;
+            if query.error.is_some() {
+                object["error"] = json!("(only its subscribers are told)");
+            }
+        }
         object
     };
     json!({ "queries": queries.iter().map(one).collect::<Vec<_>>() })
@@ -51,6 +66,7 @@ pub fn queries(queries: &[LiveQueryInfo]) -> Value {
 pub fn why(
     id: &str,
     entries: &[WhyEntry],
+    detail: Detail,
     since_commit: impl Fn(&WhyEntry) -> Option<Duration>,
 ) -> Value {
     let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1000.0);
@@ -63,7 +79,7 @@ pub fn why(
             "lsn": entry.lsn.to_string(),
             "committed_at": entry.committed_at.to_string(),
             "table": entry.table,
-            "key": entry.key,
+            "key": if detail == Detail::Everything { json!(entry.key) } else { Value::Null },
             "predicate": entry.predicate,
             "action": action,
             "reason": reason,

@@ -62,6 +62,18 @@ impl Goodbye {
         }
     }
 
+    /// Returns what a stream is told whose caller is no longer known to be who it was. With a new token it goes on where
+    /// it was.
+    pub fn expired() -> Self {
+        let message = "the token has expired: come back with a new one".to_owned();
+        Goodbye {
+            code: Code::Unauthorized.as_str(),
+            message,
+            retry_ms: Some(RETRY_MS),
+            resume: true,
+        }
+    }
+
     /// Returns what a stream is told whose session the server has ended.
     pub fn session_over() -> Self {
         let message = "the session is over: subscribe again".to_owned();

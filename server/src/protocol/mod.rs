@@ -14,10 +14,11 @@ mod spoilt;
 mod transition;
 mod update;
 
-pub use answer::{mutation_answer, one_shot, queries, why};
+pub use answer::{Detail, mutation_answer, one_shot, queries, why};
 pub use error::{ApiError, Code};
 pub use frame::{CLOSED_TOKEN, Goodbye, RETRY_MS, comment, goodbye, hello, temporary_fault};
 pub use nearest::nearest;
+pub(crate) use reference::argument;
 pub use reference::{Reference, arguments_by_name, arguments_text, read_args, read_params};
 pub use request::{OpeningRequest, SessionRequest, SubscribeRequest};
 pub use rows::{Numbers, encode_row, encode_snapshot_value};
@@ -27,7 +28,7 @@ pub use transition::TransitionWriter;
 pub const PROTOCOL: u32 = 1;
 
 /// Returns as much of a client's own words as an error repeats.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 100;
     text.chars().take(CHARS_MAX).collect()
 }

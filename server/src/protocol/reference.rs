@@ -3,7 +3,9 @@
 use super::error::{ApiError, Code};
 use super::nearest::nearest;
 use super::{push_json_str, shortened};
-use convoy_engine::{Argument, ArgumentMisfit, ParamDeclaration, arguments_in_order};
+use convoy_engine::{
+    Argument, ArgumentMisfit, ParamDeclaration, ParamSource, arguments_with_claims,
+};
 use serde_json::{Map, Value};
 
 /// What a client names: a query of ours, or SQL of its own.
@@ -116,23 +118,31 @@ pub fn read_params(text: &[u8], bytes_max: usize) -> Result<Vec<Argument>, ApiEr
     positional_arguments(parse(text, "params")?, bytes_max)
 }
 
-/// Puts arguments into the order of the parameters; none where one is not given and has a default.
+/// Puts arguments into the order of the parameters, with what `claim` says for those that are not arguments; none where
+/// one is not given and has a default.
 ///
 /// # Errors
-/// `INVALID_ARGS` for one that is unknown, missing, or null where null may not be given.
+/// `INVALID_ARGS` for one that is unknown, missing, or null where null may not be given; `FORBIDDEN` where the caller has
+/// not the claim that it takes.
 pub fn arguments_by_name(
     params: &[ParamDeclaration],
     given: Vec<(String, Argument)>,
+    claim: impl Fn(&ParamDeclaration) -> Option<Argument>,
 ) -> Result<Vec<Option<Argument>>, ApiError> {
-    let known = || params.iter().map(|param| param.name.as_str());
-    arguments_in_order(params, given).map_err(|misfit| {
-        let ArgumentMisfit::Unknown { name } = &misfit else {
-            return ApiError::invalid(misfit.to_string());
+    let of_clients = || params.iter().filter(|param| param.source == ParamSource::Argument);
+    let known = || of_clients().map(|param| param.name.as_str());
+    arguments_with_claims(params, given, claim).map_err(|misfit| {
+        let name = match &misfit {
+            ArgumentMisfit::Unknown { name } => name,
+            ArgumentMisfit::NoClaim { .. } => {
+                return ApiError::new(Code::Forbidden, misfit.to_string());
+            }
+            _ => return ApiError::invalid(misfit.to_string()),
         };
         let shown = shortened(name);
         ApiError::invalid(match nearest(name, known()) {
             Some(nearest) => format!("unknown argument {shown:?}: did you mean {nearest:?}?"),
-            None if params.is_empty() => {
+            None if known().next().is_none() => {
                 format!("unknown argument {shown:?}: the query takes none")
             }
             None => format!(
@@ -201,7 +211,7 @@ fn text_bytes(value: &Value) -> usize {
 }
 
 /// Turns a JSON value into an argument, every digit kept.
-fn argument(value: Value) -> Argument {
+pub(crate) fn argument(value: Value) -> Argument {
     match value {
         Value::Null => Argument::Null,
         Value::Bool(value) => Argument::Bool(value),
@@ -222,6 +232,7 @@ mod tests {
             type_name: "int8".into(),
             default: default.map(Into::into),
             nullable,
+            source: ParamSource::Argument,
         }
     }
 
@@ -231,7 +242,7 @@ mod tests {
             param("since", Some("now()"), false),
             param("status", None, true),
         ];
-        arguments_by_name(&params, read_args(text.as_bytes(), 1000)?)
+        arguments_by_name(&params, read_args(text.as_bytes(), 1000)?, |_| None)
     }
 
     #[test]

@@ -122,12 +122,12 @@ fn a_token_that_is_not_ours_is_nobodys() {
     let queue = EventQueue::new(1 << 20, &memory);
     let streams = StreamMemory::new(memory.streams);
     let sessions = Sessions::new(queue, RequestLimits::default(), streams, Default::default());
-    let attached = sessions.open(None).expect("room");
+    let attached = sessions.open(None, &"null".into()).expect("room");
     let mut chunks = Vec::new();
     attached.session.encode_first(&attached.queue, Numbers::Number, &mut chunks);
     let token = String::from_utf8(chunks.concat()).expect("UTF-8");
     let token = token.lines().find_map(|line| line.strip_prefix("id: ")).expect("a token");
-    assert!(sessions.resume(token, None, &Digests::new()).is_some(), "{token}");
+    assert!(sessions.resume(token, None, &Digests::new(), "null").is_some(), "{token}");
     let seed = number("CONVOY_SEED", 1);
     let mut random = SmallRng::seed_from_u64(seed);
     let secret = token.rsplit_once('-').expect("a number at its end").0;
@@ -136,9 +136,9 @@ fn a_token_that_is_not_ours_is_nobodys() {
         let Ok(spoilt) = String::from_utf8(spoilt) else { continue };
         // With its secret, older positions are its own.
         let is_ours = spoilt.rsplit_once('-').is_some_and(|(before, _)| before == secret);
-        let resumed = sessions.resume(&spoilt, None, &Digests::new()).is_some();
+        let resumed = sessions.resume(&spoilt, None, &Digests::new(), "null").is_some();
         assert!(!resumed || is_ours, "seed {seed}: {spoilt:?}");
-        let elsewhere = sessions.resume(&spoilt, Some("orders.byTenant"), &Digests::new());
+        let elsewhere = sessions.resume(&spoilt, Some("orders.byTenant"), &Digests::new(), "null");
         assert!(elsewhere.is_none(), "seed {seed}: {spoilt:?}");
     }
 }

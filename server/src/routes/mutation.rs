@@ -2,6 +2,7 @@
 
 use super::request::{PathName, read_body};
 use crate::app::App;
+use crate::auth::{Identity, RequestHead};
 use crate::mutations::MutationRequest;
 use crate::protocol::{ApiError, Code, arguments_text, mutation_answer, read_args};
 use crate::reply::{self, Refusal};
@@ -15,12 +16,13 @@ use std::sync::Arc;
 pub(super) async fn post(
     State(app): State<App>,
     PathName(name): PathName,
-    headers: HeaderMap,
+    head: RequestHead,
     body: Body,
 ) -> Result<Response, Refusal> {
     let answer = async {
-        let id = mutation_id(&headers)?;
-        let session = session(&app, &headers)?;
+        let identity = app.identify(&head).await?;
+        let id = mutation_id(&head.headers)?;
+        let session = session(&app, &head.headers, &identity)?;
         let body = read_body(&app, body).await?;
         let args = arguments_text(read_args(&body, app.limits.args_bytes_max)?);
         let Some(mutations) = &app.mutations else {
@@ -28,11 +30,11 @@ pub(super) async fn post(
                            --features functions";
             return Err(ApiError::new(Code::NotFound, message));
         };
-        let request = MutationRequest { name, args, id, session, identity: None };
+        let request = MutationRequest { name, args, id, session, identity: identity.auth };
         let answer = mutations.mutate(request).await?;
         Ok(reply::json(Body::from(Bytes::from(mutation_answer(&answer.value, answer.lsn)))))
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 /// Returns the id by which a mutation is done once.
@@ -56,10 +58,14 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// Returns the session whose stream is to name the mutation.
-fn session(app: &App, headers: &HeaderMap) -> Result<Option<SessionId>, ApiError> {
+fn session(
+    app: &App,
+    headers: &HeaderMap,
+    identity: &Identity,
+) -> Result<Option<SessionId>, ApiError> {
     let Some(value) = headers.get("x-convoy-session") else { return Ok(None) };
     let wire_id = value.to_str().unwrap_or_default();
-    Ok(Some(app.sessions.find(wire_id)?.id()))
+    Ok(Some(app.sessions.find(wire_id, &identity.key)?.id()))
 }
 
 #[cfg(test)]

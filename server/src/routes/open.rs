@@ -2,6 +2,7 @@
 
 use super::request::UrlParams;
 use crate::app::App;
+use crate::auth::Identity;
 use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Code, Numbers, SubscribeRequest, hello, one_shot};
 use crate::reply;
@@ -25,22 +26,23 @@ const ONLY_SUB: &str = "0";
 /// Streams one query.
 pub(super) async fn stream_one(
     app: &App,
-    headers: &HeaderMap,
+    (headers, identity): (&HeaderMap, &Identity),
     params: &UrlParams,
     scope: String,
     query: QueryReference,
     bytes: usize,
 ) -> Result<Response, ApiError> {
     if let Some(token) = params.resume_token(headers, None)
-        && let Some(attached) = app.sessions.resume(&token, Some(&scope), &Digests::new())
+        && let Some(attached) =
+            app.sessions.resume(&token, Some(&scope), &Digests::new(), &identity.key)
     {
-        return Ok(stream(app, attached, params));
+        return Ok(stream(app, attached, params, identity));
     }
     let room = app.queue.reserve(bytes, 1).await;
-    let attached = app.sessions.open(Some(scope))?;
+    let attached = app.sessions.open(Some(scope), &identity.key)?;
     let session = attached.session.clone();
     // From here on nothing waits: what is opened is also answered.
-    let response = stream(app, attached, params);
+    let response = stream(app, attached, params, identity);
     let sub: Arc<str> = ONLY_SUB.into();
     app.sessions.claim(&session, &[(sub.clone(), None)])?;
     app.queue.push_request(
@@ -51,11 +53,22 @@ pub(super) async fn stream_one(
 }
 
 /// Returns the answer that is a stream.
-pub(super) fn stream(app: &App, attached: Attached, params: &UrlParams) -> Response {
+pub(super) fn stream(
+    app: &App,
+    attached: Attached,
+    params: &UrlParams,
+    identity: &Identity,
+) -> Response {
     let Attached { session, queue, resumed } = attached;
     let heartbeat = app.limits.heartbeat;
     let hello = hello(session.wire_id(), resumed, heartbeat);
-    let options = StreamOptions { numbers: params.numbers, poll: params.poll, resumed, heartbeat };
+    let options = StreamOptions {
+        numbers: params.numbers,
+        poll: params.poll,
+        resumed,
+        heartbeat,
+        expires_at: identity.expires_at,
+    };
     reply::stream(Body::from_stream(SseBody::new(
         app.sessions.clone(),
         session,
@@ -69,12 +82,13 @@ pub(super) fn stream(app: &App, attached: Attached, params: &UrlParams) -> Respo
 pub(super) fn subscribe_events(
     app: &App,
     session: &Session,
+    identity: &Identity,
     requests: Vec<SubscribeRequest>,
 ) -> Vec<Event> {
     let mut events = Vec::with_capacity(requests.len());
     let mut refused = Vec::new();
     for SubscribeRequest { sub, reference, have } in requests {
-        match reference.and_then(|reference| app.resolve(reference)) {
+        match reference.and_then(|reference| app.resolve(reference, identity)) {
             Ok(query) => events.push(Event::Subscribe { session: session.id(), sub, query, have }),
             Err(error) => refused.push((sub, error)),
         }

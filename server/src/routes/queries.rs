@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(super) async fn list(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
     match app.queue.ask(|engine| engine.live_queries()).await {
-        Some(queries) => Ok(json(protocol::queries(&queries).to_string())),
+        Some(queries) => Ok(json(protocol::queries(&queries, app.detail()).to_string())),
         None => {
             Err(Refusal::new(ApiError::new(Code::Unavailable, "the engine has stopped"), &headers))
         }
@@ -40,7 +40,7 @@ pub(super) async fn why(
                     Duration::from_micros(entry.committed_at.unix_micros().try_into().ok()?);
                 received.checked_sub(committed)
             };
-            Ok(json(protocol::why(&id, &entries, since_commit).to_string()))
+            Ok(json(protocol::why(&id, &entries, app.detail(), since_commit).to_string()))
         }
         None => {
             let message = "no live query has this id: /api/queries lists them, and ids go with their last subscriber";

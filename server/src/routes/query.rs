@@ -3,60 +3,61 @@
 use super::open::{answer_once, stream_one};
 use super::request::{PathName, UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
+use crate::auth::{Identity, RequestHead};
 use crate::protocol::{ApiError, Reference, read_args};
 use crate::reply::{Refusal, accepts_event_stream};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 /// `GET`: a stream, with the arguments in the URL.
 pub(super) async fn stream(
     State(app): State<App>,
     PathName(name): PathName,
-    uri: Uri,
-    headers: HeaderMap,
+    head: RequestHead,
 ) -> Result<Response, Refusal> {
-    if was_told_to_stay_away(&headers) {
+    if was_told_to_stay_away(&head.headers) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let mut params = UrlParams::read(&uri)?;
+        let identity = app.identify(&head).await?;
+        let mut params = UrlParams::read(&head.uri)?;
         let args = params.take("args").unwrap_or_default();
-        open(&app, &headers, &params, name, args.as_bytes()).await
+        open(&app, (&head.headers, &identity), &params, name, args.as_bytes()).await
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 /// `POST`: once, or as a stream where the client accepts one; the body is the arguments.
 pub(super) async fn post(
     State(app): State<App>,
     PathName(name): PathName,
-    uri: Uri,
-    headers: HeaderMap,
+    head: RequestHead,
     body: Body,
 ) -> Result<Response, Refusal> {
-    if was_told_to_stay_away(&headers) {
+    if was_told_to_stay_away(&head.headers) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let params = UrlParams::read(&uri)?;
+        let identity = app.identify(&head).await?;
+        let params = UrlParams::read(&head.uri)?;
         let body = read_body(&app, body).await?;
-        if accepts_event_stream(&headers) {
-            return open(&app, &headers, &params, name, &body).await;
+        if accepts_event_stream(&head.headers) {
+            return open(&app, (&head.headers, &identity), &params, name, &body).await;
         }
         let args = read_args(&body, app.limits.args_bytes_max)?;
-        let query = app.resolve(Reference::Named { name, args })?;
+        let query = app.resolve(Reference::Named { name, args }, &identity)?;
         let bytes = body.len();
         drop(body);
         answer_once(&app, query, bytes, params.numbers).await
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 async fn open(
     app: &App,
-    headers: &HeaderMap,
+    caller: (&HeaderMap, &Identity),
     params: &UrlParams,
     name: String,
     args_text: &[u8],
@@ -64,6 +65,6 @@ async fn open(
     let args = read_args(args_text, app.limits.args_bytes_max)?;
     let reference = Reference::Named { name, args };
     let scope = format!("{reference:?}");
-    let query = app.resolve(reference)?;
-    stream_one(app, headers, params, scope, query, args_text.len()).await
+    let query = app.resolve(reference, caller.1)?;
+    stream_one(app, caller, params, scope, query, args_text.len()).await
 }

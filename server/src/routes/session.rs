@@ -3,22 +3,24 @@
 use super::open::subscribe_events;
 use super::request::{PathName, read_body};
 use crate::app::App;
+use crate::auth::RequestHead;
 use crate::protocol::{SessionRequest, SubscribeRequest};
 use crate::reply::{self, Refusal};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use convoy_engine::Event;
 
 pub(super) async fn post(
     State(app): State<App>,
     PathName(session): PathName,
-    headers: HeaderMap,
+    head: RequestHead,
     body: Body,
 ) -> Result<Response, Refusal> {
     let answer = async {
-        let session = app.sessions.find(&session)?;
+        let identity = app.identify(&head).await?;
+        let session = app.sessions.find(&session, &identity.key)?;
         let body = read_body(&app, body).await?;
         let SessionRequest { subscribe, unsubscribe, awaited } =
             SessionRequest::read(&body, app.limits.args_bytes_max)?;
@@ -28,7 +30,7 @@ pub(super) async fn post(
         // From here on nothing waits or fails, so that all of it is applied or nothing.
         let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
         app.sessions.claim(&session, &subs)?;
-        let mut events = subscribe_events(&app, &session, subscribe);
+        let mut events = subscribe_events(&app, &session, &identity, subscribe);
         let id = session.id();
         let ended = app.sessions.unsubscribe(&session, &unsubscribe);
         events.extend(ended.into_iter().map(|sub| Event::Unsubscribe { session: id, sub }));
@@ -37,5 +39,5 @@ pub(super) async fn post(
         app.queue.push_request(room, events);
         Ok(reply::json_with_status(StatusCode::ACCEPTED, "{}"))
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }

@@ -3,68 +3,73 @@
 use super::open::{answer_once, stream_one};
 use super::request::{UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
+use crate::auth::{Identity, RequestHead};
 use crate::protocol::{ApiError, Reference, read_params};
 use crate::reply::{Refusal, accepts_event_stream};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 /// `GET`: a stream, with the statement in the URL.
-pub(super) async fn stream(
-    State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    if was_told_to_stay_away(&headers) {
+pub(super) async fn stream(State(app): State<App>, head: RequestHead) -> Result<Response, Refusal> {
+    if was_told_to_stay_away(&head.headers) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let mut params = UrlParams::read(&uri)?;
+        let identity = app.identify(&head).await?;
+        let mut params = UrlParams::read(&head.uri)?;
         let Some(sql) = params.take("sql") else {
             return Err(ApiError::invalid("the URL needs sql: /api/sql?sql=select …&params=[…]"));
         };
         let given = params.take("params").unwrap_or_default();
         let bytes = sql.len() + given.len();
         let given = read_params(given.as_bytes(), app.limits.args_bytes_max)?;
-        open(&app, &headers, &params, Reference::Sql { sql, params: given }, bytes).await
+        open(
+            &app,
+            (&head.headers, &identity),
+            &params,
+            Reference::Sql { sql, params: given },
+            bytes,
+        )
+        .await
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 /// `POST`: once, or as a stream where the client accepts one.
 pub(super) async fn post(
     State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
+    head: RequestHead,
     body: Body,
 ) -> Result<Response, Refusal> {
-    if was_told_to_stay_away(&headers) {
+    if was_told_to_stay_away(&head.headers) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let params = UrlParams::read(&uri)?;
+        let identity = app.identify(&head).await?;
+        let params = UrlParams::read(&head.uri)?;
         let body = read_body(&app, body).await?;
         let reference = Reference::read_sql_body(&body, app.limits.args_bytes_max)?;
-        if accepts_event_stream(&headers) {
-            return open(&app, &headers, &params, reference, body.len()).await;
+        if accepts_event_stream(&head.headers) {
+            return open(&app, (&head.headers, &identity), &params, reference, body.len()).await;
         }
-        let query = app.resolve(reference)?;
+        let query = app.resolve(reference, &identity)?;
         let bytes = body.len();
         drop(body);
         answer_once(&app, query, bytes, params.numbers).await
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 async fn open(
     app: &App,
-    headers: &HeaderMap,
+    caller: (&HeaderMap, &Identity),
     params: &UrlParams,
     reference: Reference,
     bytes: usize,
 ) -> Result<Response, ApiError> {
     let scope = format!("{reference:?}");
-    let query = app.resolve(reference)?;
-    stream_one(app, headers, params, scope, query, bytes).await
+    let query = app.resolve(reference, caller.1)?;
+    stream_one(app, caller, params, scope, query, bytes).await
 }

@@ -3,71 +3,70 @@
 use super::open::{stream, subscribe_events};
 use super::request::{UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
+use crate::auth::{Identity, RequestHead};
 use crate::protocol::{ApiError, OpeningRequest, SubscribeRequest};
 use crate::reply::Refusal;
 use crate::sessions::Standing;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 /// `GET`: for event sources, which subscribe by posting to the session.
-pub(super) async fn get(
-    State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    if was_told_to_stay_away(&headers) {
+pub(super) async fn get(State(app): State<App>, head: RequestHead) -> Result<Response, Refusal> {
+    if was_told_to_stay_away(&head.headers) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let params = UrlParams::read(&uri)?;
-        open(&app, &headers, &params, OpeningRequest::default(), 0).await
+        let identity = app.identify(&head).await?;
+        let params = UrlParams::read(&head.uri)?;
+        open(&app, (&head.headers, &identity), &params, OpeningRequest::default(), 0).await
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 /// `POST`: with what to subscribe to in the body.
 pub(super) async fn post(
     State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
+    head: RequestHead,
     body: Body,
 ) -> Result<Response, Refusal> {
-    if was_told_to_stay_away(&headers) {
+    if was_told_to_stay_away(&head.headers) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let params = UrlParams::read(&uri)?;
+        let identity = app.identify(&head).await?;
+        let params = UrlParams::read(&head.uri)?;
         let body = read_body(&app, body).await?;
         let request = OpeningRequest::read(&body, app.limits.args_bytes_max)?;
         let bytes = body.len();
         drop(body);
-        open(&app, &headers, &params, request, bytes).await
+        open(&app, (&head.headers, &identity), &params, request, bytes).await
     };
-    answer.await.map_err(|error| Refusal::new(error, &headers))
+    answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 async fn open(
     app: &App,
-    headers: &HeaderMap,
+    caller: (&HeaderMap, &Identity),
     params: &UrlParams,
     request: OpeningRequest,
     bytes: usize,
 ) -> Result<Response, ApiError> {
+    let (headers, identity) = caller;
     let OpeningRequest { mut subscribe, resume, have } = request;
     let room = app.queue.reserve(bytes, subscribe.len()).await;
     let token = params.resume_token(headers, resume);
-    let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have));
+    let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have, &identity.key));
     let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
     let is_new = resumed.is_none();
     let attached = match resumed {
         Some(attached) => attached,
-        None => app.sessions.open(None)?,
+        None => app.sessions.open(None, &identity.key)?,
     };
     let session = attached.session.clone();
     // Dropping the response ends the stream again.
-    let response = stream(app, attached, params);
+    let response = stream(app, attached, params, identity);
     if is_new {
         app.sessions.claim(&session, &subs)?;
     } else {
@@ -84,7 +83,7 @@ async fn open(
         });
         app.sessions.refuse(&session, gone);
     }
-    let events = subscribe_events(app, &session, subscribe);
+    let events = subscribe_events(app, &session, identity, subscribe);
     app.queue.push_request(room, events);
     Ok(response)
 }

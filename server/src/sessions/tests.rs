@@ -8,6 +8,10 @@ fn sessions() -> Sessions {
     Sessions::new(queue, RequestLimits::default(), streams, Arc::default())
 }
 
+fn nobody() -> Arc<str> {
+    crate::auth::Identity::nobody().key
+}
+
 fn transition(kind: UpdateKind) -> Transition {
     Transition {
         lsn: Lsn(7),
@@ -33,7 +37,7 @@ fn drain(session: &Session, queue: &Arc<StreamQueue>) -> String {
 
 /// Opens a session with one subscription whose first answer was sent; returns it with its token.
 fn open(sessions: &Sessions) -> (Attached, String) {
-    let attached = sessions.open(None).expect("room");
+    let attached = sessions.open(None, &nobody()).expect("room");
     let session = &attached.session;
     sessions.claim(session, &[("a".into(), None)]).expect("a free name");
     let mut outbox = outbox(session, &attached.queue);
@@ -53,7 +57,7 @@ fn what_an_older_stream_has_in_hand_is_told_by_the_newer() {
     let mut outbox = outbox(&older.session, &older.queue);
     outbox.send(transition(final_error()));
     let in_hand = older.queue.take().expect("the error");
-    let newer = sessions.resume(&token, None, &Digests::new()).expect("it lives");
+    let newer = sessions.resume(&token, None, &Digests::new(), &nobody()).expect("it lives");
     let mut frames = Vec::new();
     let written = older.session.encode(&older.queue, in_hand, Numbers::Number, &mut frames);
     assert!(frames.is_empty() && written.updates == 0, "nobody reads it: {frames:?}");
@@ -77,7 +81,7 @@ fn names_are_claimed_once_by_whoever_comes_first() {
 #[test]
 fn what_the_client_has_is_known_by_its_token() {
     let sessions = sessions();
-    let attached = sessions.open(None).expect("room");
+    let attached = sessions.open(None, &nobody()).expect("room");
     let session = &attached.session;
     let digest = Digest::read(&"1".repeat(32)).expect("a digest");
     sessions.claim(session, &[("a".into(), Some(digest))]).expect("a free name");
@@ -86,7 +90,7 @@ fn what_the_client_has_is_known_by_its_token() {
     let frame = drain(session, &attached.queue);
     let token = frame.lines().find_map(|line| line.strip_prefix("id: ")).expect("a token");
     let has = |token: &str, have: &Digests| {
-        sessions.resume(token, None, have).expect("it lives");
+        sessions.resume(token, None, have, &nobody()).expect("it lives");
         session.has("a")
     };
     assert_eq!(has(token, &Digests::new()), Some(digest));
@@ -95,4 +99,16 @@ fn what_the_client_has_is_known_by_its_token() {
     // Where the first answer never arrived, what it has from before is no base of a diff.
     let before = format!("{}-0", token.rsplit_once('-').expect("a number at its end").0);
     assert_eq!(has(&before, &Digests::new()), None);
+}
+
+#[test]
+fn a_session_is_its_owners_alone() {
+    let sessions = sessions();
+    let (attached, token) = open(&sessions);
+    let id = attached.session.wire_id();
+    let (unknown, others) = (sessions.find("none", "null"), sessions.find(id, "{}"));
+    assert_eq!(unknown.err(), others.err(), "it can't be told from one that is not there");
+    assert!(sessions.resume(&token, None, &Digests::new(), "{}").is_none());
+    assert!(sessions.find(id, &nobody()).is_ok());
+    assert!(sessions.resume(&token, None, &Digests::new(), &nobody()).is_some());
 }
