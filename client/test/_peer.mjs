@@ -84,7 +84,11 @@ export class Peer {
     const body = text === "" ? {} : JSON.parse(text);
     const { pathname, searchParams } = new URL(request.url, this.url);
     const entry = { path: request.url, body, headers: request.headers };
-    this.requests.push(entry);
+    if (request.method !== "OPTIONS") this.requests.push(entry);
+    // Pages of another origin may call.
+    response.setHeader("access-control-allow-origin", "*");
+    response.setHeader("access-control-allow-headers", "*");
+    if (request.method === "OPTIONS") return response.writeHead(204).end();
     const forced = this.intercept?.(entry);
     if (forced === "drop") return request.socket.destroy();
     if (forced) return answer(response, forced.status, forced.body);

@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 import { Browser, until } from "../../server/tests/browser/_chromium.mjs";
 import { Convoy } from "./_convoy.mjs";
+import { Peer } from "./_peer.mjs";
 import { servePages } from "./_pages.mjs";
 import { Postgres } from "./_postgres.mjs";
 
@@ -165,6 +166,31 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     await other.close();
     await write(31);
     await leader.shows(3, "and may lead again");
+  });
+
+  test("a mutation of a tab that follows is reflected over the leader's stream, and its layer gives way there", async (t) => {
+    const peer = await Peer.start({
+      db: { notes: [{ id: 1, _id: "1", text: "first" }] },
+      queries: { "notes.inRoom": (db) => db.notes },
+      mutations: { "notes.add": (db, { text }) => void (db.notes = [...db.notes, { id: 2, _id: "2", text }]) },
+    });
+    t.after(() => peer.stop());
+    const leader = await tab(t, { identity: "mia", url: peer.url }, 1);
+    await leader.shows(1);
+    const other = await tab(t, { identity: "mia", url: peer.url }, 1);
+    await other.shows(1);
+    assert.equal(peer.streams.length, 1);
+    peer.isHeld = true;
+    await other.evaluate(`log = []; client.watchQuery("notes.inRoom", { room: 1 }).onUpdate(() => log.push(shown[${JSON.stringify(other.key)}].data.map(({ _id }) => _id).join(" ")));
+      mutate("notes.add", { text: "mine" }, (store) => store.setQuery("notes.inRoom", { room: 1 }, [...store.getQuery("notes.inRoom", { room: 1 }), { _id: "temp" }]))`);
+    const sent = peer.requests.find(({ path }) => path.startsWith("/api/mutation/"));
+    assert.equal(sent.headers["x-convoy-session"], [...peer.sessions.keys()][0], "the leader's session");
+    assert.deepEqual(await other.evaluate("log"), ["1 temp"], "answered, and not yet reflected");
+    await leader.shows(1);
+    peer.release();
+    await Promise.all([leader.shows(2), other.shows(2)]);
+    await other.until("the layer is gone", `log.at(-1) === "1 2"`);
+    assert.deepEqual(await other.evaluate("log"), ["1 temp", "1 2"]);
   });
 
   test("tabs that share nothing have a stream each", async (t) => {

@@ -192,9 +192,12 @@ export class TabsSource implements Source {
 
   #takeLead(): void {
     if (this.#lead !== null) return;
+    const tabs = new Set<string>();
     const relay = {
-      changes: (changes: readonly KeyedChange[], lsn: string | null, reflects: readonly string[]) =>
-        this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects }),
+      changes: (changes: readonly KeyedChange[], lsn: string | null, reflects: readonly string[]) => {
+        // Most users have one tab.
+        if (tabs.size > 0) this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects });
+      },
       moved: () => this.#reportLead(),
     };
     const listener: Listener = {
@@ -205,7 +208,7 @@ export class TabsSource implements Source {
     };
     // It goes on from the results that are here: where a digest still holds, nothing is sent again.
     const stream: StreamSource = new StreamSource(this.#options.request, listener, this.#results, relay);
-    this.#lead = { stream, wantedBy: new Map(), tabs: new Set() };
+    this.#lead = { stream, wantedBy: new Map(), tabs };
     this.#leader = null;
     clearTimeout(this.#asked);
     for (const [key, reference] of this.#wants) this.#wantedBy(this.#tab, key, reference);
