@@ -147,6 +147,10 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     await second.shows(1);
     assert.equal((await second.evaluate("log"))[0], null, "first of all it forgets");
     await first.shows(1);
+    // Nobody says that it is another, but the next request shows it.
+    await second.evaluate(`who = "ann"; client.query("notes.inRoom", { room: 21 })`);
+    await until("one stream", async () => (await streams()) === 1);
+    await second.shows(1);
   });
 
   test("a leader that the browser has frozen is replaced, and follows when it wakes", async (t) => {
@@ -166,6 +170,20 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     await other.close();
     await write(31);
     await leader.shows(3, "and may lead again");
+  });
+
+  test("who takes over while the server is away says so, and is right when it is back", async (t) => {
+    await quiet();
+    const tabs = [];
+    for (let index = 0; index < 3; index += 1) tabs.push(await tab(t, { identity: "leo" }, 41));
+    for (const page of tabs) await page.shows(0);
+    await convoy.kill();
+    await tabs[0].close();
+    await Promise.all(tabs.slice(1).map((page) => page.until("it is reconnecting", `client.connectionState === "reconnecting"`)));
+    await write(41);
+    await convoy.run();
+    await Promise.all(tabs.slice(1).map((page) => page.shows(1)));
+    await until("one stream again", async () => (await streams()) === 1);
   });
 
   test("a mutation of a tab that follows is reflected over the leader's stream, and its layer gives way there", async (t) => {

@@ -100,11 +100,12 @@ export class StreamSource implements Source, Sink {
   lsn: string | null = null;
   readonly #relay: Relay;
 
-  constructor(options: StreamOptions, listener: Listener, results = new Results(), relay: Relay = {}) {
+  constructor(options: StreamOptions, listener: Listener, results = new Results(), relay: Relay = {}, wasLive = false) {
     this.#results = results;
     this.#listener = listener;
     this.#relay = relay;
-    this.#stream = new Stream(options, this);
+    this.#stream = new Stream(options, this, wasLive);
+    if (wasLive) this.#connection = { state: "reconnecting", error: null };
   }
 
   get results(): ReadonlyMap<string, Result> {

@@ -35,7 +35,7 @@ export interface Sink {
 }
 
 export class Stream {
-  #state: State = INITIAL;
+  #state: State;
   #queue: Event[] = [];
   #running = false;
   #options: StreamOptions;
@@ -47,7 +47,9 @@ export class Stream {
   #heardAt = 0;
   #wakeAt = 0;
 
-  constructor(options: StreamOptions, sink: Sink) {
+  /** `wasLive`: whether it goes on from another stream, and so reconnects from the first. */
+  constructor(options: StreamOptions, sink: Sink, wasLive: boolean) {
+    this.#state = wasLive ? { ...INITIAL, everLive: true } : INITIAL;
     this.#options = options;
     this.#sink = sink;
   }

@@ -207,11 +207,13 @@ export class TabsSource implements Source {
       },
     };
     // It goes on from the results that are here: where a digest still holds, nothing is sent again.
-    const stream: StreamSource = new StreamSource(this.#options.request, listener, this.#results, relay);
+    const wasLive = this.#wants.size > 0 && ["live", "reconnecting"].includes(this.#connection.state);
+    const stream: StreamSource = new StreamSource(this.#options.request, listener, this.#results, relay, wasLive);
     this.#lead = { stream, wantedBy: new Map(), tabs };
     this.#leader = null;
     clearTimeout(this.#asked);
     for (const [key, reference] of this.#wants) this.#wantedBy(this.#tab, key, reference);
+    this.#connected(stream.connection);
     this.#reportLead();
   }
 
