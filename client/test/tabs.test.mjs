@@ -211,6 +211,26 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     assert.deepEqual(await other.evaluate("log"), ["1 temp", "1 2"]);
   });
 
+  test("a frame of no origin, which may share nothing, has a stream of its own", async (t) => {
+    await quiet();
+    const page = await tab(t, { identity: "sue" }, 1);
+    await page.until("it is live", `client.connectionState === "live"`);
+    const refused = await page.evaluate(`new Promise((resolve) => {
+      addEventListener("message", ({ data }) => resolve(data));
+      const frame = document.createElement("iframe");
+      frame.sandbox = "allow-scripts";
+      frame.srcdoc = \`<script type=module>
+        import { createConvoyClient } from "${pages.url}/dist/client/index.js";
+        let said = "";
+        try { await navigator.locks.request("x", () => {}); } catch (error) { said = error.name; }
+        const client = createConvoyClient({ url: "${convoy.url}", identity: "sue", fetch: () => new Promise(() => parent.postMessage(said, "*")) });
+        client.watchQuery("notes.inRoom", { room: 1 }).onUpdate(() => {});
+      </\` + "script>";
+      document.body.append(frame);
+    })`);
+    assert.equal(refused, "SecurityError", "locks are refused, and the client has asked the server all the same");
+  });
+
   test("tabs that share nothing have a stream each", async (t) => {
     await quiet();
     const one = await tab(t, { identity: "ann", tabs: false }, 1);

@@ -166,10 +166,12 @@ export class TabsSource implements Source {
     if (name === null) return this.#takeLead();
     this.#tab = crypto.randomUUID();
     // As long as this tab is there, it has a lock by its own name: that is how the leader hears that it has gone.
-    await new Promise<void>((resolve) => {
-      void hold(tabLock(name, this.#tab), signal, {}, resolve);
+    const isHeld = await new Promise<boolean>((resolve) => {
+      void hold(tabLock(name, this.#tab), signal, {}, () => resolve(true)).then(() => resolve(false));
     });
     if (signal.aborted) return;
+    // Pages of no origin (sandboxed frames) have locks and may not use them.
+    if (!isHeld) return this.#takeLead();
     this.#channel = new BroadcastChannel(name);
     this.#channel.onmessage = ({ data }: MessageEvent<Request | Report>) => this.#hear(data);
     this.#heardAt = Date.now();
@@ -433,7 +435,7 @@ async function hold(
   options: LockOptions,
   held: () => void,
   once = false,
-): Promise<"left" | "stolen"> {
+): Promise<"left" | "stolen" | "refused"> {
   try {
     await navigator.locks.request(name, options.steal ? options : { ...options, signal }, () => {
       if (signal.aborted) return undefined;
@@ -444,7 +446,6 @@ async function hold(
     return "left";
   } catch (error) {
     if (signal.aborted) return "left";
-    if (error instanceof DOMException && error.name === "AbortError") return "stolen";
-    throw error;
+    return error instanceof DOMException && error.name === "AbortError" ? "stolen" : "refused";
   }
 }
