@@ -171,7 +171,7 @@ export class Peer {
         if (session !== undefined) this.sessions.get(session).reflects.push(id);
         this.#publish();
       } catch (error) {
-        return answer(response, 400, failure(error.code ?? "INTERNAL", error.message));
+        return answer(response, 400, failure(error.code ?? "INTERNAL", error.message, error.data));
       }
     }
     if (this.loseAnswers > 0) {
@@ -224,8 +224,8 @@ function text(lsn) {
   return `0/${lsn.toString(16).toUpperCase()}`;
 }
 
-function failure(code, message) {
-  return { error: { code, message, data: null } };
+function failure(code, message, data = null) {
+  return { error: { code, message, data } };
 }
 
 function answer(response, status, body) {

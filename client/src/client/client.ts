@@ -13,7 +13,7 @@ import {
   type QueryRef,
 } from "../api.js";
 import { canonicalJson, queryKey } from "./canonical.js";
-import { ConvoyError } from "./errors.js";
+import { ConvoyError, errorFromWire } from "./errors.js";
 import type { ConnectionState } from "./machine.js";
 import { Optimistic, type Base, type OptimisticUpdate } from "./optimistic.js";
 import { Paginator, type PaginatedOptions } from "./paginate.js";
@@ -200,7 +200,7 @@ export class ConvoyClient {
 
   /** Why there is no stream, where that is known. */
   get connectionError(): ConvoyError | null {
-    return this.#connection.error === null ? null : ConvoyError.from(this.#connection.error);
+    return this.#connection.error === null ? null : errorFromWire(this.#connection.error);
   }
 
   /** Calls back when the connection's state changes. Returns what ends it. */
@@ -378,7 +378,7 @@ const errors = new WeakMap<WireError, ConvoyError>();
 function errorOf(wire: WireError): ConvoyError {
   let error = errors.get(wire);
   if (error === undefined) {
-    error = ConvoyError.from(wire);
+    error = errorFromWire(wire);
     errors.set(wire, error);
   }
   return error;

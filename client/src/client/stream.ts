@@ -3,7 +3,7 @@
 // Responsible for: fetch, the watch over silence, credentials in headers, events in their order.
 // Leaves to others: every decision (machine.ts), parsing (sse.ts), results (source.ts).
 
-import { ConvoyError } from "./errors.js";
+import { errorOfResponse } from "./errors.js";
 import { INITIAL, hasStream, step, type Effect, type Event, type State } from "./machine.js";
 import { SseParser } from "./sse.js";
 import type { Goodbye, Hello, Transition, WireError } from "./wire.js";
@@ -170,7 +170,7 @@ export class Stream {
         credentials: this.#options.credentials,
       });
       if (response.status !== 200 || response.body === null) {
-        const { code, message, data } = await ConvoyError.ofResponse(response);
+        const { code, message, data } = await errorOfResponse(response);
         this.dispatch({ type: "refused", attempt, status: response.status, error: { code, message, data } });
         return;
       }
@@ -234,7 +234,7 @@ export class Stream {
       );
       status = response.status;
       if (status >= 300) {
-        const { code, message, data } = await ConvoyError.ofResponse(response);
+        const { code, message, data } = await errorOfResponse(response);
         error = { code, message, data };
       } else {
         await response.body?.cancel(); // The connection is free for the next.
