@@ -17,6 +17,7 @@ export class Peer {
       done: new Map(), // mutation id → answer
       requests: [], // `{path, body, headers}`, all of them
       runs: 0, // how often a mutation's function ran
+      slow: new Set(), // queries that are not answered for now
       isHeld: false, // whether transitions wait for `release`
       buffers: false, // whether an answer that streams is held back until it ends, as some proxies do
       intercept: null, // (request) => {status, body} | "drop" | null
@@ -194,6 +195,7 @@ export class Peer {
     }
     const updates = [];
     for (const [sub, subscription] of session.subs) {
+      if (this.slow.has(subscription.query)) continue;
       const run = this.queries[subscription.query];
       if (run === undefined) {
         updates.push({ sub, type: "error", final: true, error: failure("NOT_FOUND", `no query is called ${subscription.query}`).error });

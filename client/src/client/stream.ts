@@ -25,6 +25,8 @@ export interface Sink {
   /** Takes in a whole transition, or throws and takes in nothing of it. */
   apply(transition: Transition): void;
   fail(subs: readonly string[], error: WireError): void;
+  /** What is here is old until it is answered. */
+  outdate(): void;
   /** What is here is not to be built upon. */
   doubt(): void;
   /** What is here is somebody else's. */
@@ -79,6 +81,8 @@ export class Stream {
         const before = this.#state;
         const { state, effects } = step(before, next);
         this.#state = state;
+        // Before anybody hears that the stream is live: what is here from before does not count as live.
+        if (effects.some(({ type }) => type === "outdate")) this.#sink.outdate();
         if (state !== before) this.#sink.moved(state);
         for (const effect of effects) this.#do(effect);
       }
@@ -125,6 +129,8 @@ export class Stream {
       case "unsleep":
         clearTimeout(this.#sleep);
         break;
+      case "outdate":
+        break; // Done already.
       case "doubt":
         this.#sink.doubt();
         break;

@@ -326,6 +326,8 @@ export class TabsSource implements Source {
         if (isNew) {
           this.#inStep.clear();
           this.#sayWants();
+          const keys = this.#results.apply(this.#results.outdating(this.#lsn));
+          this.#listener.changed({ keys, lsn: null, reflects: [] });
         }
         this.#connected(message.connection);
         break;
@@ -355,6 +357,8 @@ export class TabsSource implements Source {
       if (!(error instanceof MisfitError)) throw error;
       for (const { key } of mine) this.#inStep.delete(key);
       this.#sayWants();
+      const keys = this.#results.apply(this.#results.outdating(this.#lsn, mine.map(({ key }) => key)));
+      this.#listener.changed({ keys, lsn: null, reflects: [] });
     }
   }
 
