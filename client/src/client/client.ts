@@ -32,7 +32,7 @@ export interface QueryState<T> {
   readonly error: ConvoyError | null;
   /** Whether there is neither a result nor an error yet. */
   readonly isLoading: boolean;
-  /** Whether `data` may be older than the database: the query is slow and was left behind, or there is no stream. */
+  /** Whether `data` may be older than the rest: the query is slow and was left behind, it failed, or there is no stream. */
   readonly isStale: boolean;
   readonly isReconnecting: boolean;
   readonly connectionState: ConnectionState;
@@ -350,7 +350,7 @@ export class ConvoyClient {
       data,
       error: error === null ? null : errorOf(error),
       isLoading: data === undefined && error === null,
-      isStale: data !== undefined && (result?.status === "stale" || state !== "live"),
+      isStale: data !== undefined && (result?.status === "stale" || error !== null || state !== "live"),
       isReconnecting: state === "reconnecting",
       connectionState: state,
     };
