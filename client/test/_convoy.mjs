@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { atExit } from "./_cleanup.mjs";
 import { freePort } from "./_port.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -20,6 +21,10 @@ export class Convoy {
   static async start({ databaseUrl, queries, flags = [] }) {
     const convoy = new Convoy();
     convoy.project = mkdtempSync(join(tmpdir(), "convoy-client-project-"));
+    convoy.clean = atExit(() => {
+      convoy.child?.kill("SIGKILL");
+      rmSync(convoy.project, { recursive: true, force: true });
+    });
     for (const [name, text] of Object.entries(queries)) {
       const file = join(convoy.project, "queries", `${name.replaceAll(".", "/")}.sql`);
       mkdirSync(dirname(file), { recursive: true });
@@ -59,6 +64,6 @@ export class Convoy {
       await this.kill("SIGTERM");
       clearTimeout(timer);
     }
-    rmSync(this.project, { recursive: true, force: true });
+    this.clean();
   }
 }

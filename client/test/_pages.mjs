@@ -31,7 +31,7 @@ export async function servePages() {
     if (path === "/") return response.writeHead(200, { "content-type": "text/html" }).end(PAGE);
     const file = join(root, path);
     if (!path.startsWith("/dist/") || !existsSync(file)) return response.writeHead(404).end();
-    response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "text/plain" });
+    response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "text/plain", "access-control-allow-origin": "*" });
     createReadStream(file).pipe(response);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

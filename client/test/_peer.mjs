@@ -17,6 +17,7 @@ export class Peer {
       done: new Map(), // mutation id → answer
       requests: [], // `{path, body, headers}`, all of them
       runs: 0, // how often a mutation's function ran
+      slow: new Set(), // queries that are not answered for now
       isHeld: false, // whether transitions wait for `release`
       buffers: false, // whether an answer that streams is held back until it ends, as some proxies do
       intercept: null, // (request) => {status, body} | "drop" | null
@@ -84,7 +85,11 @@ export class Peer {
     const body = text === "" ? {} : JSON.parse(text);
     const { pathname, searchParams } = new URL(request.url, this.url);
     const entry = { path: request.url, body, headers: request.headers };
-    this.requests.push(entry);
+    if (request.method !== "OPTIONS") this.requests.push(entry);
+    // Pages of another origin may call.
+    response.setHeader("access-control-allow-origin", "*");
+    response.setHeader("access-control-allow-headers", "*");
+    if (request.method === "OPTIONS") return response.writeHead(204).end();
     const forced = this.intercept?.(entry);
     if (forced === "drop") return request.socket.destroy();
     if (forced) return answer(response, forced.status, forced.body);
@@ -167,7 +172,7 @@ export class Peer {
         if (session !== undefined) this.sessions.get(session).reflects.push(id);
         this.#publish();
       } catch (error) {
-        return answer(response, 400, failure(error.code ?? "INTERNAL", error.message));
+        return answer(response, 400, failure(error.code ?? "INTERNAL", error.message, error.data));
       }
     }
     if (this.loseAnswers > 0) {
@@ -190,6 +195,7 @@ export class Peer {
     }
     const updates = [];
     for (const [sub, subscription] of session.subs) {
+      if (this.slow.has(subscription.query)) continue;
       const run = this.queries[subscription.query];
       if (run === undefined) {
         updates.push({ sub, type: "error", final: true, error: failure("NOT_FOUND", `no query is called ${subscription.query}`).error });
@@ -220,8 +226,8 @@ function text(lsn) {
   return `0/${lsn.toString(16).toUpperCase()}`;
 }
 
-function failure(code, message) {
-  return { error: { code, message, data: null } };
+function failure(code, message, data = null) {
+  return { error: { code, message, data } };
 }
 
 function answer(response, status, body) {

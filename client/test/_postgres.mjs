@@ -4,6 +4,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { atExit } from "./_cleanup.mjs";
 import { freePort } from "./_port.mjs";
 
 const NOBODY = 65534;
@@ -25,6 +26,10 @@ export class Postgres {
     // Postgres does not run as root.
     const as = process.getuid() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
     postgres.folder = mkdtempSync(join(tmpdir(), "convoy-client-test-"));
+    postgres.clean = atExit(() => {
+      postgres.child?.kill("SIGQUIT"); // At once, and its children with it.
+      rmSync(postgres.folder, { recursive: true, force: true });
+    });
     chmodSync(postgres.folder, 0o777);
     const data = join(postgres.folder, "data");
     const made = spawnSync(join(bin, "initdb"), ["-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"], {
@@ -83,6 +88,6 @@ export class Postgres {
     const timer = setTimeout(() => this.child.kill("SIGKILL"), 10_000);
     await this.ended;
     clearTimeout(timer);
-    rmSync(this.folder, { recursive: true, force: true });
+    this.clean();
   }
 }

@@ -13,7 +13,7 @@ const FUNCTIONS = {
   },
   mutations: {
     "messages.send": (db, { text }) => {
-      if (text === "") throw Object.assign(new Error("a message says something"), { code: "EMPTY" });
+      if (text === "") throw Object.assign(new Error("a message says something"), { code: "EMPTY", data: { field: "text" } });
       db.messages = [...db.messages, { _id: `m${db.messages.length + 1}`, text }];
       return db.messages.length;
     },
@@ -78,7 +78,7 @@ test("a mutation that fails takes its layer away, and only its own", async (t) =
   const good = client.mutation(api.messages.send, { text: "good" }, { optimisticUpdate: add });
   const bad = client.mutation(api.messages.send, { text: "" }, { optimisticUpdate: add });
   assert.deepEqual(texts(), ["m1 first", "temp good", "temp "]);
-  await assert.rejects(bad, { name: "ConvoyError", code: "EMPTY", message: "a message says something" });
+  await assert.rejects(bad, { name: "ConvoyError", code: "EMPTY", message: "a message says something", data: { field: "text" } });
   await good;
   assert.deepEqual(texts(), ["m1 first", "temp good"]);
   peer.release();

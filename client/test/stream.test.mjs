@@ -117,6 +117,29 @@ test("a transition that does not fit starts over, and nothing of it shows", asyn
   assert.equal(peer.streams[1].body.resume, undefined);
 });
 
+test("in a new session, what is here is stale until it is answered", async (t) => {
+  const { peer, client, watch } = await start(t);
+  const list = client.watchQuery(api.list, {});
+  watched(t, watch);
+  watched(t, list);
+  await shows(list, () => true);
+  await shows(watch, (n) => n === 1);
+  const seen = [];
+  t.after(list.onUpdate(() => seen.push(`${list.getCurrent().connectionState} ${list.getCurrent().isStale}`)));
+  peer.slow.add("list");
+  peer.forgetSessions();
+  await until(watch, () => watch.getCurrent().isReconnecting);
+  peer.write((db) => ((db.n = 2), (db.list = [])));
+  await shows(watch, (n) => n === 2);
+  assert.deepEqual([watch.getCurrent().isStale, list.getCurrent().isStale, list.getCurrent().data.length], [false, true, 1]);
+  peer.slow.clear();
+  peer.release();
+  await shows(list, (rows) => rows.length === 0);
+  assert.equal(list.getCurrent().isStale, false);
+  assert.equal(seen.includes("live true"), true);
+  assert.equal(seen.slice(0, -1).includes("live false"), false, "not for a moment");
+});
+
 test("bytes that are no JSON start over too", async (t) => {
   const { peer, watch } = await start(t);
   watched(t, watch);

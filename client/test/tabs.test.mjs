@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 import { Browser, until } from "../../server/tests/browser/_chromium.mjs";
 import { Convoy } from "./_convoy.mjs";
+import { Peer } from "./_peer.mjs";
 import { servePages } from "./_pages.mjs";
 import { Postgres } from "./_postgres.mjs";
 
@@ -146,6 +147,10 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     await second.shows(1);
     assert.equal((await second.evaluate("log"))[0], null, "first of all it forgets");
     await first.shows(1);
+    // Nobody says that it is another, but the next request shows it.
+    await second.evaluate(`who = "ann"; client.query("notes.inRoom", { room: 21 })`);
+    await until("one stream", async () => (await streams()) === 1);
+    await second.shows(1);
   });
 
   test("a leader that the browser has frozen is replaced, and follows when it wakes", async (t) => {
@@ -165,6 +170,65 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     await other.close();
     await write(31);
     await leader.shows(3, "and may lead again");
+  });
+
+  test("who takes over while the server is away says so, and is right when it is back", async (t) => {
+    await quiet();
+    const tabs = [];
+    for (let index = 0; index < 3; index += 1) tabs.push(await tab(t, { identity: "leo" }, 41));
+    for (const page of tabs) await page.shows(0);
+    await convoy.kill();
+    await tabs[0].close();
+    await Promise.all(tabs.slice(1).map((page) => page.until("it is reconnecting", `client.connectionState === "reconnecting"`)));
+    await write(41);
+    await convoy.run();
+    await Promise.all(tabs.slice(1).map((page) => page.shows(1)));
+    await until("one stream again", async () => (await streams()) === 1);
+  });
+
+  test("a mutation of a tab that follows is reflected over the leader's stream, and its layer gives way there", async (t) => {
+    const peer = await Peer.start({
+      db: { notes: [{ id: 1, _id: "1", text: "first" }] },
+      queries: { "notes.inRoom": (db) => db.notes },
+      mutations: { "notes.add": (db, { text }) => void (db.notes = [...db.notes, { id: 2, _id: "2", text }]) },
+    });
+    t.after(() => peer.stop());
+    const leader = await tab(t, { identity: "mia", url: peer.url }, 1);
+    await leader.shows(1);
+    const other = await tab(t, { identity: "mia", url: peer.url }, 1);
+    await other.shows(1);
+    assert.equal(peer.streams.length, 1);
+    peer.isHeld = true;
+    await other.evaluate(`log = []; client.watchQuery("notes.inRoom", { room: 1 }).onUpdate(() => log.push(shown[${JSON.stringify(other.key)}].data.map(({ _id }) => _id).join(" ")));
+      mutate("notes.add", { text: "mine" }, (store) => store.setQuery("notes.inRoom", { room: 1 }, [...store.getQuery("notes.inRoom", { room: 1 }), { _id: "temp" }]))`);
+    const sent = peer.requests.find(({ path }) => path.startsWith("/api/mutation/"));
+    assert.equal(sent.headers["x-convoy-session"], [...peer.sessions.keys()][0], "the leader's session");
+    assert.deepEqual(await other.evaluate("log"), ["1 temp"], "answered, and not yet reflected");
+    await leader.shows(1);
+    peer.release();
+    await Promise.all([leader.shows(2), other.shows(2)]);
+    await other.until("the layer is gone", `log.at(-1) === "1 2"`);
+    assert.deepEqual(await other.evaluate("log"), ["1 temp", "1 2"]);
+  });
+
+  test("a frame of no origin, which may share nothing, has a stream of its own", async (t) => {
+    await quiet();
+    const page = await tab(t, { identity: "sue" }, 1);
+    await page.until("it is live", `client.connectionState === "live"`);
+    const refused = await page.evaluate(`new Promise((resolve) => {
+      addEventListener("message", ({ data }) => resolve(data));
+      const frame = document.createElement("iframe");
+      frame.sandbox = "allow-scripts";
+      frame.srcdoc = \`<script type=module>
+        import { createConvoyClient } from "${pages.url}/dist/client/index.js";
+        let said = "";
+        try { await navigator.locks.request("x", () => {}); } catch (error) { said = error.name; }
+        const client = createConvoyClient({ url: "${convoy.url}", identity: "sue", fetch: () => new Promise(() => parent.postMessage(said, "*")) });
+        client.watchQuery("notes.inRoom", { room: 1 }).onUpdate(() => {});
+      </\` + "script>";
+      document.body.append(frame);
+    })`);
+    assert.equal(refused, "SecurityError", "locks are refused, and the client has asked the server all the same");
   });
 
   test("tabs that share nothing have a stream each", async (t) => {

@@ -13,7 +13,7 @@ import {
   type QueryRef,
 } from "../api.js";
 import { canonicalJson, queryKey } from "./canonical.js";
-import { ConvoyError } from "./errors.js";
+import { ConvoyError, errorFromWire } from "./errors.js";
 import type { ConnectionState } from "./machine.js";
 import { Optimistic, type Base, type OptimisticUpdate } from "./optimistic.js";
 import { Paginator, type PaginatedOptions } from "./paginate.js";
@@ -32,7 +32,7 @@ export interface QueryState<T> {
   readonly error: ConvoyError | null;
   /** Whether there is neither a result nor an error yet. */
   readonly isLoading: boolean;
-  /** Whether `data` may be older than the database: the query is slow and was left behind, or there is no stream. */
+  /** Whether `data` may be older than the rest: the query is slow and was left behind, it failed, or there is no stream. */
   readonly isStale: boolean;
   readonly isReconnecting: boolean;
   readonly connectionState: ConnectionState;
@@ -200,7 +200,7 @@ export class ConvoyClient {
 
   /** Why there is no stream, where that is known. */
   get connectionError(): ConvoyError | null {
-    return this.#connection.error === null ? null : ConvoyError.from(this.#connection.error);
+    return this.#connection.error === null ? null : errorFromWire(this.#connection.error);
   }
 
   /** Calls back when the connection's state changes. Returns what ends it. */
@@ -350,7 +350,7 @@ export class ConvoyClient {
       data,
       error: error === null ? null : errorOf(error),
       isLoading: data === undefined && error === null,
-      isStale: data !== undefined && (result?.status === "stale" || state !== "live"),
+      isStale: data !== undefined && (result?.status === "stale" || error !== null || state !== "live"),
       isReconnecting: state === "reconnecting",
       connectionState: state,
     };
@@ -378,7 +378,7 @@ const errors = new WeakMap<WireError, ConvoyError>();
 function errorOf(wire: WireError): ConvoyError {
   let error = errors.get(wire);
   if (error === undefined) {
-    error = ConvoyError.from(wire);
+    error = errorFromWire(wire);
     errors.set(wire, error);
   }
   return error;

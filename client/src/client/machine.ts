@@ -139,6 +139,8 @@ export type Effect =
   /** `woke` after `leastMs` and a random part of `ceilingMs`: full jitter, so that a crowd does not return at once. */
   | { readonly type: "sleep"; readonly leastMs: number; readonly ceilingMs: number }
   | { readonly type: "unsleep" }
+  /** A session begins: until they are answered in it, the results that are here are old, each as old as it may be. */
+  | { readonly type: "outdate" }
   /** Nothing is to be built upon the results that are here. */
   | { readonly type: "doubt" }
   /** The results that are here are somebody else's. */
@@ -284,8 +286,8 @@ function hello(state: State, { hello, at }: Event & { type: "hello" }): Step {
     everLive: true,
     error: null,
   };
-  const { state: last, effects } = tell(next);
-  return { state: last, effects: [{ type: "watch", ms: silenceMs(next) }, ...effects] };
+  const begun: Effect[] = goesOn ? [] : [{ type: "outdate" }];
+  return after([{ type: "watch", ms: silenceMs(next) }, ...begun], tell(next));
 }
 
 function transition(state: State, { id, transition, attempt }: Event & { type: "transition" }): Step {

@@ -183,14 +183,14 @@ export class Paginator {
     const open = this.#pages.at(-1);
     // The last page is asked whether it is the end; a pinned one does not know, and so there may be more.
     const isDone = open !== undefined && open.shown.endCursor === null && open.next === null && last?.data?.isDone === true;
-    const isLoading = last === null && error === null;
-    const status = isLoading
+    const isMissing = last === null;
+    const status = isMissing
       ? results.length === 0 && this.#pages.length <= 1
         ? "LoadingFirstPage"
         : "LoadingMore"
       : isDone
         ? "Exhausted"
         : "CanLoadMore";
-    return { results, status, isLoading, error };
+    return { results, status, isLoading: isMissing && error === null, error };
   }
 }

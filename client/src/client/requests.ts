@@ -4,7 +4,7 @@
 // Leaves to others: optimistic values (client.ts), the stream (stream.ts).
 
 import { canonicalJson } from "./canonical.js";
-import { ConvoyError } from "./errors.js";
+import { ConvoyError, errorOfResponse } from "./errors.js";
 import { RETRY_FIRST_MS } from "./machine.js";
 import type { StreamOptions } from "./stream.js";
 
@@ -59,7 +59,7 @@ export async function ask(
         const answer = (await response.json()) as { value?: unknown; lsn?: string };
         return { value: answer.value, lsn: answer.lsn ?? null };
       }
-      error = await ConvoyError.ofResponse(response);
+      error = await errorOfResponse(response);
       if (response.status === 401 && !fresh) {
         fresh = true;
         continue;
@@ -72,9 +72,8 @@ export async function ask(
       if (![429, 502, 503].includes(response.status)) throw error;
     } catch (reason) {
       if (reason instanceof ConvoyError) throw reason;
-      error = new ConvoyError("UNAVAILABLE", `the server can't be reached: ${reason instanceof Error ? reason.message : reason}`, null, {
-        cause: reason,
-      });
+      error = new ConvoyError("UNAVAILABLE", `the server can't be reached: ${reason instanceof Error ? reason.message : reason}`);
+      error.cause = reason;
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener("abort", end);

@@ -68,6 +68,13 @@ export class Results {
     return touched;
   }
 
+  /** Returns the changes that let what is here count as old. */
+  outdating(lsn: string | null, keys: Iterable<string> = this.map.keys()): KeyedChange[] {
+    return Array.from(keys)
+      .filter((key) => this.map.get(key)?.status === "ready")
+      .map((key) => ({ key, type: "stale", lsn: lsn ?? "0/0" }));
+  }
+
   doubt(): void {
     for (const [key, result] of this.map) this.map.set(key, withoutDigest(result));
   }
@@ -100,11 +107,12 @@ export class StreamSource implements Source, Sink {
   lsn: string | null = null;
   readonly #relay: Relay;
 
-  constructor(options: StreamOptions, listener: Listener, results = new Results(), relay: Relay = {}) {
+  constructor(options: StreamOptions, listener: Listener, results = new Results(), relay: Relay = {}, wasLive = false) {
     this.#results = results;
     this.#listener = listener;
     this.#relay = relay;
-    this.#stream = new Stream(options, this);
+    this.#stream = new Stream(options, this, wasLive);
+    if (wasLive) this.#connection = { state: "reconnecting", error: null };
   }
 
   get results(): ReadonlyMap<string, Result> {
@@ -142,6 +150,8 @@ export class StreamSource implements Source, Sink {
     if (reference === undefined) return;
     this.#end(key);
     this.#begin(key, reference);
+    // Until then it does not move with the others.
+    this.#by(this.#results.outdating(this.lsn, [key]));
   }
 
   online(isOnline: boolean): void {
@@ -213,6 +223,16 @@ export class StreamSource implements Source, Sink {
       const key = this.#keyOf.get(sub);
       if (key !== undefined) changes.push({ key, type: "error", final: true, error });
     }
+    this.#by(changes);
+  }
+
+  outdate(): void {
+    this.#by(this.#results.outdating(this.lsn));
+  }
+
+  /** Changes that no transition brought. */
+  #by(changes: readonly KeyedChange[]): void {
+    if (changes.length === 0) return;
     const keys = this.#results.apply(changes);
     this.#relay.changes?.(changes, null, []);
     this.#listener.changed({ keys, lsn: null, reflects: [] });

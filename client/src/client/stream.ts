@@ -3,7 +3,7 @@
 // Responsible for: fetch, the watch over silence, credentials in headers, events in their order.
 // Leaves to others: every decision (machine.ts), parsing (sse.ts), results (source.ts).
 
-import { ConvoyError } from "./errors.js";
+import { errorOfResponse } from "./errors.js";
 import { INITIAL, hasStream, step, type Effect, type Event, type State } from "./machine.js";
 import { SseParser } from "./sse.js";
 import type { Goodbye, Hello, Transition, WireError } from "./wire.js";
@@ -25,6 +25,8 @@ export interface Sink {
   /** Takes in a whole transition, or throws and takes in nothing of it. */
   apply(transition: Transition): void;
   fail(subs: readonly string[], error: WireError): void;
+  /** What is here is old until it is answered. */
+  outdate(): void;
   /** What is here is not to be built upon. */
   doubt(): void;
   /** What is here is somebody else's. */
@@ -35,7 +37,7 @@ export interface Sink {
 }
 
 export class Stream {
-  #state: State = INITIAL;
+  #state: State;
   #queue: Event[] = [];
   #running = false;
   #options: StreamOptions;
@@ -47,7 +49,9 @@ export class Stream {
   #heardAt = 0;
   #wakeAt = 0;
 
-  constructor(options: StreamOptions, sink: Sink) {
+  /** `wasLive`: whether it goes on from another stream, and so reconnects from the first. */
+  constructor(options: StreamOptions, sink: Sink, wasLive: boolean) {
+    this.#state = wasLive ? { ...INITIAL, everLive: true } : INITIAL;
     this.#options = options;
     this.#sink = sink;
   }
@@ -77,6 +81,8 @@ export class Stream {
         const before = this.#state;
         const { state, effects } = step(before, next);
         this.#state = state;
+        // Before anybody hears that the stream is live: what is here from before does not count as live.
+        if (effects.some(({ type }) => type === "outdate")) this.#sink.outdate();
         if (state !== before) this.#sink.moved(state);
         for (const effect of effects) this.#do(effect);
       }
@@ -123,6 +129,8 @@ export class Stream {
       case "unsleep":
         clearTimeout(this.#sleep);
         break;
+      case "outdate":
+        break; // Done already.
       case "doubt":
         this.#sink.doubt();
         break;
@@ -168,7 +176,7 @@ export class Stream {
         credentials: this.#options.credentials,
       });
       if (response.status !== 200 || response.body === null) {
-        const { code, message, data } = await ConvoyError.ofResponse(response);
+        const { code, message, data } = await errorOfResponse(response);
         this.dispatch({ type: "refused", attempt, status: response.status, error: { code, message, data } });
         return;
       }
@@ -232,7 +240,7 @@ export class Stream {
       );
       status = response.status;
       if (status >= 300) {
-        const { code, message, data } = await ConvoyError.ofResponse(response);
+        const { code, message, data } = await errorOfResponse(response);
         error = { code, message, data };
       } else {
         await response.body?.cancel(); // The connection is free for the next.

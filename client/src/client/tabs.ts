@@ -166,10 +166,12 @@ export class TabsSource implements Source {
     if (name === null) return this.#takeLead();
     this.#tab = crypto.randomUUID();
     // As long as this tab is there, it has a lock by its own name: that is how the leader hears that it has gone.
-    await new Promise<void>((resolve) => {
-      void hold(tabLock(name, this.#tab), signal, {}, resolve);
+    const isHeld = await new Promise<boolean>((resolve) => {
+      void hold(tabLock(name, this.#tab), signal, {}, () => resolve(true)).then(() => resolve(false));
     });
     if (signal.aborted) return;
+    // Pages of no origin (sandboxed frames) have locks and may not use them.
+    if (!isHeld) return this.#takeLead();
     this.#channel = new BroadcastChannel(name);
     this.#channel.onmessage = ({ data }: MessageEvent<Request | Report>) => this.#hear(data);
     this.#heardAt = Date.now();
@@ -192,9 +194,12 @@ export class TabsSource implements Source {
 
   #takeLead(): void {
     if (this.#lead !== null) return;
+    const tabs = new Set<string>();
     const relay = {
-      changes: (changes: readonly KeyedChange[], lsn: string | null, reflects: readonly string[]) =>
-        this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects }),
+      changes: (changes: readonly KeyedChange[], lsn: string | null, reflects: readonly string[]) => {
+        // Most users have one tab.
+        if (tabs.size > 0) this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects });
+      },
       moved: () => this.#reportLead(),
     };
     const listener: Listener = {
@@ -204,11 +209,13 @@ export class TabsSource implements Source {
       },
     };
     // It goes on from the results that are here: where a digest still holds, nothing is sent again.
-    const stream: StreamSource = new StreamSource(this.#options.request, listener, this.#results, relay);
-    this.#lead = { stream, wantedBy: new Map(), tabs: new Set() };
+    const wasLive = this.#wants.size > 0 && ["live", "reconnecting"].includes(this.#connection.state);
+    const stream: StreamSource = new StreamSource(this.#options.request, listener, this.#results, relay, wasLive);
+    this.#lead = { stream, wantedBy: new Map(), tabs };
     this.#leader = null;
     clearTimeout(this.#asked);
     for (const [key, reference] of this.#wants) this.#wantedBy(this.#tab, key, reference);
+    this.#connected(stream.connection);
     this.#reportLead();
   }
 
@@ -319,6 +326,8 @@ export class TabsSource implements Source {
         if (isNew) {
           this.#inStep.clear();
           this.#sayWants();
+          const keys = this.#results.apply(this.#results.outdating(this.#lsn));
+          this.#listener.changed({ keys, lsn: null, reflects: [] });
         }
         this.#connected(message.connection);
         break;
@@ -348,6 +357,8 @@ export class TabsSource implements Source {
       if (!(error instanceof MisfitError)) throw error;
       for (const { key } of mine) this.#inStep.delete(key);
       this.#sayWants();
+      const keys = this.#results.apply(this.#results.outdating(this.#lsn, mine.map(({ key }) => key)));
+      this.#listener.changed({ keys, lsn: null, reflects: [] });
     }
   }
 
@@ -428,7 +439,7 @@ async function hold(
   options: LockOptions,
   held: () => void,
   once = false,
-): Promise<"left" | "stolen"> {
+): Promise<"left" | "stolen" | "refused"> {
   try {
     await navigator.locks.request(name, options.steal ? options : { ...options, signal }, () => {
       if (signal.aborted) return undefined;
@@ -439,7 +450,6 @@ async function hold(
     return "left";
   } catch (error) {
     if (signal.aborted) return "left";
-    if (error instanceof DOMException && error.name === "AbortError") return "stolen";
-    throw error;
+    return error instanceof DOMException && error.name === "AbortError" ? "stolen" : "refused";
   }
 }
