@@ -1,35 +1,9 @@
 // What went wrong, as the server says it or as the client found it.
 
-/** The codes that the server itself uses (protocol section 4); a function may throw any other. */
-export type ErrorCode =
-  | "INVALID_ARGS"
-  | "UNAUTHORIZED"
-  | "FORBIDDEN"
-  | "NOT_FOUND"
-  | "METHOD_NOT_ALLOWED"
-  | "CONFLICT"
-  | "PAYLOAD_TOO_LARGE"
-  | "LIMIT_EXCEEDED"
-  | "INTERNAL"
-  | "UNAVAILABLE"
-  | "TIMEOUT"
-  | (string & {});
+import { ConvoyError, type ErrorCode } from "../server/errors.js";
 
-/**
- * An error of a query or a mutation. `code` is the server's or the one that a function threw by
- * `convoyError(code, message, data)`; `UNAVAILABLE` is also what a server that can't be reached counts as.
- */
-export class ConvoyError<Data = unknown> extends Error {
-  override readonly name: string = "ConvoyError";
-  readonly code: ErrorCode;
-  readonly data: Data | undefined;
-
-  constructor(code: ErrorCode, message?: string, data?: Data) {
-    super(message ?? code);
-    this.code = code;
-    this.data = data;
-  }
-}
+// One class, so that `instanceof` holds whichever entry it was imported from.
+export { ConvoyError, type ErrorCode };
 
 /** Reads `{code, message, data}` from the wire. */
 export function errorFromWire(wire: { code?: unknown; message?: unknown; data?: unknown } | null | undefined): ConvoyError {
