@@ -7,6 +7,7 @@ import { closest } from './validate.ts';
 /** The modules of a project, as the entry hands them over. */
 export interface Modules {
   schema: Record<string, unknown> | undefined;
+  server: Record<string, unknown> | undefined;
   functions: Record<string, Record<string, unknown>>;
 }
 
@@ -33,7 +34,8 @@ export function describe(modules: Modules): string {
       }),
   );
   const schema = schemaOf(modules);
-  return JSON.stringify({ functions, schema: { tables: schema === undefined ? [] : tables(schema) } });
+  const context = typeof modules.server?.['createContext'] === 'function';
+  return JSON.stringify({ functions, context, schema: { tables: schema === undefined ? [] : tables(schema) } });
 }
 
 function tables(schema: SchemaDefinition) {

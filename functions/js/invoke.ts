@@ -5,6 +5,8 @@ import { isFunction } from 'convoy:server/functions.ts';
 import { Database } from './database.ts';
 import { schemaOf, type Modules } from './describe.ts';
 import { natives } from './host.ts';
+import { authOf } from './auth.ts';
+import { identify } from './identify.ts';
 import { line, parse, parseArgs } from './validate.ts';
 
 /** Why a call has no value. */
@@ -28,13 +30,23 @@ export function invoke(
   );
 }
 
+const jwt = {
+  verify: async () => {
+    throw new Error('ctx.jwt.verify in a function: tokens are verified once a request, in createContext of server.ts');
+  },
+};
+
 async function run(modules: Modules, file: string, name: string, args: string, auth: string | undefined): Promise<string> {
+  const tables = schemaOf(modules)?.tables ?? {};
+  if (file === 'server.ts') {
+    return json(await identify(modules.server?.[name], given(args), tables));
+  }
   const definition = modules.functions[file]?.[name];
   if (!isFunction(definition)) {
     throw new Error(`${file} has no function ${name}`);
   }
   const input = await parseArgs(definition.input, given(args));
-  const ctx = { db: new Database(schemaOf(modules)?.tables ?? {}), auth: authOf(auth) };
+  const ctx = { db: new Database(tables), auth: authOf(auth), jwt };
   let value = await definition.handler(ctx, input);
   if (definition.returns !== undefined) {
     const parsed = await parse(definition.returns, value, []);
@@ -69,16 +81,6 @@ function json(value: unknown): string {
     });
     throw error;
   }
-}
-
-/** `ctx.auth`: what `createContext` put there, with the way to ask for it that Convex has. */
-function authOf(text: string | undefined): unknown {
-  const given = text === undefined ? {} : JSON.parse(text);
-  if (typeof given !== 'object' || given === null) {
-    return given;
-  }
-  const identity = text === undefined ? null : given;
-  return Object.defineProperty({ ...given }, 'getUserIdentity', { value: async () => identity, enumerable: false });
 }
 
 function failed(error: unknown): string {

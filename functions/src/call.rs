@@ -30,6 +30,9 @@ pub enum CallKind {
     Query,
     /// Reads and writes.
     Mutation,
+    /// Says who calls: `createContext` of `server.ts`. Its arguments are a request, its value is what functions have as
+    /// `ctx.auth`; it reads alone, and may ask `jwt.verify`.
+    Context,
 }
 
 /// Who calls a function.

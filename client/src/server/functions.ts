@@ -23,17 +23,51 @@ export interface UserIdentity {
   readonly [claim: string]: unknown;
 }
 
-/** What each function gets: the part that queries and mutations share. `ServerContext` of a project extends it. */
+/** What `createContext` of `server.ts` is given as `base`; what it returns is what functions get. */
 export interface GenericServerContext<DM extends AnyDataModel> {
   db: DatabaseReader<DM>;
   auth: Auth;
+  /** Verifies JSON Web Tokens, in `createContext` alone: functions see who called in `auth`. */
+  jwt: JwtVerifier;
+}
+
+/** Verifies JSON Web Tokens. */
+export interface JwtVerifier {
+  /** The claims of a token that counts; throws `UNAUTHORIZED` for one that does not. */
+  verify<Claims = Record<string, unknown>>(token: string, options: JwtOptions): Promise<Claims>;
+}
+
+/** By what a token counts: one key, and what it has to say. */
+export interface JwtOptions {
+  /** The shared secret, for HS256. */
+  secret?: string;
+  /** A public key as PEM, for RS256 and ES256. */
+  publicKey?: string;
+  /** A key set: a file from the project's root, or a URL. */
+  jwks?: string;
+  issuer?: string | readonly string[];
+  audience?: string | readonly string[];
+  algorithms?: readonly string[];
+  /** Seconds by which clocks may differ. */
+  leeway?: number;
+  /** Whether a token has to say until when it counts; it does unless this is false. */
+  requireExp?: boolean;
+}
+
+/** A request as `createContext` sees it: all but its body. Node's `IncomingMessage` is written the same way. */
+export interface ContextRequest {
+  readonly method: string;
+  readonly url: string;
+  /** By names in lower case; one that came several times is joined by commas, cookies by semicolons. */
+  readonly headers: { readonly [name: string]: string | undefined };
+  readonly socket: { readonly remoteAddress: string | undefined };
 }
 
 /** The context of a query. */
 export type GenericQueryCtx<DM extends AnyDataModel> = GenericServerContext<DM>;
 
 /** The context of a mutation. */
-export interface GenericMutationCtx<DM extends AnyDataModel> extends GenericServerContext<DM> {
+export interface GenericMutationCtx<DM extends AnyDataModel> extends GenericQueryCtx<DM> {
   db: DatabaseWriter<DM>;
 }
 

@@ -1,6 +1,7 @@
 //! Which files of a folder are the project's (`docs/protocol.md`, section 7).
 
 use super::ProjectError;
+use crate::source::Single;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ const EXTENSIONS: [&str; 5] = ["ts", "tsx", "mts", "js", "mjs"];
 pub(super) struct Files {
     /// Where names and paths begin.
     pub(super) root: PathBuf,
-    /// `schema.ts`.
-    pub(super) schema: Option<PathBuf>,
+    /// `schema.ts` and `server.ts`, as far as they are there.
+    pub(super) singles: Vec<(Single, PathBuf)>,
     /// By name: their path from the root.
     pub(super) functions: BTreeMap<String, PathBuf>,
 }
@@ -30,9 +31,9 @@ impl Files {
         // Imports are resolved to real paths, and names are paths from here.
         let root =
             root.canonicalize().map_err(|source| ProjectError::Read { path: root, source })?;
-        let schema = root.join("schema.ts");
-        let mut files =
-            Self { schema: schema.is_file().then_some(schema), functions: BTreeMap::new(), root };
+        let single = |single: Single| (single, root.join(single.file()));
+        let singles = Single::ALL.map(single).into_iter().filter(|(_, path)| path.is_file());
+        let mut files = Self { singles: singles.collect(), functions: BTreeMap::new(), root };
         let functions = files.root.join("functions");
         if functions.is_dir() {
             files.add_folder(&functions, "functions", 0)?;

@@ -9,7 +9,7 @@ use crate::call::{Call, CallError, CallKind, Caller};
 use crate::limits::Limits;
 use crate::nearest::nearest;
 use crate::runtime::Isolate;
-use crate::source::{Graph, ModuleCache};
+use crate::source::{Graph, ModuleCache, SERVER};
 use files::Files;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The export of `server.ts` that says who calls.
+const CREATE_CONTEXT: &str = "createContext";
 
 /// A function of a project.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,6 +61,9 @@ pub enum Visibility {
 pub struct Project {
     functions: BTreeMap<String, FunctionInfo>,
     schema: String,
+    has_context: bool,
+    /// What stands for `createContext`, which no client calls by a name.
+    context: FunctionInfo,
     logged: Vec<String>,
     graph: Arc<Graph>,
     loaded_at_ms: f64,
@@ -67,6 +73,8 @@ pub struct Project {
 #[derive(Deserialize)]
 struct Description<'a> {
     functions: Vec<Described>,
+    /// Whether `server.ts` exports `createContext`.
+    context: bool,
     #[serde(borrow)]
     schema: &'a RawValue,
 }
@@ -87,8 +95,7 @@ impl Project {
     /// The first thing that is not in order, with file, line and column.
     pub fn load(folder: &Path, limits: &Limits, cache: &ModuleCache) -> Result<Self, ProjectError> {
         let files = Files::of(folder)?;
-        let graph =
-            Arc::new(Graph::load(&files.root, files.schema.as_deref(), &files.functions, cache)?);
+        let graph = Arc::new(Graph::load(&files.root, &files.singles, &files.functions, cache)?);
         let loaded_at_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |since| since.as_millis() as f64);
@@ -98,7 +105,23 @@ impl Project {
             serde_json::from_str(&text).map_err(|source| ProjectError::Description { source })?;
         let functions = named(described.functions)?;
         let schema = described.schema.get().to_owned();
-        Ok(Self { functions, schema, logged: isolate.take_logs(), graph, loaded_at_ms })
+        let has_context = described.context;
+        let context = FunctionInfo {
+            name: CREATE_CONTEXT.to_owned(),
+            kind: FunctionKind::Query,
+            visibility: Visibility::Internal,
+            file: SERVER.to_owned(),
+            export: CREATE_CONTEXT.to_owned(),
+        };
+        Ok(Self {
+            functions,
+            schema,
+            has_context,
+            context,
+            logged: isolate.take_logs(),
+            graph,
+            loaded_at_ms,
+        })
     }
 
     /// Returns the functions by name.
@@ -109,6 +132,11 @@ impl Project {
     /// Returns the schema as JSON; without a `schema.ts` it has no tables.
     pub fn schema(&self) -> &str {
         &self.schema
+    }
+
+    /// Returns whether the project says who calls: whether its `server.ts` exports `createContext`.
+    pub fn has_context(&self) -> bool {
+        self.has_context
     }
 
     /// Returns what tells this version of the project from others.
@@ -140,6 +168,9 @@ impl Project {
     /// # Errors
     /// `NOT_FOUND`. An internal function is none for a client, and its name is not told.
     pub(crate) fn function(&self, call: &Call) -> Result<&FunctionInfo, CallError> {
+        if call.kind == CallKind::Context {
+            return Ok(&self.context);
+        }
         let visible = |function: &&FunctionInfo| {
             call.caller == Caller::Internal || function.visibility == Visibility::Public
         };
@@ -154,7 +185,8 @@ impl Project {
         };
         match (function.kind, call.kind) {
             (FunctionKind::Query, CallKind::Query)
-            | (FunctionKind::Mutation, CallKind::Mutation) => Ok(function),
+            | (FunctionKind::Mutation, CallKind::Mutation)
+            | (_, CallKind::Context) => Ok(function),
             (FunctionKind::Query, CallKind::Mutation) => Err(CallError::new(
                 "NOT_FOUND",
                 format!("{name} is a query, not a mutation: call /api/query/{name}"),

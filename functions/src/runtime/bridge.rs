@@ -135,7 +135,7 @@ impl Bridge {
                 "a module asks the database while it is evaluated: only functions can".to_owned(),
             );
         };
-        if link.kind == Some(CallKind::Query) && WRITES.contains(&op.as_str()) {
+        if link.kind != Some(CallKind::Mutation) && WRITES.contains(&op.as_str()) {
             return refused(
                 "FORBIDDEN",
                 format!("ctx.{op} in a query: queries only read; make the function a mutation"),

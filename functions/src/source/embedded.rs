@@ -14,7 +14,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "server/" "../../../client/src/server":
         "data-model.ts" "database.ts" "errors.ts" "functions.ts" "index.ts" "pagination.ts" "schema.ts" "sql.ts" "validator.ts";
     "engine/" "../../js":
-        "database.ts" "describe.ts" "empty.js" "filter.ts" "host.ts" "invoke.ts" "query.ts" "validate.ts";
+        "auth.ts" "database.ts" "describe.ts" "empty.js" "filter.ts" "host.ts" "identify.ts" "invoke.ts" "query.ts" "validate.ts";
     "engine/world/" "../../js/world":
         "absent.js" "bytes.js" "chance.js" "console.js" "define.js" "index.js" "time.js" "url.js";
 };

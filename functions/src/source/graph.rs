@@ -26,6 +26,38 @@ const ENGINE: [&str; 4] = [
     "convoy:engine/describe.ts",
 ];
 
+/// A module of which a project has one at most.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Single {
+    /// `schema.ts`: its tables.
+    Schema,
+    /// `server.ts`: who calls.
+    Server,
+}
+
+impl Single {
+    pub(crate) const ALL: [Single; 2] = [Single::Schema, Single::Server];
+
+    /// Returns its file, from the project's root.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Single::Schema => "schema.ts",
+            Single::Server => SERVER,
+        }
+    }
+
+    /// Returns what it is called among `Modules` of `functions/js/describe.ts`.
+    fn name(self) -> &'static str {
+        match self {
+            Single::Schema => "schema",
+            Single::Server => "server",
+        }
+    }
+}
+
+/// The file of [`Single::Server`].
+pub(crate) const SERVER: &str = "server.ts";
+
 /// The modules.
 #[derive(Debug)]
 pub(crate) struct Graph {
@@ -66,11 +98,11 @@ impl Graph {
     /// The first module that can't be read, compiled or found.
     pub(crate) fn load(
         root: &Path,
-        schema: Option<&Path>,
+        singles: &[(Single, PathBuf)],
         functions: &BTreeMap<String, PathBuf>,
         cache: &ModuleCache,
     ) -> Result<Self, ProjectError> {
-        let entry = entry(schema.is_some(), functions)?;
+        let entry = entry(singles, functions)?;
         let mut wanted: Vec<Wanted> =
             ENGINE.into_iter().map(|name| Wanted { name: name.to_owned(), path: None }).collect();
         // Last in, first read: so what is wrong is told of the first file first.
@@ -79,9 +111,10 @@ impl Graph {
             .rev()
             .map(|(name, path)| Wanted { name: name.clone(), path: Some(path.clone()) });
         wanted.extend(files);
-        wanted.extend(
-            schema.map(|path| Wanted { name: "schema.ts".to_owned(), path: Some(path.to_owned()) }),
-        );
+        wanted.extend(singles.iter().map(|(single, path)| Wanted {
+            name: single.file().to_owned(),
+            path: Some(path.clone()),
+        }));
         let graph = Self { modules: HashMap::new(), meant: HashMap::new(), entry };
         let mut walk =
             Walk { imports: Imports::new(root), cache, graph, wanted, offers: Vec::new() };
@@ -218,23 +251,32 @@ fn package(name: &str) -> Option<&str> {
 }
 
 /// The module that imports all others, and leaves `__convoy` to Rust. What is Convoy's own is evaluated first.
-fn entry(schema: bool, functions: &BTreeMap<String, PathBuf>) -> Result<Bytecode, ProjectError> {
+fn entry(
+    singles: &[(Single, PathBuf)],
+    functions: &BTreeMap<String, PathBuf>,
+) -> Result<Bytecode, ProjectError> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut imports = String::from(
         "import 'convoy:engine/world/index.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
          import { describe } from 'convoy:engine/describe.ts';\n",
     );
-    let mut named = String::new();
-    if schema {
-        imports += "import * as schema from 'schema.ts';\n";
+    let (mut named, mut known) = (String::new(), String::new());
+    for single in Single::ALL {
+        let name = single.name();
+        match singles.iter().any(|(there, _)| *there == single) {
+            true => {
+                imports += &format!("import * as {name} from '{}';\n", single.file());
+                known += &format!("{name}, ");
+            }
+            false => known += &format!("{name}: undefined, "),
+        }
     }
     for (i, name) in functions.keys().enumerate() {
         imports += &format!("import * as functions{i} from {};\n", quoted(name));
         named += &format!("{}: functions{i},", quoted(name));
     }
-    let schema = if schema { "schema" } else { "schema: undefined" };
     let code = format!(
-        "{imports}const modules = {{ {schema}, functions: {{ {named} }} }};\n\
+        "{imports}const modules = {{ {known}functions: {{ {named} }} }};\n\
          const value = Object.freeze({{ reply, invoke: (...call) => invoke(modules, ...call), describe: () => describe(modules) }});\n\
          Object.defineProperty(globalThis, '__convoy', {{ value }});\n"
     );

@@ -13,5 +13,5 @@ mod resolve;
 mod transpile;
 
 pub use cache::ModuleCache;
-pub(crate) use graph::{ENTRY, Graph};
+pub(crate) use graph::{ENTRY, Graph, SERVER, Single};
 pub use position::Position;

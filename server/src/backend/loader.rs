@@ -1,8 +1,9 @@
 //! A project's functions, read and put to work: the first time, and again whenever the project is read again.
 
 use super::{Functions, add_queries, record};
+use crate::auth::JwtHost;
 use crate::error::{ServerError, chain};
-use crate::project::{Failure, NamedQueries, ProjectError};
+use crate::project::{Failure, NamedQueries, ProjectError, root};
 use convoy_codegen::FunctionEntry;
 use convoy_functions::{
     FunctionInfo, FunctionKind, Limits, ModuleCache, Project, Runtime, Visibility,
@@ -56,7 +57,8 @@ impl Loader {
         let (store, plan) = open_store(&project, url, session, tables).await?;
         tell(&plan, tables);
         let pool = Pool::new(url.clone(), session.clone(), CONNECTIONS, CONNECTION_WAIT_MAX);
-        let functions = Functions::new(Runtime::new(project, limits.clone()), store, pool);
+        let (runtime, jwt) = (Runtime::new(project, limits.clone()), JwtHost::new(&root(folder)));
+        let functions = Functions::new(runtime, store, pool, jwt);
         Ok(Loader {
             folder: folder.to_owned(),
             url: url.clone(),

@@ -6,6 +6,7 @@
 
 mod failure;
 mod host;
+mod identify;
 mod loader;
 mod mutations;
 mod queries;
@@ -13,6 +14,7 @@ mod record;
 
 pub(crate) use loader::{Loader, Tables, migrate};
 
+use crate::auth::{Identify, JwtHost};
 use crate::mutations::Backend;
 use crate::pipeline::EventQueue;
 use crate::project::{NamedQueries, ProjectError};
@@ -35,6 +37,7 @@ pub(crate) struct Functions {
     runtime: Runtime,
     store: RwLock<Store>,
     pool: Pool,
+    jwt: Arc<JwtHost>,
     queue: OnceLock<Arc<EventQueue>>,
     statements: Mutex<HashMap<String, Arc<Statement>>>,
 }
@@ -47,11 +50,12 @@ impl fmt::Debug for Functions {
 
 impl Functions {
     /// Returns the functions of a runtime's project, with the tables that they use, on these connections.
-    pub(crate) fn new(runtime: Runtime, store: Store, pool: Pool) -> Arc<Functions> {
+    pub(crate) fn new(runtime: Runtime, store: Store, pool: Pool, jwt: JwtHost) -> Arc<Functions> {
         Arc::new(Functions {
             runtime,
             store: RwLock::new(store),
             pool,
+            jwt: Arc::new(jwt),
             queue: OnceLock::new(),
             statements: Mutex::default(),
         })
@@ -59,7 +63,10 @@ impl Functions {
 
     /// Returns them as what the server works with.
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
-        Backend { functions: self.clone(), mutations: self.clone(), identify: None }
+        // Whether there is a `createContext` may change with a save; whether anybody is told apart may not.
+        let identify: Option<Arc<dyn Identify>> =
+            self.project().has_context().then(|| self.clone() as Arc<dyn Identify>);
+        Backend { functions: self.clone(), mutations: self.clone(), identify }
     }
 
     /// Returns the version of the project that calls run by.
@@ -71,6 +78,12 @@ impl Functions {
     pub(crate) fn swap(&self, project: Arc<Project>, store: Store) {
         self.runtime.swap(project);
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+    }
+
+    /// Returns what a call has at `ctx.auth`. Where the project says who calls, nobody is null.
+    fn auth_of(&self, identity: Option<&str>) -> Option<String> {
+        let nobody = || self.project().has_context().then(|| "null".to_owned());
+        identity.map(str::to_owned).or_else(nobody)
     }
 
     fn store(&self) -> Store {

@@ -149,7 +149,7 @@ impl Functions {
             now_ms,
             // Another one each time: what a mutation makes up should be new.
             seed: rand::random(),
-            auth: request.identity.as_deref().map(str::to_owned),
+            auth: self.auth_of(request.identity.as_deref()),
         };
         let outcome = self.runtime.call(call, host.clone()).await;
         if let Some(failure) = host.take_failure() {

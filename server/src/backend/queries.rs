@@ -33,7 +33,7 @@ impl Functions {
             caller: Caller::Client,
             now_ms,
             seed: seed_of(name, args),
-            auth: param(1).map(str::to_owned),
+            auth: self.auth_of(param(1)),
         };
         let outcome = self.runtime.call(call, host.clone()).await;
         if let Some(failure) = host.take_failure() {
