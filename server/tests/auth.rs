@@ -15,7 +15,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const SECRET: &str = "what only the server and who logs people in have ever seen";
 const FLAGS: [&str; 2] = ["--jwt-secret", SECRET];
@@ -175,8 +175,9 @@ async fn a_stream_ends_when_its_token_expires() {
     let mut first = stream(at, "/api/sync", &short, &subscribe).await;
     let (path, _) = answered(&mut first).await;
     // One that is busy ends as well: each write is news.
-    let mut last = None;
+    let (mut last, since) = (None, Instant::now());
     let goodbye = loop {
+        assert!(since.elapsed() < Duration::from_secs(30), "it goes on");
         let _ = fixture.write("update orders set id = id + 10 where tenant = 7").await;
         let event = first.next().await.expect("a goodbye");
         match event.name.as_str() {

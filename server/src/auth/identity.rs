@@ -126,7 +126,7 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// Finds out who asks, once for each request or stream.
+/// Finds out who asks, once for each request or stream. Where there is none of it, all are nobody.
 pub trait Identify: Send + Sync {
     /// Identifies the caller.
     ///
@@ -136,16 +136,6 @@ pub trait Identify: Send + Sync {
         &'a self,
         request: &'a RequestHead,
     ) -> BoxFuture<'a, Result<Identity, ApiError>>;
-}
-
-/// Nobody is told from anybody else.
-#[derive(Clone, Copy, Debug)]
-pub struct Anonymous;
-
-impl Identify for Anonymous {
-    fn identify<'a>(&'a self, _: &'a RequestHead) -> BoxFuture<'a, Result<Identity, ApiError>> {
-        Box::pin(std::future::ready(Ok(Identity::nobody())))
-    }
 }
 
 #[cfg(test)]

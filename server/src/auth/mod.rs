@@ -1,6 +1,6 @@
 //! Who calls, and how that is known (`docs/auth.md`).
 //!
-//! Each request or stream is identified once, by whoever is configured to: nobody at all ([`Anonymous`]), the tokens that
+//! Each request or stream is identified once, by whoever is configured to: nobody at all, the tokens that
 //! `--jwt-…` describes ([`Bearer`]), or a project's `createContext`. What comes of it, an [`Identity`], is what sessions
 //! belong to, what functions see as `ctx.auth`, and what `@claim` takes its values from. Whether a token counts is decided
 //! in one place ([`Verifier`]).
@@ -22,5 +22,5 @@ pub use bearer::{Bearer, JwtArgs, Secret};
 pub use error::{AuthError, OptionsError};
 pub use host::JwtHost;
 pub(crate) use identity::Peer;
-pub use identity::{AUTH_BYTES_MAX, Anonymous, Identify, Identity, RequestHead};
+pub use identity::{AUTH_BYTES_MAX, Identify, Identity, RequestHead};
 pub use jwt::{KeySource, Verified, Verifier, VerifyOptions};

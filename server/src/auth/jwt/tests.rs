@@ -211,3 +211,32 @@ async fn the_rfcs_example_is_verified() {
     // The signature is right, so that what is wrong is the year.
     assert_eq!(refused(&verifier, token, &VerifyOptions::default()).await, AuthError::Expired);
 }
+
+#[tokio::test]
+async fn no_other_text_is_the_same_token() {
+    let alphabet = b"Az09-_.=+/ ";
+    let options = VerifyOptions::default();
+    for algorithm in ["HS256", "ES256"] {
+        let signer = Signer::new(algorithm);
+        let (verifier, token) = (signer.verifier(), signer.sign(&claims(json!({"sub": "ann"}))));
+        assert!(verifier.verify(&token, &options).await.is_ok());
+        for position in 0..token.len() {
+            let mut others: Vec<Vec<u8>> = Vec::new();
+            for other in alphabet.iter().filter(|other| **other != token.as_bytes()[position]) {
+                let mut changed = token.clone().into_bytes();
+                changed[position] = *other;
+                others.push(changed);
+                let mut longer = token.clone().into_bytes();
+                longer.insert(position, *other);
+                others.push(longer);
+            }
+            let mut shorter = token.clone().into_bytes();
+            shorter.remove(position);
+            others.push(shorter);
+            for other in others.into_iter().filter(|other| other != token.as_bytes()) {
+                let other = String::from_utf8(other).expect("ASCII");
+                assert!(verifier.verify(&other, &options).await.is_err(), "{other:?}");
+            }
+        }
+    }
+}
