@@ -8,6 +8,8 @@ mod cuts;
 mod ddl;
 mod demo;
 mod faults;
+#[cfg(feature = "functions")]
+mod functions;
 mod guard;
 mod locks;
 mod memory;

@@ -1,0 +1,238 @@
+//! Who wrote does not matter, and only the calls that read what was written run again.
+
+use super::project::Served;
+use super::viewer::{Viewer, to};
+use serde_json::{Value, json};
+
+const FUNCTIONS: &str = "
+export const list = query({
+  args: { channel: z.string() },
+  handler: (ctx, { channel }) => ctx.db.query('messages').withIndex('by_channel', (q) => q.eq('channel', channel)).collect(),
+});
+export const best = query({
+  args: { channel: z.string(), least: z.number() },
+  handler: (ctx, { channel, least }) => ctx.db.query('messages')
+    .withIndex('by_channel_rank', (q) => q.eq('channel', channel).gte('rank', least)).collect(),
+});
+export const all = query((ctx) => ctx.db.query('messages').collect());
+export const take = query({
+  args: { channel: z.string(), n: z.number() },
+  handler: (ctx, { channel, n }) => ctx.db.query('messages')
+    .withIndex('by_channel_rank', (q) => q.eq('channel', channel)).take(n),
+});
+export const first = query({
+  args: { channel: z.string() },
+  handler: (ctx, { channel }) => ctx.db.query('messages').withIndex('by_channel', (q) => q.eq('channel', channel)).first(),
+});
+export const unique = query({
+  args: { name: z.string() },
+  handler: (ctx, { name }) => ctx.db.query('channels').withIndex('by_name', (q) => q.eq('name', name)).unique(),
+});
+export const get = query({ args: { id: z.string() }, handler: (ctx, { id }) => ctx.db.get(id) });
+export const joined = query({
+  args: { channel: z.string() },
+  handler: async (ctx, { channel }) => {
+    const messages = await ctx.db.query('messages').withIndex('by_channel', (q) => q.eq('channel', channel)).collect();
+    return Promise.all(messages.map(async ({ _id, text, channelId }) => {
+      const of = channelId === undefined ? null : await ctx.db.get(channelId);
+      return { _id, text, topic: of?.topic ?? null };
+    }));
+  },
+});
+export const raw = query({
+  args: { channel: z.string() },
+  handler: (ctx, { channel }) => ctx.db.raw(sql`select count(*) as n from messages where doc->>'channel' = ${channel}`),
+});
+export const found = query({
+  args: { body: z.string() },
+  handler: async (ctx, { body }) => (await ctx.db.query('notes').collect()).filter((note) => note.body === body).length,
+});
+export const adult = query({
+  args: { age: z.number() },
+  handler: (ctx, { age }) => ctx.db.query('people').filter((q) => q.gte(q.field('age'), age)).collect(),
+});
+export const send = mutation({
+  args: { channel: z.string(), text: z.string(), rank: z.number() },
+  handler: (ctx, message) => ctx.db.insert('messages', message),
+});
+export const remove = mutation({ args: { id: z.string() }, handler: (ctx, { id }) => ctx.db.delete(id) });
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_hears_every_kind_of_write() {
+    let served = Served::start("fn_writes", &[], FUNCTIONS).await;
+    served.message("a", "one", 1).await;
+    let mut viewer =
+        Viewer::open(served.address, json!([to("l", "t.list", json!({"channel": "a"}))])).await;
+    viewer.has("l", "text", json!(["one"])).await;
+    let id = served.message("a", "psql", 2).await;
+    viewer.has("l", "text", json!(["one", "psql"])).await;
+    let sent = json!({"channel": "a", "text": "sent", "rank": 3});
+    served.mutate("t.send", sent).await;
+    viewer.has("l", "text", json!(["one", "psql", "sent"])).await;
+    let edit =
+        format!("update messages set doc = doc || '{{\"text\":\"edited\"}}' where _id = '{id}'");
+    served.write(&edit).await;
+    viewer.has("l", "text", json!(["one", "edited", "sent"])).await;
+    // Out of its range, and into it.
+    let away =
+        format!("update messages set doc = doc || '{{\"channel\":\"b\"}}' where _id = '{id}'");
+    served.write(&away).await;
+    viewer.has("l", "text", json!(["one", "sent"])).await;
+    served.write(&away.replace("\"b\"", "\"a\"")).await;
+    viewer.has("l", "text", json!(["one", "edited", "sent"])).await;
+    // Another id for the same document.
+    served.write(&format!("update messages set _id = 'messages:x' where _id = '{id}'")).await;
+    let seen =
+        viewer.until("another id", |view| view.of("l").keys().contains(&"messages:x".to_owned()));
+    assert_eq!(seen.await.of("l").keys().len(), 3);
+    served.mutate("t.remove", json!({"id": "messages:x"})).await;
+    viewer.has("l", "text", json!(["one", "sent"])).await;
+    served.write("delete from messages where doc->>'text' = 'one'").await;
+    viewer.has("l", "text", json!(["sent"])).await;
+    served.write("begin; truncate messages; insert into messages (doc) values ('{\"channel\":\"a\",\"text\":\"new\",\"rank\":1}'); commit").await;
+    viewer.has("l", "text", json!(["new"])).await;
+    served.write("truncate messages").await;
+    viewer.shows("l", json!([])).await;
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_thousand_live_queries_one_write_runs_one() {
+    let served = Served::start("fn_thousand", &[], FUNCTIONS).await;
+    let subscribe: Vec<Value> = (0..1000)
+        .map(|n| match n % 4 {
+            0 => to(&n.to_string(), "t.list", json!({"channel": n.to_string()})),
+            1 => to(&n.to_string(), "t.best", json!({"channel": n.to_string(), "least": n})),
+            2 => to(&n.to_string(), "t.take", json!({"channel": n.to_string(), "n": 2})),
+            _ => to(&n.to_string(), "t.first", json!({"channel": n.to_string()})),
+        })
+        .collect();
+    let mut viewer = Viewer::open(served.address, json!(subscribe)).await;
+    viewer
+        .until("a thousand answers", |view| (0..1000).all(|n| view.of(&n.to_string()).is_in_cut()))
+        .await;
+    assert_eq!(served.live_queries().await, 1000);
+    for (channel, sub) in [("500", "500"), ("501", "501"), ("502", "502"), ("503", "503")] {
+        let before = served.reads().await;
+        served.message(channel, "hello", 600).await;
+        let was = viewer.view().of(sub).kinds.len();
+        viewer
+            .until("it shows it", |view| {
+                view.of(sub).kinds.len() > was || view.of(sub).value().to_string().contains("hello")
+            })
+            .await;
+        let lsn = served.write("select 1").await;
+        viewer.passes(&lsn).await;
+        assert_eq!(served.reads().await - before, 1, "channel {channel}");
+    }
+    // Nobody's channel, a rank below the range, and what a page that is full can't show.
+    let before = served.reads().await;
+    served.message("nobody", "hello", 1).await;
+    served.message("501", "low", 500).await;
+    let lsn = served.message("502", "second", 601).await;
+    viewer.has("502", "text", json!(["hello", "second"])).await;
+    assert_eq!(served.reads().await - before, 1, "{lsn}");
+    let before = served.reads().await;
+    served.message("502", "third", 602).await;
+    served.message("503", "later", 1).await;
+    let lsn = served.write("insert into notes values (1, 'nothing')").await;
+    viewer.passes(&lsn).await;
+    assert_eq!(served.reads().await - before, 0);
+    // Before the last row that was read.
+    served.message("502", "zeroth", 1).await;
+    viewer.has("502", "text", json!(["zeroth", "hello"])).await;
+    assert_eq!(served.reads().await - before, 1);
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_absent_is_heard_when_it_comes() {
+    let served = Served::start("fn_absent", &[], FUNCTIONS).await;
+    let subscribe = json!([
+        to("take", "t.take", json!({"channel": "a", "n": 2})),
+        to("first", "t.first", json!({"channel": "a"})),
+        to("unique", "t.unique", json!({"name": "a"})),
+        to("get", "t.get", json!({"id": "messages:later"})),
+        to("raw", "t.raw", json!({"channel": "a"})),
+        to("note", "t.found", json!({"body": "x"})),
+        to("adult", "t.adult", json!({"age": 18})),
+    ]);
+    let mut viewer = Viewer::open(served.address, subscribe).await;
+    for sub in ["first", "unique", "get"] {
+        viewer.shows(sub, Value::Null).await;
+    }
+    viewer.shows("take", json!([])).await;
+    viewer.shows("raw", json!([{"n": 0}])).await;
+    viewer.shows("note", json!(0)).await;
+    viewer.shows("adult", json!([])).await;
+    served
+        .write(
+            "insert into messages (_id, doc) values ('messages:later', '{\"channel\":\"a\",\"text\":\"x\",\"rank\":5}');
+             insert into channels (doc) values ('{\"name\":\"a\",\"topic\":\"t\"}');
+             insert into notes values (1, 'x')",
+        )
+        .await;
+    viewer.has("take", "text", json!(["x"])).await;
+    let is_x = |value: &Value| value["text"] == "x";
+    viewer
+        .until("the first, and by its id", |view| {
+            is_x(&view.of("first").value()) && is_x(&view.of("get").value())
+        })
+        .await;
+    viewer.until("the channel", |view| view.of("unique").value()["topic"] == "t").await;
+    viewer.shows("raw", json!([{"n": 1}])).await;
+    viewer.shows("note", json!(1)).await;
+    served.write("insert into people (email, age) values ('old@x', 40), ('young@x', 4)").await;
+    viewer.has("adult", "email", json!(["old@x"])).await;
+    served.write("update people set age = 20 where email = 'young@x'; update people set age = null where email = 'old@x'").await;
+    viewer.has("adult", "email", json!(["young@x"])).await;
+    // Two where one is to be: an error, which mends itself.
+    served.write("insert into channels (doc) values ('{\"name\":\"a\",\"topic\":\"u\"}')").await;
+    viewer.fails("unique", "CONFLICT").await;
+    served.write("delete from channels where doc->>'topic' = 't'").await;
+    viewer.until("the other", |view| view.of("unique").value()["topic"] == "u").await;
+    served.write("delete from messages").await;
+    viewer.shows("first", Value::Null).await;
+    viewer.shows("get", Value::Null).await;
+    viewer.shows("take", json!([])).await;
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_because_of_what_was_read_is_heard_too() {
+    let served = Served::start("fn_joined", &[], FUNCTIONS).await;
+    let mut viewer =
+        Viewer::open(served.address, json!([to("j", "t.joined", json!({"channel": "a"}))])).await;
+    viewer.shows("j", json!([])).await;
+    served
+        .write(
+            "insert into channels (_id, doc) values ('channels:1', '{\"name\":\"a\",\"topic\":\"t\"}');
+             insert into messages (doc) values ('{\"channel\":\"a\",\"text\":\"x\",\"rank\":1,\"channelId\":\"channels:1\"}');
+             insert into messages (doc) values ('{\"channel\":\"a\",\"text\":\"y\",\"rank\":1,\"channelId\":\"channels:2\"}')",
+        )
+        .await;
+    viewer.has("j", "topic", json!(["t", null])).await;
+    served.write("insert into channels (_id, doc) values ('channels:2', '{\"name\":\"b\",\"topic\":\"late\"}')").await;
+    viewer.has("j", "topic", json!(["t", "late"])).await;
+    served
+        .write("update channels set doc = doc || '{\"topic\":\"u\"}' where _id = 'channels:1'")
+        .await;
+    viewer.has("j", "topic", json!(["u", "late"])).await;
+    // What is no longer read is no longer heard.
+    served.write("delete from messages where doc->>'text' = 'x'").await;
+    viewer.has("j", "topic", json!(["late"])).await;
+    let before = served.reads().await;
+    let lsn = served
+        .write("update channels set doc = doc || '{\"topic\":\"v\"}' where _id = 'channels:1'")
+        .await;
+    viewer.passes(&lsn).await;
+    assert_eq!(served.reads().await, before);
+    served.write("delete from channels").await;
+    viewer.has("j", "topic", json!([null])).await;
+    viewer.close().await;
+    served.server.stop().await;
+}
