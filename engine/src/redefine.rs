@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::live_query::Told;
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::Sub;
-use crate::statement::Statement;
+use crate::statement::{Statement, StatementKind};
 use crate::templates::Applicant;
 use convoy_query_index::QueryId;
 use std::collections::{HashMap, HashSet};
@@ -227,6 +227,13 @@ fn arguments_for(
     reference: &QueryReference,
     statement: &Statement,
 ) -> Result<Vec<Option<crate::args::Argument>>, QueryError> {
+    let are_functions = [&*reference.statement, statement]
+        .into_iter()
+        .all(|statement| statement.kind == StatementKind::Function);
+    if are_functions {
+        // The same JSON: whether it fits any more the function says itself.
+        return Ok(reference.args.clone());
+    }
     arguments_in_order(&statement.params, reference.given()).map_err(|misfit| {
         let name = statement.name.as_deref().unwrap_or("the query");
         QueryError::new(

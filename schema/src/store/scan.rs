@@ -329,7 +329,14 @@ impl<'a> Scan<'a> {
                 break;
             }
             let sql = self.statement(&selected, tests, rest);
-            let found = sql.query(client).await.map_err(|error| self.explained(error))?;
+            let found = match sql.query(client).await {
+                Ok(found) => found,
+                Err(error) => {
+                    // What a row of it says may be the reason.
+                    record(self, tests, None, reads);
+                    return Err(self.explained(error));
+                }
+            };
             let is_full = found.len() == rest;
             rows.push_all(&selected, &found)?;
             let last = rows.last().filter(|_| is_full && limit.is_some());
@@ -368,7 +375,7 @@ impl<'a> Scan<'a> {
         let is_cast = error.code().is_some_and(|code| code.code().starts_with("22"));
         let words = error.as_db_error().map(|db| db.message().to_owned());
         match words {
-            Some(words) if is_cast => StoreError::invalid(format!(
+            Some(words) if is_cast => StoreError::refused(format!(
                 "a value in table {:?}, or one that it is compared with, is not what the schema declares: {words}; convoy migrate \
                  counts them",
                 self.layout.table.name

@@ -35,8 +35,8 @@ impl Store {
         let mut sql = Sql::new(selected.select());
         sql.push(&format!(" from {}", quoted(&layout.table.name)));
         where_id(layout, &id, &mut sql);
-        let rows = sql.query(client).await?;
         record_get(layout, &id, reads);
+        let rows = sql.query(client).await?;
         let mut answer = String::new();
         match rows.first() {
             Some(row) => selected.write(row, &mut answer)?,

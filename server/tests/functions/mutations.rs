@@ -244,6 +244,7 @@ async fn one_that_loops_or_allocates_is_stopped_and_its_neighbours_go_on() {
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert_eq!(served.query("t.plain", json!({})).await.json()["value"], 1);
         sent += 1;
+        println!("neighbour {sent} after {:?}", began.elapsed());
         while let Some(answer) = bad.try_join_next() {
             assert_eq!(answer.expect("an answer").code(), "LIMIT_EXCEEDED");
         }

@@ -284,6 +284,16 @@ async fn what_postgres_refuses_harms_no_neighbour_and_mends_itself() {
     viewer.shows("fails", json!([1, 3])).await;
     assert!(before.elapsed().as_secs() < 5, "it heard the write, and was not merely tried again");
     viewer.until("what it catches", |view| view.of("caught").is_in_cut()).await;
+    // One that has never had another answer hears it too.
+    served.write("update notes set body = 'three' where id = 2").await;
+    let mut late = Viewer::open(served.address, json!([to("f", "t.fails", json!({}))])).await;
+    late.fails("f", "INVALID_ARGS").await;
+    drop(viewer);
+    let mut viewer = late;
+    let before = tokio::time::Instant::now();
+    served.write("update notes set body = '4' where id = 2").await;
+    viewer.shows("f", json!([1, 4])).await;
+    assert!(before.elapsed().as_secs() < 5, "it heard the write, and was not merely tried again");
     viewer.close().await;
     served.server.stop().await;
 }

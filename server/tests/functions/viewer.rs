@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What one subscription shows.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +83,7 @@ impl Seen {
                 }
             }
             "diff" if self.whole.is_some() => return Err(format!("no rows change by {update}")),
+            "stale" | "unchanged" => {}
             _ => {
                 (self.error, self.whole) = (None, None);
                 self.rows.take_in(update);
