@@ -90,7 +90,10 @@ impl<D: Database> Engine<D> {
             Ok(ReadResult::Function(answer)) => {
                 match self.record(read, id, position, &answer.reads) {
                     Ok(is_touched) => (Ok(self.value_of_function(id, answer.value)), is_touched),
-                    Err(NotYet::Failed(error)) => (Ok(Value::Failed(error)), false),
+                    // What the function itself said of it says more.
+                    Err(NotYet::Failed(error)) => {
+                        (Ok(Value::Failed(answer.value.err().unwrap_or(error))), false)
+                    }
                     Err(NotYet::Again) => {
                         if let Some(query) = self.queries.get_mut(&id) {
                             query.touched_at = query.touched_at.max(touched_at);

@@ -40,6 +40,8 @@ pub(crate) struct RecordedReads {
     statements: BTreeMap<TemplateId, BTreeSet<TemplateId>>,
     /// For each such statement, how many functions.
     functions: BTreeMap<TemplateId, usize>,
+    /// Live queries that failed because a statement that they read by can't be analysed, and the statement.
+    blocked: BTreeMap<QueryId, TemplateId>,
 }
 
 /// What has to be done before a function's answer counts.
@@ -93,10 +95,11 @@ impl RecordedReads {
         unused
     }
 
-    /// Returns the live queries that have read by a statement.
+    /// Returns the live queries that have read by a statement, or would have.
     pub fn owners_of(&self, template: TemplateId) -> BTreeSet<QueryId> {
         let of = self.owners.values().filter(|owner| owner.template == template);
-        of.map(|owner| owner.query).collect()
+        let blocked = self.blocked.iter().filter(|(_, by)| **by == template);
+        of.map(|owner| owner.query).chain(blocked.map(|(query, _)| *query)).collect()
     }
 }
 
@@ -128,6 +131,7 @@ impl<D: Database> Engine<D> {
             self.describe_if_nobody_does(template, is_new);
             if let Some(error) = self.templates.get(template).and_then(|entry| entry.failed.clone())
             {
+                self.recorded.blocked.insert(id, template);
                 return Err(NotYet::Failed(error));
             }
             let analysed = self.templates.get(template).and_then(|entry| entry.template.clone());
@@ -161,6 +165,7 @@ impl<D: Database> Engine<D> {
 
     /// Takes what a live query read out of the index.
     pub(crate) fn forget_entries(&mut self, id: QueryId) {
+        self.recorded.blocked.remove(&id);
         let Some((entries, _)) = self.recorded.entries.remove(&id) else { return };
         for entry in entries {
             if self.recorded.owners.remove(&entry).is_some() {

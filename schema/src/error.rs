@@ -80,6 +80,8 @@ pub enum StoreError {
     Layout {
         /// What is missing, and the command that mends it.
         message: String,
+        /// The table.
+        table: String,
     },
     /// Postgres failed, or could not be reached.
     #[error("{}", .error.message)]

@@ -6,7 +6,7 @@
 
 use super::args::Args;
 use super::cursor::{Cursor, scan_hash};
-use super::record::record;
+use super::record::{record, record_missing};
 use super::rows::{Rows, Selected};
 use super::segments::segments;
 use super::sql::Sql;
@@ -85,7 +85,7 @@ impl Store {
         args: &str,
         reads: &mut Vec<RecordedRead>,
     ) -> Result<String, StoreError> {
-        let asked = self.read_scan(args)?;
+        let asked = self.read_scan(args).inspect_err(|error| record_missing(error, reads))?;
         asked.scan.run(client, &asked.segments, asked.limit, &asked.hash, reads).await
     }
 

@@ -4,7 +4,6 @@ use super::project::{Served, mutate};
 use super::viewer::{Viewer, to};
 use convoy_types::Lsn;
 use serde_json::json;
-use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const FUNCTIONS: &str = "
@@ -234,23 +233,30 @@ async fn what_is_internal_or_another_kind_is_not_there() {
 async fn one_that_loops_or_allocates_is_stopped_and_its_neighbours_go_on() {
     let served = Served::start("fn_loops", &[], FUNCTIONS).await;
     let address = served.address;
+    let ask = move |how| async move {
+        (how, mutate(address, "t.throwing", &json!({ "how": how }), &[]).await)
+    };
     let mut bad = JoinSet::new();
     for how in ["loop", "memory", "loop", "memory"] {
-        bad.spawn(async move { mutate(address, "t.throwing", &json!({ "how": how }), &[]).await });
+        bad.spawn(ask(how));
     }
-    let (mut sent, began) = (0, Instant::now());
-    while !bad.is_empty() {
+    // Always as many, until the neighbours are through.
+    let mut sent = 0;
+    while sent < 10 {
         let answer = served.ask("t.send", &json!({"text": "x"}), &[]).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert_eq!(served.query("t.plain", json!({})).await.json()["value"], 1);
         sent += 1;
-        println!("neighbour {sent} after {:?}", began.elapsed());
-        while let Some(answer) = bad.try_join_next() {
-            assert_eq!(answer.expect("an answer").code(), "LIMIT_EXCEEDED");
+        while let Some(ended) = bad.try_join_next() {
+            let (how, answer) = ended.expect("an answer");
+            assert_eq!(answer.code(), "LIMIT_EXCEEDED", "{how}: {}", answer.body);
+            bad.spawn(ask(how));
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "they were not stopped");
     }
-    assert!(sent >= 5, "neighbours waited: {sent}");
+    while let Some(ended) = bad.join_next().await {
+        let (how, answer) = ended.expect("an answer");
+        assert_eq!(answer.code(), "LIMIT_EXCEEDED", "{how}: {}", answer.body);
+    }
     assert_eq!(messages(&served).await, sent);
     served.server.stop().await;
 }
@@ -289,7 +295,9 @@ async fn values_go_round_and_time_stands_still() {
         let value = answer.json()["value"].clone();
         for of in ["read", "doc"] {
             assert_eq!(value[of]["text"], text, "{value}");
-            assert_eq!(value[of]["rank"].as_f64(), Some(rank), "{of} {value}");
+            // As SQL gives them, whole numbers that a double may not hold are strings.
+            let digits = value[of]["rank"].as_str().and_then(|digits| digits.parse().ok());
+            assert_eq!(value[of]["rank"].as_f64().or(digits), Some(rank), "{of} {value}");
         }
         assert_eq!(
             value["read"]["extra"].to_string().replace(".0", ""),
