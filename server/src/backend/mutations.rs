@@ -72,16 +72,19 @@ impl Functions {
         &self,
         request: &MutationRequest,
     ) -> Result<MutationAnswer, QueryError> {
-        let error = match self.mutate_or_fail(request).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
+        let outcome = match self.mutate_or_fail(request).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => match self.done_before(request).await {
+                // Asked for twice at once, or its connection was lost as it was committed.
+                Ok(Some(answer)) => Ok(answer),
+                // What the attempt said of it says more.
+                Ok(None) | Err(_) => Err(error),
+            },
         };
-        // It may have failed because it was done meanwhile: asked for twice at once, or before its connection was lost.
-        match self.done_before(request).await {
-            Ok(Some(answer)) => Ok(answer),
-            // What the first attempt said of it says more.
-            Ok(None) | Err(_) => Err(error),
+        if let Ok(answer) = &outcome {
+            self.tell(request, |_, mutation| Event::MutationDone(mutation, answer.lsn));
         }
+        outcome
     }
 
     async fn mutate_or_fail(

@@ -7,8 +7,8 @@ use convoy_schema::{Schema, Store};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How soon tables are looked up again that were not as the schema says.
-const RENEW_INTERVAL: Duration = Duration::from_millis(500);
+/// How soon tables are looked up again that were not as the schema says. Who comes earlier waits.
+const RENEW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A schema's tables as they stood.
 pub(super) struct OpenTables {
@@ -31,9 +31,7 @@ impl Functions {
         if !Arc::ptr_eq(&self.tables(), found_outdated) {
             return true;
         }
-        if found_outdated.since.elapsed() < RENEW_INTERVAL {
-            return false;
-        }
+        tokio::time::sleep(RENEW_INTERVAL.saturating_sub(found_outdated.since.elapsed())).await;
         let schema = found_outdated.schema.clone();
         let looked_up = async {
             let lease = self.pool.get().await.map_err(|error| chain(&error).to_string())?;

@@ -148,3 +148,36 @@ async fn what_may_be_lost_is_named_again_after_a_resume() {
     viewer.close().await;
     served.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_lost_in_between_loses_no_name() {
+    let served = Served::start("fn_lost", &[], FUNCTIONS).await;
+    let mut viewer = Viewer::open(served.address, json!([to("l", "t.list", json!({}))])).await;
+    viewer.shows("l", json!([])).await;
+    let (address, session) = (served.address, viewer.session.clone());
+    let sending = tokio::spawn(async move {
+        let mut sent = Vec::new();
+        for n in 0..60 {
+            let id = uuid(n);
+            let headers = [("x-convoy-mutation", &*id), ("x-convoy-session", &*session)];
+            let answer = mutate(address, "t.send", &json!({ "text": id }), &headers).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            sent.push(id);
+        }
+        sent
+    });
+    let walsender = "select count(pg_terminate_backend(active_pid)) from pg_replication_slots \
+                     where database = current_database()";
+    while !sending.is_finished() {
+        served.count(walsender).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let sent = sending.await.expect("all is sent");
+    viewer.until("all is shown", |view| view.of("l").keys().len() == sent.len()).await;
+    let missing =
+        |view: &View| sent.iter().filter(|id| view.named(id) == 0).cloned().collect::<Vec<_>>();
+    viewer.until("all is named", |view| missing(view).is_empty()).await;
+    let view = viewer.close().await;
+    assert!(sent.iter().all(|id| view.named(id) == 1), "{:?}", view.reflected);
+    served.server.stop().await;
+}
