@@ -105,7 +105,7 @@ impl RecordedReads {
 
 impl<D: Database> Engine<D> {
     /// Puts what a function read into the index, in place of what it read before. Returns whether a change has touched it
-    /// since.
+    /// since. Stages farther on than the first such change do not get this value, as they hoped to.
     ///
     /// # Errors
     /// Where the answer does not count.
@@ -148,7 +148,16 @@ impl<D: Database> Engine<D> {
         entries.sort_by_key(|(template, _)| *template);
         entries.dedup();
         self.forget_entries(id);
-        let is_touched = self.was_touched_since(read_at, &entries);
+        let head = self.head();
+        let is_touched = self.was_touched_between(read_at, head, &entries);
+        if is_touched {
+            // Nobody knew what would touch it when these were taken down.
+            for (position, session) in self.stages_waiting(read, id) {
+                if self.was_touched_between(read_at, position, &entries) {
+                    self.dissolve_stage(session);
+                }
+            }
+        }
         let mut ids = Vec::with_capacity(entries.len());
         for (template, slots) in entries {
             let entry = self.queries.take_id();
@@ -175,22 +184,22 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    /// Returns whether what was applied behind a point of the line touches what was read there; also where that can't be
-    /// told.
-    fn was_touched_since(
+    /// Returns whether what was applied behind a point of the line, up to another, touches what was read at the first; also
+    /// where that can't be told.
+    fn was_touched_between(
         &self,
         read_at: Position,
+        up_to: Position,
         entries: &[(TemplateId, Arc<[SlotValue]>)],
     ) -> bool {
-        let head = self.head();
-        if read_at >= head {
+        if read_at >= up_to {
             return false;
         }
         entries.iter().any(|(template, slots)| {
             let analysed = self.templates.get(*template).and_then(|entry| entry.template.as_ref());
             let Some(analysed) = analysed else { return true };
             analysed.tables.iter().any(|table| {
-                let Some((changes, _)) = self.reads.log.changes_between(read_at, head, table.id)
+                let Some((changes, _)) = self.reads.log.changes_between(read_at, up_to, table.id)
                 else {
                     return true;
                 };

@@ -11,6 +11,7 @@ use crate::protocol::ApiError;
 use convoy_engine::{ErrorCode, Event, MUTATION_PREFIX, QueryError};
 use convoy_functions::{Call, CallKind, Caller};
 use convoy_postgres::PostgresError;
+use convoy_schema::StoreError;
 use convoy_types::Lsn;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -188,13 +189,7 @@ impl Functions {
         let outcome = self.runtime.call(call, host.clone()).await;
         if let Some(failure) = host.take_failure() {
             // Even where the function caught it: nothing it did can be committed any more.
-            let error = convoy_functions::CallError {
-                code: failure.error.code,
-                message: failure.error.message,
-                data: failure.error.data,
-                detail: None,
-            };
-            let error = failure::of_call(&request.name, error);
+            let error = failure::of_call(&request.name, failure.error.into());
             return Err(match host.outdated() {
                 _ if failure.is_retryable => Lost::Race(error),
                 Some(tables) => Lost::Outdated(error, tables.clone()),
@@ -245,7 +240,7 @@ impl Functions {
                 if error.as_db_error().is_some() {
                     self.tell(request, |_, mutation| Event::MutationFailed(mutation));
                 }
-                Err(lost(&error))
+                Err(refused(&request.name, error.into()))
             }
         }
     }
@@ -282,6 +277,12 @@ async fn position(client: &Client) -> Result<Lsn, Lost> {
 
 fn unavailable(error: PostgresError) -> Lost {
     Lost::Failed(error.into())
+}
+
+/// Returns what a deferred constraint said, as if it had been said at once.
+fn refused(name: &str, error: StoreError) -> Lost {
+    let told = failure::of_call(name, failure::of_operation(&error).into());
+    if error.is_retryable() { Lost::Race(told) } else { Lost::Failed(told) }
 }
 
 fn lost(error: &tokio_postgres::Error) -> Lost {

@@ -58,12 +58,7 @@ impl Functions {
         let spoilt = failure.is_some();
         let outcome = match failure {
             // Whatever the function made of it.
-            Some(failure) => Err(convoy_functions::CallError {
-                code: failure.error.code,
-                message: failure.error.message,
-                data: failure.error.data,
-                detail: None,
-            }),
+            Some(failure) => Err(failure.error.into()),
             None => outcome,
         };
         let outcome = match outcome.map_err(|error| failure::of_call(name, error)) {

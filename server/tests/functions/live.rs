@@ -2,6 +2,7 @@
 
 use super::project::Served;
 use super::viewer::{View, Viewer, to};
+use crate::client::EventStream;
 use serde_json::{Value, json};
 
 const FUNCTIONS: &str = "
@@ -54,6 +55,21 @@ export const adult = query({
 export const send = mutation({
   args: { channel: z.string(), text: z.string(), rank: z.number() },
   handler: (ctx, message) => ctx.db.insert('messages', message),
+});
+export const page = query({
+  args: { cursor: z.string().nullable(), endCursor: z.string().nullable() },
+  handler: (ctx, options) => ctx.db.query('messages').withIndex('by_channel_rank', (q) => q.eq('channel', 'a')).paginate({ numItems: 5, ...options }),
+});
+export const walk = query({
+  args: { until: z.number() },
+  handler: async (ctx, { until }) => {
+    let sum = 0;
+    for await (const message of ctx.db.query('messages').withIndex('by_channel_rank', (q) => q.eq('channel', 'a'))) {
+      if (message.rank > until) break;
+      sum += message.rank;
+    }
+    return sum;
+  },
 });
 export const remove = mutation({ args: { id: z.string() }, handler: (ctx, { id }) => ctx.db.delete(id) });
 ";
@@ -238,5 +254,141 @@ async fn what_is_read_because_of_what_was_read_is_heard_too() {
     served.write("delete from channels").await;
     viewer.has("j", "topic", json!([null])).await;
     viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_stay_without_gaps_while_rows_come_and_go() {
+    let served = Served::start("fn_pages", &[], FUNCTIONS).await;
+    let fill = "insert into messages (doc) select jsonb_build_object('channel', 'a', 'text', n::text, 'rank', n * 10) \
+                from generate_series(1, 12) n";
+    served.write(fill).await;
+    let first = json!({"cursor": null, "endCursor": null});
+    let mut viewer = Viewer::open(served.address, json!([to("first", "t.page", first)])).await;
+    let view = viewer.until("a page", |view| view.of("first").is_in_cut()).await;
+    let border = view.of("first").value()["continueCursor"].clone();
+    // As a client that wants more goes on: the first page has an end from now on.
+    viewer
+        .say(&json!({"subscribe": [
+            to("one", "t.page", json!({"cursor": null, "endCursor": border})),
+            to("two", "t.page", json!({"cursor": border, "endCursor": null})),
+        ]}))
+        .await;
+    let ranks = |view: &View, sub: &str| -> Vec<i64> {
+        let page = view.of(sub).value()["page"].clone();
+        page.as_array().into_iter().flatten().filter_map(|row| row["rank"].as_i64()).collect()
+    };
+    let both = move |view: &View| [ranks(view, "one"), ranks(view, "two")];
+    viewer
+        .until("both", |view| both(view) == [vec![10, 20, 30, 40, 50], vec![60, 70, 80, 90, 100]])
+        .await;
+    // Within the first, at its border, and behind it; the last of the first goes.
+    for (text, rank) in [("x", 25), ("y", 51), ("z", 49)] {
+        served.message("a", text, rank).await;
+    }
+    served.write("delete from messages where (doc->>'rank')::int4 in (10, 50)").await;
+    viewer
+        .until("what came", |view| {
+            both(view) == [vec![20, 25, 30, 40, 49], vec![51, 60, 70, 80, 90]]
+        })
+        .await;
+    served.write("delete from messages where (doc->>'rank')::int4 < 50").await;
+    viewer.until("an empty one", |view| both(view) == [vec![], vec![51, 60, 70, 80, 90]]).await;
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_is_heard_as_far_as_it_went() {
+    let served = Served::start("fn_walk", &[], FUNCTIONS).await;
+    let fill = "insert into messages (doc) select jsonb_build_object('channel', 'a', 'text', n::text, 'rank', n) \
+                from generate_series(1, 350) n";
+    served.write(fill).await;
+    let mut viewer =
+        Viewer::open(served.address, json!([to("w", "t.walk", json!({"until": 150}))])).await;
+    let sum: i64 = (1..=150).sum();
+    viewer.shows("w", json!(sum)).await;
+    served.write("delete from messages where (doc->>'rank')::int4 = 50").await;
+    viewer.shows("w", json!(sum - 50)).await;
+    // The walk reads a hundred at a time: past the batch in which it ended nothing is heard.
+    let before = served.reads().await;
+    let lsn = served.write("delete from messages where (doc->>'rank')::int4 > 250").await;
+    viewer.passes(&lsn).await;
+    assert_eq!(served.reads().await, before);
+    served
+        .write(
+            "update messages set doc = doc || '{\"rank\": 149.5}' where (doc->>'rank')::int4 = 240",
+        )
+        .await;
+    viewer.shows("w", json!(sum as f64 - 50.0 + 149.5)).await;
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_very_many_rows_is_heard_once() {
+    let served = Served::start("fn_bulk", &[], FUNCTIONS).await;
+    let subscribe = json!([
+        to("a", "t.list", json!({"channel": "a"})),
+        to("raw", "t.raw", json!({"channel": "bulk"})),
+    ]);
+    let mut viewer = Viewer::open(served.address, subscribe).await;
+    viewer.shows("a", json!([])).await;
+    viewer.shows("raw", json!([{"n": 0}])).await;
+    served
+        .write(
+            "insert into messages (doc) select jsonb_build_object('channel', case n when 1777 then 'a' else 'bulk' end, 'text', n::text, 'rank', n) \
+             from generate_series(1, 20000) n",
+        )
+        .await;
+    viewer.has("a", "text", json!(["1777"])).await;
+    viewer.shows("raw", json!([{"n": 19_999}])).await;
+    served.write("delete from messages").await;
+    viewer.shows("a", json!([])).await;
+    viewer.shows("raw", json!([{"n": 0}])).await;
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_with_what_he_has_is_told_that_it_is_unchanged() {
+    let served = Served::start("fn_have", &[], FUNCTIONS).await;
+    served.message("a", "x", 1).await;
+    let subscribe = json!([
+        to("list", "t.list", json!({"channel": "a"})),
+        to("first", "t.first", json!({"channel": "a"})),
+        to("note", "t.found", json!({"body": "x"})),
+    ]);
+    let mut stream = EventStream::open(
+        served.address,
+        "POST",
+        "/api/sync",
+        &[],
+        &json!({"subscribe": subscribe}).to_string(),
+    )
+    .await;
+    stream.expect("hello").await;
+    let mut have = serde_json::Map::new();
+    while have.len() < 3 {
+        for update in stream.transition().await.data["updates"].as_array().expect("updates") {
+            have.insert(
+                update["sub"].as_str().expect("a sub").to_owned(),
+                update["digest"].clone(),
+            );
+        }
+    }
+    drop(stream);
+    served.write("insert into notes values (1, 'x')").await;
+    let body = json!({ "subscribe": subscribe, "have": have }).to_string();
+    let mut stream = EventStream::open(served.address, "POST", "/api/sync", &[], &body).await;
+    stream.expect("hello").await;
+    let mut kinds = std::collections::BTreeMap::new();
+    while kinds.len() < 3 {
+        for update in stream.transition().await.data["updates"].as_array().expect("updates") {
+            kinds.insert(update["sub"].to_string(), update["type"].to_string());
+        }
+    }
+    let kinds: Vec<_> = kinds.into_values().collect();
+    assert_eq!(kinds, ["\"unchanged\"", "\"unchanged\"", "\"snapshot\""], "first, list, note");
     served.server.stop().await;
 }

@@ -175,6 +175,25 @@ async fn one_that_catches_what_postgres_refused_does_not_commit_its_half() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_refused_at_its_commit_leaves_nothing() {
+    let served = Served::start("fn_deferred", &[], FUNCTIONS).await;
+    served
+        .write(
+            "alter table people add constraint once unique (email) deferrable initially deferred;
+             insert into people (email) values ('taken@x')",
+        )
+        .await;
+    for id in [None, Some("0198c1f0-7b1e-7c3a-9d2b-0123456789ab")] {
+        let headers: Vec<_> = id.map(|id| ("x-convoy-mutation", id)).into_iter().collect();
+        let answer = served.ask("t.caught", &json!({"how": "unique"}), &headers).await;
+        assert_eq!(answer.code(), "CONFLICT", "{}", answer.body);
+        assert!(answer.body.contains("once"), "{}", answer.body);
+        assert_eq!(messages(&served).await, 0);
+    }
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_concurrent_increments_none_is_lost_and_none_counts_twice() {
     let served = Served::start("fn_counter", &[], FUNCTIONS).await;
     let address = served.address;
@@ -266,7 +285,7 @@ async fn a_stream_at_the_answers_position_shows_the_write() {
     let served = Served::start("fn_lsn", &[], FUNCTIONS).await;
     let mut viewer = Viewer::open(served.address, json!([to("l", "t.list", json!({}))])).await;
     viewer.shows("l", json!([])).await;
-    for n in 1..=30 {
+    for n in 1..=15 {
         let answer = served.ask("t.send", &json!({"text": n.to_string()}), &[]).await.json();
         let lsn = answer["lsn"].as_str().expect("a position").to_owned();
         let past: Lsn = lsn.parse().expect("a position");

@@ -83,10 +83,6 @@ impl Folder {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(path, text).expect("a file");
     }
-
-    pub fn remove(&self, file: &str) {
-        std::fs::remove_file(self.path().join("convoy").join(file)).expect("it was there");
-    }
 }
 
 /// Returns a file of functions, with what all of them import.
