@@ -90,7 +90,10 @@ impl<D: Database> Engine<D> {
             Ok(ReadResult::Function(answer)) => {
                 match self.record(read, id, position, &answer.reads) {
                     Ok(is_touched) => (Ok(self.value_of_function(id, answer.value)), is_touched),
-                    Err(NotYet::Failed(error)) => (Ok(Value::Failed(error)), false),
+                    // What the function itself said of it says more.
+                    Err(NotYet::Failed(error)) => {
+                        (Ok(Value::Failed(answer.value.err().unwrap_or(error))), false)
+                    }
                     Err(NotYet::Again) => {
                         if let Some(query) = self.queries.get_mut(&id) {
                             query.touched_at = query.touched_at.max(touched_at);
@@ -158,6 +161,20 @@ impl<D: Database> Engine<D> {
             Ok(json) => function::result(&json),
             Err(error) => return Value::Failed(error),
         };
+        let (count, bytes) = (rows.rows().len(), rows.text_bytes());
+        let (count_max, bytes_max) = (self.limits.result_rows_max, self.limits.result_bytes_max);
+        if count > count_max || bytes > bytes_max {
+            let message = match count > count_max {
+                true => format!(
+                    "the result has {count} rows, more than {count_max} (--result-rows-max)"
+                ),
+                false => format!(
+                    "the result has {bytes} bytes, more than {bytes_max} (--result-bytes-max)"
+                ),
+            };
+            let message = format!("{message}: return less, page by page with .paginate()");
+            return Value::Failed(QueryError::new(ErrorCode::LimitExceeded, message));
+        }
         if let Some(query) = self.queries.get_mut(&id)
             && query.columns != columns
         {

@@ -257,6 +257,7 @@ impl<D: Database> Engine<D> {
             }
             Event::MutationBegun { session, mutation } => self.expect_mutation(session, mutation),
             Event::MutationFailed(mutation) => self.mutation_failed(&mutation),
+            Event::MutationDone(mutation, lsn) => self.mutation_done(mutation, lsn),
             Event::OutboxDrained(id) => {
                 if let Some(session) = self.sessions.get_mut(id) {
                     session.drained();

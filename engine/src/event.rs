@@ -83,6 +83,9 @@ pub enum Event {
     },
     /// A mutation that had begun did not commit.
     MutationFailed(Arc<str>),
+    /// A mutation that had begun is committed, before this position: what contains all up to there contains it, whether or
+    /// not its transaction came by itself.
+    MutationDone(Arc<str>, Lsn),
     /// The session's outbox, which was full, has room again.
     OutboxDrained(SessionId),
     /// The session's outbox let go what it held: everything that the session subscribes to is sent anew.

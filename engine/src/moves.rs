@@ -55,6 +55,7 @@ impl<D: Database> Engine<D> {
     /// Moves every session that can move and has a reason to.
     pub(crate) fn move_sessions(&mut self) {
         let label = self.label();
+        self.note_passed_mutations(label);
         let reached = |session: &Session| session.awaits.iter().any(|lsn| *lsn <= label);
         let awaiting: Vec<_> = self.sessions.awaiting.iter().copied().collect();
         for id in awaiting {

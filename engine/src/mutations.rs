@@ -1,13 +1,15 @@
 //! Mutations of sessions: which transactions of the stream are theirs, and which transition newly contains one.
 //!
 //! A mutation names itself in its own transaction, by a logical message. The engine is told of it before it commits, and
-//! names it to its session in the first transition whose point of the line is not before the transaction's.
+//! names it to its session in the first transition whose point of the line is not before the transaction's. Where the
+//! transaction never comes by itself (the stream was lost meanwhile, or it was collapsed with others), it is named once the
+//! line has passed the position that its commit was answered with.
 
 use crate::database::Database;
 use crate::engine::Engine;
 use crate::line::Position;
 use crate::session::SessionId;
-use convoy_types::LogicalMessage;
+use convoy_types::{LogicalMessage, Lsn};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ const NAMED_AGAIN_MAX: usize = 64;
 pub(crate) struct ExpectedMutations {
     sessions: HashMap<Arc<str>, SessionId>,
     counts: HashMap<SessionId, usize>,
+    /// Those of them that are known to be committed, and before which position.
+    done: Vec<(Lsn, Arc<str>)>,
 }
 
 impl ExpectedMutations {
@@ -44,6 +48,18 @@ impl ExpectedMutations {
             }
         }
         Some(session)
+    }
+
+    fn done(&mut self, mutation: Arc<str>, before: Lsn) {
+        if self.sessions.contains_key(&mutation) {
+            self.done.push((before, mutation));
+        }
+    }
+
+    /// Takes those whose commits lie before a position, and whose transactions have not come.
+    fn take_passed(&mut self, position: Lsn) -> Vec<(SessionId, Arc<str>)> {
+        let passed: Vec<_> = self.done.extract_if(.., |(before, _)| *before <= position).collect();
+        passed.into_iter().filter_map(|(_, id)| Some((self.take(&id)?, id))).collect()
     }
 
     fn forget_session(&mut self, session: SessionId) {
@@ -108,6 +124,22 @@ impl<D: Database> Engine<D> {
         self.expected.take(mutation);
     }
 
+    /// Expects it no longer than until the line has passed a position.
+    pub(crate) fn mutation_done(&mut self, mutation: Arc<str>, before: Lsn) {
+        self.expected.done(mutation, before);
+    }
+
+    /// Notes mutations whose commits the line has passed without a word of them.
+    pub(crate) fn note_passed_mutations(&mut self, label: Lsn) {
+        let head = self.head();
+        for (session, mutation) in self.expected.take_passed(label) {
+            if let Some(state) = self.sessions.get_mut(session) {
+                state.reflections.add(head, mutation);
+                self.sessions.stir(session);
+            }
+        }
+    }
+
     /// Notes which mutations a transaction is, which was just applied.
     pub(crate) fn note_mutations(&mut self, messages: &[LogicalMessage]) {
         let head = self.head();
@@ -155,5 +187,20 @@ mod tests {
         assert_eq!(expected.take("b"), None);
         assert_eq!(expected.take("c"), Some(SessionId(2)));
         assert!(expected.counts.is_empty());
+    }
+
+    #[test]
+    fn one_whose_transaction_never_comes_is_passed_with_its_position() {
+        let mut expected = ExpectedMutations::default();
+        for (id, at) in [("a", 10), ("b", 20), ("c", 30)] {
+            expected.expect(id.into(), SessionId(1));
+            expected.done(id.into(), Lsn(at));
+        }
+        expected.done("unknown".into(), Lsn(1));
+        assert_eq!(expected.take("b"), Some(SessionId(1)), "its transaction came");
+        assert_eq!(expected.take_passed(Lsn(9)), []);
+        assert_eq!(expected.take_passed(Lsn(20)), [(SessionId(1), "a".into())]);
+        assert_eq!(expected.take_passed(Lsn(30)), [(SessionId(1), "c".into())]);
+        assert!(expected.done.is_empty() && expected.sessions.is_empty());
     }
 }

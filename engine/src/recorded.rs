@@ -40,6 +40,8 @@ pub(crate) struct RecordedReads {
     statements: BTreeMap<TemplateId, BTreeSet<TemplateId>>,
     /// For each such statement, how many functions.
     functions: BTreeMap<TemplateId, usize>,
+    /// Live queries that failed because a statement that they read by can't be analysed, and the statement.
+    blocked: BTreeMap<QueryId, TemplateId>,
 }
 
 /// What has to be done before a function's answer counts.
@@ -93,16 +95,17 @@ impl RecordedReads {
         unused
     }
 
-    /// Returns the live queries that have read by a statement.
+    /// Returns the live queries that have read by a statement, or would have.
     pub fn owners_of(&self, template: TemplateId) -> BTreeSet<QueryId> {
         let of = self.owners.values().filter(|owner| owner.template == template);
-        of.map(|owner| owner.query).collect()
+        let blocked = self.blocked.iter().filter(|(_, by)| **by == template);
+        of.map(|owner| owner.query).chain(blocked.map(|(query, _)| *query)).collect()
     }
 }
 
 impl<D: Database> Engine<D> {
     /// Puts what a function read into the index, in place of what it read before. Returns whether a change has touched it
-    /// since.
+    /// since. Stages farther on than the first such change do not get this value, as they hoped to.
     ///
     /// # Errors
     /// Where the answer does not count.
@@ -128,6 +131,7 @@ impl<D: Database> Engine<D> {
             self.describe_if_nobody_does(template, is_new);
             if let Some(error) = self.templates.get(template).and_then(|entry| entry.failed.clone())
             {
+                self.recorded.blocked.insert(id, template);
                 return Err(NotYet::Failed(error));
             }
             let analysed = self.templates.get(template).and_then(|entry| entry.template.clone());
@@ -144,7 +148,16 @@ impl<D: Database> Engine<D> {
         entries.sort_by_key(|(template, _)| *template);
         entries.dedup();
         self.forget_entries(id);
-        let is_touched = self.was_touched_since(read_at, &entries);
+        let head = self.head();
+        let is_touched = self.was_touched_between(read_at, head, &entries);
+        if is_touched {
+            // Nobody knew what would touch it when these were taken down.
+            for (position, session) in self.stages_waiting(read, id) {
+                if self.was_touched_between(read_at, position, &entries) {
+                    self.dissolve_stage(session);
+                }
+            }
+        }
         let mut ids = Vec::with_capacity(entries.len());
         for (template, slots) in entries {
             let entry = self.queries.take_id();
@@ -161,6 +174,7 @@ impl<D: Database> Engine<D> {
 
     /// Takes what a live query read out of the index.
     pub(crate) fn forget_entries(&mut self, id: QueryId) {
+        self.recorded.blocked.remove(&id);
         let Some((entries, _)) = self.recorded.entries.remove(&id) else { return };
         for entry in entries {
             if self.recorded.owners.remove(&entry).is_some() {
@@ -170,22 +184,22 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    /// Returns whether what was applied behind a point of the line touches what was read there; also where that can't be
-    /// told.
-    fn was_touched_since(
+    /// Returns whether what was applied behind a point of the line, up to another, touches what was read at the first; also
+    /// where that can't be told.
+    fn was_touched_between(
         &self,
         read_at: Position,
+        up_to: Position,
         entries: &[(TemplateId, Arc<[SlotValue]>)],
     ) -> bool {
-        let head = self.head();
-        if read_at >= head {
+        if read_at >= up_to {
             return false;
         }
         entries.iter().any(|(template, slots)| {
             let analysed = self.templates.get(*template).and_then(|entry| entry.template.as_ref());
             let Some(analysed) = analysed else { return true };
             analysed.tables.iter().any(|table| {
-                let Some((changes, _)) = self.reads.log.changes_between(read_at, head, table.id)
+                let Some((changes, _)) = self.reads.log.changes_between(read_at, up_to, table.id)
                 else {
                     return true;
                 };

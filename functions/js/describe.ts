@@ -113,10 +113,18 @@ function fieldOf(type: object): Field {
     case 'pipe':
     case 'pipeline':
       return fieldOf(def.out);
-    case 'null':
-      return { ...plain('json'), nullable: true };
+    // Whether it may be null, or missing, nobody says better than the type itself: any, unknown, null, json, lazy …
     default:
-      return plain('json');
+      return { ...plain('json'), optional: takes(type, undefined), nullable: takes(type, null) };
+  }
+}
+
+function takes(type: any, value: unknown): boolean {
+  try {
+    return type.safeParse(value).success === true;
+  } catch {
+    // One whose check is asynchronous.
+    return false;
   }
 }
 

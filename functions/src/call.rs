@@ -90,6 +90,12 @@ impl CallError {
     }
 }
 
+impl From<HostError> for CallError {
+    fn from(HostError { code, message, data }: HostError) -> Self {
+        Self { code, message, data, detail: None }
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.code, self.message)

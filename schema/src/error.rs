@@ -47,6 +47,8 @@ pub enum StoreError {
         message: String,
         /// The constraint, where one was violated.
         constraint: Option<String>,
+        /// Whether Postgres said so, and not we before it was asked.
+        is_postgres: bool,
     },
     /// There is no row of that id.
     #[error("there is no {id:?} in table {table:?}")]
@@ -78,6 +80,8 @@ pub enum StoreError {
     Layout {
         /// What is missing, and the command that mends it.
         message: String,
+        /// The table.
+        table: String,
     },
     /// Postgres failed, or could not be reached.
     #[error("{}", .error.message)]
@@ -92,7 +96,12 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn invalid(message: impl Into<String>) -> StoreError {
-        StoreError::InvalidArgs { message: message.into(), constraint: None }
+        StoreError::InvalidArgs { message: message.into(), constraint: None, is_postgres: false }
+    }
+
+    /// Returns what Postgres refused, in words of our own.
+    pub(crate) fn refused(message: impl Into<String>) -> StoreError {
+        StoreError::InvalidArgs { message: message.into(), constraint: None, is_postgres: true }
     }
 
     /// Returns the protocol's code (`docs/protocol.md`, section 4).
@@ -134,6 +143,19 @@ impl StoreError {
         }
     }
 
+    /// Returns whether Postgres refused something: then it refuses all that follows in the transaction.
+    pub fn ends_transaction(&self) -> bool {
+        match self {
+            StoreError::InvalidArgs { is_postgres, .. } => *is_postgres,
+            StoreError::Retry(_) | StoreError::Conflict { .. } | StoreError::Database { .. } => {
+                true
+            }
+            StoreError::NotFound { .. }
+            | StoreError::LimitExceeded { .. }
+            | StoreError::Layout { .. } => false,
+        }
+    }
+
     /// Returns whether the tables have changed since the store was loaded: load it again, and try again.
     pub fn is_outdated(&self) -> bool {
         match self {
@@ -163,7 +185,7 @@ impl From<tokio_postgres::Error> for StoreError {
         if state.code().starts_with("23") {
             let column = || db.column().map(|column| format!("not null: {column}"));
             let constraint = constraint.map(str::to_owned).or_else(column);
-            return StoreError::InvalidArgs { message: words(db), constraint };
+            return StoreError::InvalidArgs { message: words(db), constraint, is_postgres: true };
         }
         database(source)
     }
@@ -176,7 +198,7 @@ fn database(source: tokio_postgres::Error) -> StoreError {
         && db.message().contains("index row")
     {
         let message = format!("an indexed value is too long to be indexed: {}", words(db));
-        return StoreError::InvalidArgs { message, constraint: None };
+        return StoreError::refused(message);
     }
     let error = match source.as_db_error() {
         Some(db) => QueryError::new(kind(db), words(db)),

@@ -9,6 +9,8 @@ mod cuts;
 mod ddl;
 mod demo;
 mod faults;
+#[cfg(feature = "functions")]
+mod functions;
 mod guard;
 mod init;
 mod locks;

@@ -48,12 +48,8 @@ async fn running_subscriptions_go_over_to_what_their_query_became() {
     let at = fixture.address;
     let project = Project(&fixture);
     let hang_ups = shutdown::hang_ups().expect("signals");
-    let folder = fixture.project.path().to_owned();
-    let reload = tokio::spawn(reload_on_hang_up(
-        hang_ups,
-        fixture.server.app().clone(),
-        ProjectLoader::of_files(&folder),
-    ));
+    let folder = ProjectLoader::of_files(fixture.project.path());
+    let reload = tokio::spawn(reload_on_hang_up(hang_ups, fixture.server.app().clone(), folder));
 
     let body = json!({"subscribe": [
         {"sub": "a", "query": "all"},
@@ -145,12 +141,8 @@ async fn a_version_that_waits_for_its_table_serves_once_that_is_there() {
     let at = fixture.address;
     let project = Project(&fixture);
     let hang_ups = shutdown::hang_ups().expect("signals");
-    let folder = fixture.project.path().to_owned();
-    let reload = tokio::spawn(reload_on_hang_up(
-        hang_ups,
-        fixture.server.app().clone(),
-        ProjectLoader::of_files(&folder),
-    ));
+    let folder = ProjectLoader::of_files(fixture.project.path());
+    let reload = tokio::spawn(reload_on_hang_up(hang_ups, fixture.server.app().clone(), folder));
     let mut stream = EventStream::open(at, "GET", "/api/query/all", &[], "").await;
     stream.expect("hello").await;
     assert_eq!(next_update(&mut stream, "0").await["type"], "snapshot");

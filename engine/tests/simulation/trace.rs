@@ -50,6 +50,7 @@ pub fn named(event: &Event) -> String {
             format!("MutationBegun {} {mutation}", session.0)
         }
         Event::MutationFailed(mutation) => format!("MutationFailed {mutation}"),
+        Event::MutationDone(mutation, lsn) => format!("MutationDone {mutation} {lsn}"),
         Event::OutboxDrained(id) => format!("OutboxDrained {}", id.0),
         Event::OutboxLost(id) => format!("OutboxLost {}", id.0),
         Event::SessionClosed(id) => format!("SessionClosed {}", id.0),

@@ -13,7 +13,7 @@ use crate::source::{Graph, ModuleCache, SERVER};
 use files::Files;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -147,6 +147,14 @@ impl Project {
     /// Returns what the modules logged while they were evaluated, each line as the arguments of the host's `log`.
     pub fn logged(&self) -> &[String] {
         &self.logged
+    }
+
+    /// Returns what tells this version of each file of functions from others, by its name: of what a call of one of its
+    /// functions may run, and the schema.
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        let files: BTreeSet<&str> =
+            self.functions.values().map(|function| function.file.as_str()).collect();
+        self.graph.versions_of(&files)
     }
 
     /// Returns how many modules the project has with all that it imports, and how many bytes they are as bytecode.

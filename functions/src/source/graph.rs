@@ -5,11 +5,11 @@ use super::cache::{CompiledModule, ModuleCache};
 use super::embedded;
 use super::resolve::{Imports, Resolved};
 use crate::project::ProjectError;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// The module that imports all others.
 pub(crate) const ENTRY: &str = "convoy:entry";
@@ -159,6 +159,39 @@ impl Graph {
             hash.update(self.modules[name].bytecode.bytes());
         }
         format!("{:032x}", hash.digest128())
+    }
+
+    /// Returns, of modules, what tells a version of each and of all that it imports from others. The schema counts as
+    /// imported, and so does what is Convoy's own.
+    pub(crate) fn versions_of(&self, names: &BTreeSet<&str>) -> BTreeMap<String, String> {
+        let digests: HashMap<&str, u128> = self
+            .modules
+            .iter()
+            .map(|(name, module)| (name.as_str(), xxh3_128(module.bytecode.bytes())))
+            .collect();
+        let version = |name: &str| {
+            let mut reached: BTreeSet<&str> = BTreeSet::new();
+            let mut waiting: Vec<&str> = ENGINE.into_iter().chain(["schema.ts", name]).collect();
+            while let Some(next) = waiting.pop() {
+                let Some((next, _)) = self.modules.get_key_value(next) else { continue };
+                if reached.insert(next) {
+                    waiting.extend(
+                        self.meant
+                            .get(next)
+                            .into_iter()
+                            .flat_map(HashMap::values)
+                            .map(String::as_str),
+                    );
+                }
+            }
+            let mut hash = Xxh3::new();
+            for name in reached {
+                hash.update(name.as_bytes());
+                hash.update(&digests.get(name).copied().unwrap_or_default().to_le_bytes());
+            }
+            format!("{:032x}", hash.digest128())
+        };
+        names.iter().map(|name| ((*name).to_owned(), version(name))).collect()
     }
 
     /// Returns how many modules there are, and how many bytes they are compiled.

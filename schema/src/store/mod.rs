@@ -91,7 +91,9 @@ impl Store {
     fn table(&self, name: &str) -> Result<&TableLayout, StoreError> {
         match self.tables.get(name) {
             Some(Ok(table)) => Ok(table),
-            Some(Err(message)) => Err(StoreError::Layout { message: message.clone() }),
+            Some(Err(message)) => {
+                Err(StoreError::Layout { message: message.clone(), table: name.to_owned() })
+            }
             None => {
                 let meant = meant(name, self.tables.keys().map(String::as_str));
                 Err(StoreError::invalid(format!("there is no table {name:?} in the schema{meant}")))

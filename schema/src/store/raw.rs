@@ -64,10 +64,11 @@ impl Store {
             Verb::Writes => format!("with q as ({inner}\n) select row_to_json(q)::text from q"),
         };
         let sql = Sql { text: wrapped, args };
-        let rows = sql.query(client).await.map_err(explained)?;
         if verb == Verb::Reads {
-            reads.push(RecordedRead { sql: text.to_owned(), args: sql.args });
+            // Also where it fails: what it reads may be the reason.
+            reads.push(RecordedRead { sql: text.to_owned(), args: sql.args.clone() });
         }
+        let rows = sql.query(client).await.map_err(explained)?;
         let mut answer = String::from("[");
         for row in rows.iter().filter(|row| !row.is_empty()) {
             if answer.len() > 1 {
@@ -108,7 +109,7 @@ fn explained(error: StoreError) -> StoreError {
     let is_nested_write = source.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
         && source.as_db_error().is_some_and(|db| db.message().contains("data-modifying"));
     match is_nested_write {
-        true => StoreError::invalid(
+        true => StoreError::refused(
             "a statement that writes begins with insert, update or delete in ctx.db.raw: what stands in WITH can only read",
         ),
         false => error,

@@ -4,11 +4,11 @@
 //! A change can make a stretch's answer another only where the changed row, as it was or as it is, lies in the
 //! stretch, at or before the last row that was read: any other row is neither given nor moves one that is.
 
-use super::RecordedRead;
 use super::condition::{Compare, Form, Op, Test, write_test, write_where};
 use super::cursor::Cursor;
 use super::scan::{Direction, Scan};
 use super::sql::Sql;
+use super::{RecordedRead, StoreError};
 use crate::declared::Layout;
 use crate::layout::{DOC, TableLayout};
 use crate::names::quoted;
@@ -107,6 +107,16 @@ pub(crate) fn record_get(layout: &TableLayout, id: &str, reads: &mut Vec<Recorde
     let mut sql = statement(layout);
     sql.push(&format!(" where {} = ", layout.id.plain)).bind(Some(id.to_owned()));
     reads.push(RecordedRead { sql: sql.text, args: sql.args });
+}
+
+/// Adds what an operation would have read that found its table missing, or not as declared: so that it is heard of.
+pub(crate) fn record_missing(error: &StoreError, reads: &mut Vec<RecordedRead>) {
+    if let StoreError::Layout { table, .. } = error {
+        reads.push(RecordedRead {
+            sql: format!("select 1 as one from {}", quoted(table)),
+            args: Vec::new(),
+        });
+    }
 }
 
 fn statement(layout: &TableLayout) -> Sql {

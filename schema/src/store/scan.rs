@@ -7,7 +7,7 @@
 use super::args::Args;
 use super::condition::{Compare, Form, Op, Test, write_where};
 use super::cursor::{Cursor, scan_hash};
-use super::record::record;
+use super::record::{record, record_missing};
 use super::rows::{Rows, Selected};
 use super::segments::segments;
 use super::sql::Sql;
@@ -85,7 +85,7 @@ impl Store {
         args: &str,
         reads: &mut Vec<RecordedRead>,
     ) -> Result<String, StoreError> {
-        let asked = self.read_scan(args)?;
+        let asked = self.read_scan(args).inspect_err(|error| record_missing(error, reads))?;
         asked.scan.run(client, &asked.segments, asked.limit, &asked.hash, reads).await
     }
 
@@ -329,7 +329,14 @@ impl<'a> Scan<'a> {
                 break;
             }
             let sql = self.statement(&selected, tests, rest);
-            let found = sql.query(client).await.map_err(|error| self.explained(error))?;
+            let found = match sql.query(client).await {
+                Ok(found) => found,
+                Err(error) => {
+                    // What a row of it says may be the reason.
+                    record(self, tests, None, reads);
+                    return Err(self.explained(error));
+                }
+            };
             let is_full = found.len() == rest;
             rows.push_all(&selected, &found)?;
             let last = rows.last().filter(|_| is_full && limit.is_some());
@@ -368,7 +375,7 @@ impl<'a> Scan<'a> {
         let StoreError::Database { source, .. } = &error else { return error };
         let is_value = source.code().is_some_and(|code| code.code().starts_with("22"));
         match source.as_db_error().filter(|_| is_value) {
-            Some(db) => StoreError::invalid(format!(
+            Some(db) => StoreError::refused(format!(
                 "a value in table {:?}, or one that it is compared with, is not what the schema declares: {}; convoy migrate counts \
                  them",
                 self.layout.table.name,

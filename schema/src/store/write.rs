@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::check::{check_some, check_unset, check_whole};
-use super::record::record_get;
+use super::record::{record_get, record_missing};
 use super::rows::Selected;
 use super::sql::Sql;
 use super::value::{described, is_value, param};
@@ -27,7 +27,8 @@ impl Store {
     ) -> Result<String, StoreError> {
         let args = Args::read("db.get", args)?;
         let id = args.id()?;
-        let layout = self.table_of(args.string("table")?, &id)?;
+        let layout = self.table_of(args.string("table")?, &id);
+        let layout = layout.inspect_err(|error| record_missing(error, reads))?;
         if !is_value(layout.id.kind, &id) {
             return Ok("null".to_owned());
         }
@@ -35,8 +36,8 @@ impl Store {
         let mut sql = Sql::new(selected.select());
         sql.push(&format!(" from {}", quoted(&layout.table.name)));
         where_id(layout, &id, &mut sql);
-        let rows = sql.query(client).await?;
         record_get(layout, &id, reads);
+        let rows = sql.query(client).await?;
         let mut answer = String::new();
         match rows.first() {
             Some(row) => selected.write(row, &mut answer)?,

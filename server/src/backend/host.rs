@@ -1,8 +1,9 @@
 //! What one call may ask: the operations of its `ctx.db`, on one connection, and its log.
 
 use super::failure;
+use super::tables::OpenTables;
 use convoy_functions::{Host, HostError, HostFuture};
-use convoy_schema::{CreationClock, RecordedRead, Store, StoreError};
+use convoy_schema::{CreationClock, RecordedRead};
 use serde::Deserialize;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::Client;
@@ -11,7 +12,7 @@ use tokio_postgres::Client;
 pub(super) struct CallHost {
     function: String,
     client: Arc<Client>,
-    store: Store,
+    tables: Arc<OpenTables>,
     state: Mutex<State>,
     /// Of a mutation, what gives the rows that it inserts their times.
     clock: tokio::sync::Mutex<CreationClock>,
@@ -21,6 +22,7 @@ pub(super) struct CallHost {
 struct State {
     reads: Vec<RecordedRead>,
     failure: Option<Failure>,
+    is_outdated: bool,
 }
 
 /// The first error after which the transaction is of no more use. The function may have caught it.
@@ -31,11 +33,16 @@ pub(super) struct Failure {
 }
 
 impl CallHost {
-    pub fn new(function: &str, client: Arc<Client>, store: Store, now_ms: f64) -> Arc<CallHost> {
+    pub fn new(
+        function: &str,
+        client: Arc<Client>,
+        tables: Arc<OpenTables>,
+        now_ms: f64,
+    ) -> Arc<CallHost> {
         Arc::new(CallHost {
             function: function.to_owned(),
             client,
-            store,
+            tables,
             state: Mutex::default(),
             clock: tokio::sync::Mutex::new(CreationClock::new(now_ms)),
         })
@@ -51,13 +58,18 @@ impl CallHost {
         self.state().failure.take()
     }
 
+    /// Returns the tables that it went by, where they have turned out to be others.
+    pub fn outdated(&self) -> Option<&Arc<OpenTables>> {
+        self.state().is_outdated.then_some(&self.tables)
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn carry_out(&self, op: &str, args: &str) -> Result<String, HostError> {
         let mut reads = Vec::new();
-        let (store, client) = (&self.store, &*self.client);
+        let (store, client) = (&self.tables.store, &*self.client);
         let outcome = match op {
             "db.scan" => store.scan(client, args, &mut reads).await,
             "db.get" => store.get(client, args, &mut reads).await,
@@ -77,7 +89,8 @@ impl CallHost {
         state.reads.append(&mut reads);
         outcome.map_err(|error| {
             let told = failure::of_operation(&error);
-            if spoils(&error) && state.failure.is_none() {
+            state.is_outdated |= error.is_outdated();
+            if error.ends_transaction() && state.failure.is_none() {
                 let is_retryable = error.is_retryable();
                 state.failure = Some(Failure { error: told.clone(), is_retryable });
             }
@@ -108,17 +121,5 @@ impl CallHost {
 impl Host for CallHost {
     fn call<'a>(&'a self, op: &'a str, args: String) -> HostFuture<'a> {
         Box::pin(async move { self.carry_out(op, &args).await })
-    }
-}
-
-/// Returns whether Postgres refused something: then it refuses all that follows in the transaction.
-fn spoils(error: &StoreError) -> bool {
-    match error {
-        StoreError::Retry(_) | StoreError::Conflict { .. } | StoreError::Database { .. } => true,
-        StoreError::InvalidArgs { constraint, .. } => constraint.is_some(),
-        StoreError::NotFound { .. }
-        | StoreError::LimitExceeded { .. }
-        | StoreError::Layout { .. } => false,
-        _ => true,
     }
 }

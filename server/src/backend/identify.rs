@@ -1,12 +1,13 @@
 //! Who calls, as a project's `createContext` says: run once for each request or stream.
 
 use super::host::CallHost;
+use super::tables::OpenTables;
 use super::{Functions, failure, now_ms};
 use crate::auth::{Identify, Identity, JwtHost, RequestHead};
 use crate::protocol::{ApiError, Code};
 use convoy_functions::{Call, CallKind, Caller, Host, HostError, HostFuture};
 use convoy_postgres::{Lease, Pool};
-use convoy_schema::Store;
+
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -33,7 +34,7 @@ impl Functions {
         }
         let host = Arc::new(ContextHost {
             pool: self.pool.clone(),
-            store: self.store(),
+            tables: self.tables(),
             jwt: self.jwt.clone(),
             connection: OnceCell::new(),
             expires_at_ms: Mutex::new(None),
@@ -78,7 +79,7 @@ fn shown(request: &RequestHead) -> Value {
 /// What one run of `createContext` may ask: tokens verified, and reads on a connection that is taken only then.
 struct ContextHost {
     pool: Pool,
-    store: Store,
+    tables: Arc<OpenTables>,
     jwt: Arc<JwtHost>,
     connection: OnceCell<(Lease, Arc<CallHost>)>,
     /// When the first of the tokens expires that counted.
@@ -123,7 +124,7 @@ impl ContextHost {
             lease.mark_used();
             lease.client().batch_execute("BEGIN READ ONLY").await?;
             let client = lease.client().clone();
-            let host = CallHost::new(CREATE_CONTEXT, client, self.store.clone(), now_ms());
+            let host = CallHost::new(CREATE_CONTEXT, client, self.tables.clone(), now_ms());
             Ok::<_, convoy_postgres::PostgresError>((lease, host))
         });
         match connected.await {

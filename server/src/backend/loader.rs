@@ -1,5 +1,6 @@
 //! A project's functions, read and put to work: the first time, and again whenever the project is read again.
 
+use super::tables::OpenTables;
 use super::{Functions, add_queries, record};
 use crate::auth::JwtHost;
 use crate::error::{ServerError, chain};
@@ -54,11 +55,11 @@ impl Loader {
     ) -> Result<Loader, ServerError> {
         let (limits, cache) = (Limits::default(), Arc::new(ModuleCache::default()));
         let project = read(folder, &limits, &cache).await?;
-        let (store, plan) = open_store(&project, url, session, tables).await?;
+        let (opened, plan) = open_tables(&project, url, session, tables).await?;
         tell(&plan, tables);
         let pool = Pool::new(url.clone(), session.clone(), CONNECTIONS, CONNECTION_WAIT_MAX);
         let (runtime, jwt) = (Runtime::new(project, limits.clone()), JwtHost::new(&root(folder)));
-        let functions = Functions::new(runtime, store, pool, jwt);
+        let functions = Functions::new(runtime, opened, pool, jwt);
         Ok(Loader {
             folder: folder.to_owned(),
             url: url.clone(),
@@ -120,11 +121,12 @@ impl Loader {
         if project.version() == before.version() {
             project = before;
         } else {
-            let (store, plan) = open_store(&project, &self.url, &self.session, self.tables).await?;
+            let (opened, plan) =
+                open_tables(&project, &self.url, &self.session, self.tables).await?;
             tell(&plan, self.tables);
             let mut trial = queries.clone();
             add_queries(&mut trial, &project, &self.folder)?;
-            self.functions.swap(project.clone(), store);
+            self.functions.swap(project.clone(), opened);
         }
         Ok(add_queries(queries, &project, &self.folder)?)
     }
@@ -165,18 +167,26 @@ pub(crate) async fn migrate(
     dry_run: bool,
 ) -> Result<Differences, ServerError> {
     let project = read(folder, &Limits::default(), &Arc::new(ModuleCache::default())).await?;
-    let tables = if dry_run { Tables::Check } else { Tables::Create };
-    let (_, plan) = open_store(&project, url, session, tables).await?;
+    let plan = match dry_run {
+        false => open_tables(&project, url, session, Tables::Create).await?.1,
+        // It writes nothing at all.
+        true => {
+            let schema = Schema::from_json(project.schema())?;
+            let mut connection = connect(url, session).await?;
+            convoy_schema::plan(connection.client_mut().expect("nobody else has it"), &schema)
+                .await?
+        }
+    };
     Ok(Differences { text: plan.render(), has_steps: !plan.is_empty() })
 }
 
 /// Returns the tables that a project's functions use, and what was, or is, to be done about them.
-async fn open_store(
+async fn open_tables(
     project: &Project,
     url: &DatabaseUrl,
     session: &SessionOptions,
     tables: Tables,
-) -> Result<(Store, Plan), ServerError> {
+) -> Result<(OpenTables, Plan), ServerError> {
     let schema = Arc::new(Schema::from_json(project.schema())?);
     let mut connection = connect(url, session).await?;
     let client = connection.client_mut().expect("nobody else has it");
@@ -185,7 +195,8 @@ async fn open_store(
     if tables == Tables::Create {
         convoy_schema::apply(client, &plan).await?;
     }
-    Ok((Store::load(client, schema).await?, plan))
+    let store = Store::load(client, schema.clone()).await?;
+    Ok((OpenTables::new(schema, store), plan))
 }
 
 /// Says what was done about the tables, or is to be done.

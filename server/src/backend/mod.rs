@@ -2,7 +2,8 @@
 //!
 //! `convoy-functions` runs them and knows no database; `convoy-schema` is their `ctx.db` and knows no JavaScript. Here
 //! they meet: `host` is what one call may ask, `queries` runs calls at a read's snapshot, `mutations` in a transaction
-//! of their own, `record` remembers which mutations were done.
+//! of their own, `record` remembers which mutations were done;
+//! `tables` is how the tables stand.
 
 mod failure;
 mod host;
@@ -11,6 +12,7 @@ mod loader;
 mod mutations;
 mod queries;
 mod record;
+mod tables;
 
 pub(crate) use loader::{Loader, Tables, migrate};
 
@@ -21,13 +23,13 @@ use crate::project::{NamedQueries, ProjectError};
 use convoy_engine::Statement;
 use convoy_functions::{FunctionKind, Project, Runtime, Visibility};
 use convoy_postgres::Pool;
-use convoy_schema::Store;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tables::OpenTables;
 
 /// Recorded statements that are kept read, so that each call need not read its own again.
 const STATEMENTS_MAX: usize = 4096;
@@ -35,7 +37,9 @@ const STATEMENTS_MAX: usize = 4096;
 /// What all calls of a project's functions share.
 pub(crate) struct Functions {
     runtime: Runtime,
-    store: RwLock<Store>,
+    tables: RwLock<Arc<OpenTables>>,
+    /// Who looks them up again.
+    renewing: tokio::sync::Mutex<()>,
     pool: Pool,
     jwt: Arc<JwtHost>,
     queue: OnceLock<Arc<EventQueue>>,
@@ -50,10 +54,11 @@ impl fmt::Debug for Functions {
 
 impl Functions {
     /// Returns the functions of a runtime's project, with the tables that they use, on these connections.
-    pub(crate) fn new(runtime: Runtime, store: Store, pool: Pool, jwt: JwtHost) -> Arc<Functions> {
+    fn new(runtime: Runtime, tables: OpenTables, pool: Pool, jwt: JwtHost) -> Arc<Functions> {
         Arc::new(Functions {
             runtime,
-            store: RwLock::new(store),
+            tables: RwLock::new(Arc::new(tables)),
+            renewing: tokio::sync::Mutex::default(),
             pool,
             jwt: Arc::new(jwt),
             queue: OnceLock::new(),
@@ -75,9 +80,9 @@ impl Functions {
     }
 
     /// Puts a new version of the project in the place of the one before, for calls that begin from now on.
-    pub(crate) fn swap(&self, project: Arc<Project>, store: Store) {
+    fn swap(&self, project: Arc<Project>, tables: OpenTables) {
         self.runtime.swap(project);
-        *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+        self.put_tables(tables);
     }
 
     /// Returns what a call has at `ctx.auth`. Where the project says who calls, nobody is null.
@@ -86,8 +91,12 @@ impl Functions {
         identity.map(str::to_owned).or_else(nobody)
     }
 
-    fn store(&self) -> Store {
-        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn put_tables(&self, tables: OpenTables) {
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+    }
+
+    fn tables(&self) -> Arc<OpenTables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -100,11 +109,12 @@ pub(crate) fn add_queries(
     project: &Project,
     folder: &Path,
 ) -> Result<(), ProjectError> {
-    let version = project.version();
+    let versions = project.versions();
     let is_query = |kind: FunctionKind| kind == FunctionKind::Query;
     for function in project.functions().values() {
         if is_query(function.kind) && function.visibility == Visibility::Public {
-            let statement = Arc::new(Statement::function(&function.name, version.as_str()));
+            let version = versions.get(&function.file).map_or("", String::as_str);
+            let statement = Arc::new(Statement::function(&function.name, version));
             queries.add_function(&function.name, statement, &function.file, folder)?;
         }
     }

@@ -1,7 +1,9 @@
 //! Mutations: one serializable transaction each, tried again where it lost against another's.
 
 use super::host::CallHost;
-use super::{Functions, failure, now_ms, record};
+use super::record::{self, Once};
+use super::tables::OpenTables;
+use super::{Functions, failure, now_ms};
 use crate::error::chain;
 use crate::mutations::{MutationAnswer, MutationRequest, Mutations};
 use crate::pipeline::EventQueue;
@@ -9,6 +11,7 @@ use crate::protocol::ApiError;
 use convoy_engine::{ErrorCode, Event, MUTATION_PREFIX, QueryError};
 use convoy_functions::{Call, CallKind, Caller};
 use convoy_postgres::PostgresError;
+use convoy_schema::StoreError;
 use convoy_types::Lsn;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -36,6 +39,8 @@ const MESSAGE_SQL: &str = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $
 enum Lost {
     /// Against another transaction: it may be tried again.
     Race(QueryError),
+    /// By these tables, which are others now.
+    Outdated(QueryError, Arc<OpenTables>),
     /// For good.
     Failed(QueryError),
 }
@@ -68,6 +73,25 @@ impl Functions {
         &self,
         request: &MutationRequest,
     ) -> Result<MutationAnswer, QueryError> {
+        let outcome = match self.mutate_or_fail(request).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => match self.done_before(request).await {
+                // Asked for twice at once, or its connection was lost as it was committed.
+                Ok(Some(answer)) => Ok(answer),
+                // What the attempt said of it says more.
+                Ok(None) | Err(_) => Err(error),
+            },
+        };
+        if let Ok(answer) = &outcome {
+            self.tell(request, |_, mutation| Event::MutationDone(mutation, answer.lsn));
+        }
+        outcome
+    }
+
+    async fn mutate_or_fail(
+        &self,
+        request: &MutationRequest,
+    ) -> Result<MutationAnswer, QueryError> {
         let mut backoff = BACKOFF.0;
         let mut attempt = 1;
         loop {
@@ -75,8 +99,15 @@ impl Functions {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::Failed(error)) => return Err(error),
                 Err(Lost::Race(error)) => error,
+                Err(Lost::Outdated(error, tables)) => match self.renew(&tables).await {
+                    true => error,
+                    false => return Err(error),
+                },
             };
             if attempt == ATTEMPTS_MAX {
+                if error.code != ErrorCode::Conflict {
+                    return Err(error);
+                }
                 let message = format!(
                     "others changed the same data {ATTEMPTS_MAX} times while the mutation ran: {}",
                     error.message
@@ -90,36 +121,40 @@ impl Functions {
         }
     }
 
+    /// Returns a mutation's answer where it was done.
+    async fn done_before(&self, request: &MutationRequest) -> Result<Option<MutationAnswer>, Lost> {
+        let Some(once) = Once::of(request) else { return Ok(None) };
+        let lease = self.pool.get().await.map_err(unavailable)?;
+        let found = once.find(lease.client()).await.map_err(|error| lost(&error))?;
+        match found.map_err(Lost::Failed)? {
+            Some(value) => Ok(Some(MutationAnswer { value, lsn: position(lease.client()).await? })),
+            None => Ok(None),
+        }
+    }
+
     async fn attempt(&self, request: &MutationRequest) -> Result<MutationAnswer, Lost> {
         let mut lease = self.pool.get().await.map_err(unavailable)?;
         lease.mark_used();
         let client = lease.client().clone();
         let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE";
-        let found = match &request.id {
+        let found = match Once::of(request) {
             None => client.batch_execute(begin).await.map(|()| Ok(None)),
-            Some(id) => {
-                let identity = request.identity.as_deref();
-                let find = record::find(&client, id, &request.name, identity);
-                // One behind the other on the wire.
-                match tokio::join!(biased; client.batch_execute(begin), find) {
-                    (Ok(()), found) => found,
-                    (Err(error), _) => Err(error),
+            // One behind the other on the wire.
+            Some(once) => {
+                match tokio::join!(biased; once.find(&client), client.batch_execute(begin)) {
+                    (Ok(found), Ok(())) => Ok(found),
+                    (Err(error), _) | (_, Err(error)) => Err(error),
                 }
             }
         };
-        let done = match found {
-            Ok(Ok(Some(first_answer))) => Ok(Some(first_answer)),
-            Ok(Ok(None)) => Ok(None),
-            Ok(Err(error)) => Err(Lost::Failed(error)),
-            Err(error) => Err(lost(&error)),
-        };
-        let outcome = match done {
-            Ok(Some(value)) => {
+        let outcome = match found {
+            Ok(Ok(Some(value))) => {
                 client.batch_execute("ROLLBACK").await.map_err(|error| lost(&error))?;
                 return Ok(MutationAnswer { value, lsn: position(&client).await? });
             }
-            Ok(None) => self.run(request, &client).await,
-            Err(error) => Err(error),
+            Ok(Ok(None)) => self.run(request, &client).await,
+            Ok(Err(error)) => Err(Lost::Failed(error)),
+            Err(error) => Err(lost(&error)),
         };
         let committed = match outcome {
             Ok(value) => self.commit(request, &client, value).await,
@@ -140,7 +175,7 @@ impl Functions {
     /// Runs the function in the transaction.
     async fn run(&self, request: &MutationRequest, client: &Arc<Client>) -> Result<String, Lost> {
         let now_ms = now_ms();
-        let host = CallHost::new(&request.name, client.clone(), self.store(), now_ms);
+        let host = CallHost::new(&request.name, client.clone(), self.tables(), now_ms);
         let call = Call {
             name: request.name.clone(),
             args: request.args.clone(),
@@ -154,16 +189,20 @@ impl Functions {
         let outcome = self.runtime.call(call, host.clone()).await;
         if let Some(failure) = host.take_failure() {
             // Even where the function caught it: nothing it did can be committed any more.
-            let error = convoy_functions::CallError {
-                code: failure.error.code,
-                message: failure.error.message,
-                data: failure.error.data,
-                detail: None,
-            };
-            let error = failure::of_call(&request.name, error);
-            return Err(if failure.is_retryable { Lost::Race(error) } else { Lost::Failed(error) });
+            let error = failure::of_call(&request.name, failure.error.into());
+            return Err(match host.outdated() {
+                _ if failure.is_retryable => Lost::Race(error),
+                Some(tables) => Lost::Outdated(error, tables.clone()),
+                None => Lost::Failed(error),
+            });
         }
-        outcome.map_err(|error| Lost::Failed(failure::of_call(&request.name, error)))
+        outcome.map_err(|error| {
+            let error = failure::of_call(&request.name, error);
+            match host.outdated() {
+                Some(tables) => Lost::Outdated(error, tables.clone()),
+                None => Lost::Failed(error),
+            }
+        })
     }
 
     /// Names the mutation in its transaction, and commits.
@@ -173,9 +212,8 @@ impl Functions {
         client: &Client,
         value: String,
     ) -> Result<String, Lost> {
-        if let Some(id) = &request.id {
-            let identity = request.identity.as_deref();
-            let kept = record::keep(client, id, &request.name, identity, &value).await;
+        if let Some(once) = Once::of(request) {
+            let kept = once.keep(client, &value).await;
             kept.map_err(|error| match error.code() {
                 // The same mutation, at the same time: its answer is there next time.
                 Some(&SqlState::UNIQUE_VIOLATION) => {
@@ -184,7 +222,7 @@ impl Functions {
                 }
                 _ => lost(&error),
             })?;
-            let content = id.as_bytes();
+            let content = once.id.as_bytes();
             let message = [
                 (&MUTATION_PREFIX as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT),
                 (&content, Type::BYTEA),
@@ -198,8 +236,11 @@ impl Functions {
         match client.batch_execute("COMMIT").await {
             Ok(()) => Ok(value),
             Err(error) => {
-                self.tell(request, |_, mutation| Event::MutationFailed(mutation));
-                Err(lost(&error))
+                // Of a connection that was lost nobody knows whether it is committed: then the stream will tell.
+                if error.as_db_error().is_some() {
+                    self.tell(request, |_, mutation| Event::MutationFailed(mutation));
+                }
+                Err(refused(&request.name, error.into()))
             }
         }
     }
@@ -236,6 +277,12 @@ async fn position(client: &Client) -> Result<Lsn, Lost> {
 
 fn unavailable(error: PostgresError) -> Lost {
     Lost::Failed(error.into())
+}
+
+/// Returns what a deferred constraint said, as if it had been said at once.
+fn refused(name: &str, error: StoreError) -> Lost {
+    let told = failure::of_call(name, failure::of_operation(&error).into());
+    if error.is_retryable() { Lost::Race(told) } else { Lost::Failed(told) }
 }
 
 fn lost(error: &tokio_postgres::Error) -> Lost {

@@ -1,8 +1,9 @@
 //! Query functions, run at a read's snapshot for the engine.
 
 use super::host::CallHost;
+use super::tables::OpenTables;
 use super::{Functions, STATEMENTS_MAX, failure, now_ms, seed_of};
-use convoy_engine::{FunctionAnswer, FunctionRead, QueryError, RecordedRead, Statement};
+use convoy_engine::{ErrorCode, FunctionAnswer, FunctionRead, QueryError, RecordedRead, Statement};
 use convoy_functions::{Call, CallKind, Caller};
 use convoy_postgres::FunctionRun;
 use futures_util::future::BoxFuture;
@@ -21,11 +22,27 @@ impl convoy_postgres::Functions for Functions {
 
 impl Functions {
     async fn run_query(&self, function: &FunctionRead, client: Arc<Client>) -> FunctionRun {
+        let (run, outdated) = self.run_once(function, client.clone()).await;
+        match outdated {
+            // After an error of Postgres' nothing more can be read here.
+            Some(tables) if self.renew(&tables).await && !run.spoilt => {
+                self.run_once(function, client).await.0
+            }
+            _ => run,
+        }
+    }
+
+    /// Runs a function. Returns also the tables that it went by, where they have turned out to be others.
+    async fn run_once(
+        &self,
+        function: &FunctionRead,
+        client: Arc<Client>,
+    ) -> (FunctionRun, Option<Arc<OpenTables>>) {
         let name = function.statement.name.as_deref().unwrap_or_default();
         let param = |at: usize| function.params.get(at).and_then(Option::as_deref);
         let args = param(0).unwrap_or("{}");
         let now_ms = now_ms();
-        let host = CallHost::new(name, client, self.store(), now_ms);
+        let host = CallHost::new(name, client, self.tables(), now_ms);
         let call = Call {
             name: name.to_owned(),
             args: args.to_owned(),
@@ -36,18 +53,26 @@ impl Functions {
             auth: self.auth_of(param(1)),
         };
         let outcome = self.runtime.call(call, host.clone()).await;
-        if let Some(failure) = host.take_failure() {
-            let error = convoy_functions::CallError {
-                code: failure.error.code,
-                message: failure.error.message,
-                data: failure.error.data,
-                detail: None,
-            };
-            return FunctionRun { outcome: Err(failure::of_call(name, error)), spoilt: true };
-        }
-        let value = outcome.map_err(|error| failure::of_call(name, error));
-        let answer = self.recorded(host.take_reads()).map(|reads| FunctionAnswer { value, reads });
-        FunctionRun { outcome: answer, spoilt: false }
+        let outdated = host.outdated().cloned();
+        let failure = host.take_failure();
+        let spoilt = failure.is_some();
+        let outcome = match failure {
+            // Whatever the function made of it.
+            Some(failure) => Err(failure.error.into()),
+            None => outcome,
+        };
+        let outcome = match outcome.map_err(|error| failure::of_call(name, error)) {
+            // It says nothing of the data.
+            Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Timeout) => {
+                Err(error)
+            }
+            value => match self.recorded(host.take_reads()) {
+                Ok(reads) => Ok(FunctionAnswer { value, reads }),
+                // A statement that can't be analysed, and was refused by Postgres too.
+                Err(error) => Err(value.err().unwrap_or(error)),
+            },
+        };
+        (FunctionRun { outcome, spoilt }, outdated)
     }
 
     /// Returns what was read as the engine takes it.

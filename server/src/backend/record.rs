@@ -1,10 +1,11 @@
 //! Which mutations were done: a table of ours, written in the mutation's own transaction, so that a repeat of one is
 //! told the first answer and does nothing.
 
+use crate::mutations::MutationRequest;
 use convoy_engine::{ErrorCode, QueryError};
 use std::time::Duration;
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 /// How long an answer is remembered.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
@@ -16,6 +17,7 @@ CREATE SCHEMA IF NOT EXISTS convoy;
 CREATE TABLE IF NOT EXISTS convoy.mutations (
   id uuid PRIMARY KEY,
   name text NOT NULL,
+  args bytea NOT NULL,
   identity text,
   answer text NOT NULL,
   at timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -24,47 +26,66 @@ CREATE INDEX IF NOT EXISTS mutations_at ON convoy.mutations (at);
 COMMENT ON SCHEMA convoy IS 'what Convoy remembers: drop it with CASCADE when Convoy is gone'";
 
 const FIND_SQL: &str = "\
-SELECT name, identity, answer FROM convoy.mutations WHERE id = $1::pg_catalog.text::pg_catalog.uuid";
+SELECT name = $2 AND args = pg_catalog.sha256(pg_catalog.convert_to($3, 'UTF8')) AND identity IS NOT DISTINCT FROM $4, answer
+FROM convoy.mutations WHERE id = $1::pg_catalog.text::pg_catalog.uuid";
 
 const KEEP_SQL: &str = "\
-INSERT INTO convoy.mutations (id, name, identity, answer)
-VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2, $3, $4)";
+INSERT INTO convoy.mutations (id, name, args, identity, answer)
+VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2, pg_catalog.sha256(pg_catalog.convert_to($3, 'UTF8')), $4, $5)";
 
 const FORGET_SQL: &str = "\
 DELETE FROM convoy.mutations WHERE at < pg_catalog.now() - pg_catalog.make_interval(secs => $1)";
 
-/// Returns the first answer of a mutation, where it was done.
-///
-/// # Errors
-/// Where another mutation, or another's, has its id.
-pub(super) async fn find(
-    client: &Client,
-    id: &str,
-    name: &str,
-    identity: Option<&str>,
-) -> Result<Result<Option<String>, QueryError>, tokio_postgres::Error> {
-    let found = client.query_typed(FIND_SQL, &[(&id, Type::TEXT)]).await?;
-    let Some(row) = found.first() else { return Ok(Ok(None)) };
-    let (of, whose): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-    if of != name || whose.as_deref() != identity {
-        let message =
-            "x-convoy-mutation names a mutation that was another one: give each its own UUID";
-        return Ok(Err(QueryError::new(ErrorCode::Conflict, message)));
-    }
-    Ok(Ok(Some(row.try_get(2)?)))
+/// A mutation that is done once.
+#[derive(Clone, Copy)]
+pub(super) struct Once<'a> {
+    pub id: &'a str,
+    pub request: &'a MutationRequest,
 }
 
-/// Remembers a mutation's answer.
-pub(super) async fn keep(
-    client: &Client,
-    id: &str,
-    name: &str,
-    identity: Option<&str>,
-    answer: &str,
-) -> Result<(), tokio_postgres::Error> {
-    let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
-        [(&id, Type::TEXT), (&name, Type::TEXT), (&identity, Type::TEXT), (&answer, Type::TEXT)];
-    client.query_typed(KEEP_SQL, &params).await.map(drop)
+impl<'a> Once<'a> {
+    /// Returns the mutation that a request asks for, where it names one.
+    pub fn of(request: &'a MutationRequest) -> Option<Once<'a>> {
+        Some(Once { id: request.id.as_deref()?, request })
+    }
+
+    /// Returns its first answer, where it was done. Not to be asked in a serializable transaction: what it looks through
+    /// would be among what that has read, and each mutation that is kept would be in conflict with it.
+    ///
+    /// # Errors
+    /// Where another mutation, other arguments, or another's, has its id.
+    pub async fn find(
+        self,
+        client: &Client,
+    ) -> Result<Result<Option<String>, QueryError>, tokio_postgres::Error> {
+        let identity = self.request.identity.as_deref();
+        let params: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&self.id, Type::TEXT),
+            (&self.request.name, Type::TEXT),
+            (&self.request.args, Type::TEXT),
+            (&identity, Type::TEXT),
+        ];
+        let found = client.query_typed(FIND_SQL, &params).await?;
+        let Some(row) = found.first() else { return Ok(Ok(None)) };
+        if !row.try_get::<_, bool>(0)? {
+            let message = "x-convoy-mutation names a mutation that was another one, or had other arguments: give each its own UUID";
+            return Ok(Err(QueryError::new(ErrorCode::Conflict, message)));
+        }
+        Ok(Ok(Some(row.try_get(1)?)))
+    }
+
+    /// Remembers its answer.
+    pub async fn keep(self, client: &Client, answer: &str) -> Result<(), tokio_postgres::Error> {
+        let identity = self.request.identity.as_deref();
+        let params: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&self.id, Type::TEXT),
+            (&self.request.name, Type::TEXT),
+            (&self.request.args, Type::TEXT),
+            (&identity, Type::TEXT),
+            (&answer, Type::TEXT),
+        ];
+        client.query_typed(KEEP_SQL, &params).await.map(drop)
+    }
 }
 
 /// Forgets answers that are no longer of interest.

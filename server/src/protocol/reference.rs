@@ -90,20 +90,58 @@ pub fn read_args(text: &[u8], bytes_max: usize) -> Result<Vec<(String, Argument)
     named_arguments(parse(text, "the arguments")?, bytes_max)
 }
 
-/// Returns arguments as one JSON object, its members in the order of their names: equal arguments have one text.
-pub fn arguments_text(mut args: Vec<(String, Argument)>) -> String {
-    args.sort_by(|(left, _), (right, _)| left.cmp(right));
-    let mut out = String::from("{");
-    for (position, (name, argument)) in args.iter().enumerate() {
+/// Returns arguments as one JSON object, its members and those of all objects in it in the order of their names: equal
+/// arguments have one text.
+pub fn arguments_text(args: Vec<(String, Argument)>) -> String {
+    let mut out = String::new();
+    push_members(&mut out, args, |out, argument| push_sorted(out, argument));
+    out
+}
+
+fn push_members<T>(out: &mut String, mut members: Vec<(String, T)>, push: impl Fn(&mut String, T)) {
+    members.sort_by(|(left, _), (right, _)| left.cmp(right));
+    out.push('{');
+    for (position, (name, value)) in members.into_iter().enumerate() {
         if position > 0 {
             out.push(',');
         }
-        push_json_str(&mut out, name);
+        push_json_str(out, &name);
         out.push(':');
-        argument.push_json(&mut out);
+        push(out, value);
     }
     out.push('}');
-    out
+}
+
+fn push_elements<T>(out: &mut String, elements: Vec<T>, push: impl Fn(&mut String, T)) {
+    out.push('[');
+    for (position, element) in elements.into_iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        push(out, element);
+    }
+    out.push(']');
+}
+
+fn push_sorted(out: &mut String, argument: Argument) {
+    match argument {
+        Argument::Array(elements) => push_elements(out, elements, push_sorted),
+        Argument::Object(text) => match serde_json::from_str(&text) {
+            Ok(value) => push_sorted_value(out, value),
+            Err(_) => out.push_str(&text),
+        },
+        scalar => scalar.push_json(out),
+    }
+}
+
+fn push_sorted_value(out: &mut String, value: Value) {
+    match value {
+        Value::Array(elements) => push_elements(out, elements, push_sorted_value),
+        Value::Object(members) => {
+            push_members(out, members.into_iter().collect(), push_sorted_value);
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
 }
 
 /// Reads the parameters of ad hoc SQL: an array, or nothing at all.
@@ -251,6 +289,16 @@ mod tests {
             order(r#"{"status":null,"tenant":123456789012345678901234567890.10}"#).expect("good");
         let number = Argument::Number("123456789012345678901234567890.10".into());
         assert_eq!(args, [Some(number), None, Some(Argument::Null)]);
+    }
+
+    #[test]
+    fn equal_arguments_have_one_text() {
+        let text = |text: &str| arguments_text(read_args(text.as_bytes(), 1000).expect("good"));
+        assert_eq!(
+            text(r#" {"b": [{"y": 1.50, "x": {"n": null, "m": "\u00fc"}}], "a": true} "#),
+            r#"{"a":true,"b":[{"x":{"m":"ü","n":null},"y":1.50}]}"#
+        );
+        assert_eq!(text(""), "{}");
     }
 
     #[test]

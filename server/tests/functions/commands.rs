@@ -1,0 +1,194 @@
+//! `convoy migrate` and `convoy dev --once --no-serve`, as processes.
+
+use super::project::{Folder, NOTES, SCHEMA, functions};
+use crate::support::connect;
+use convoy_postgres::testing;
+use std::process::Stdio;
+use tokio::process::Command;
+use tokio_postgres::Client;
+
+const FUNCTIONS: &str = "export const list = query((ctx) => ctx.db.query('messages').collect());";
+
+/// What a command did.
+struct Outcome {
+    status: Option<i32>,
+    said: String,
+}
+
+async fn convoy(arguments: &[&str], folder: &Folder, url: Option<&str>) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CONVOY_") || name.starts_with("PG") || name == "DATABASE_URL" {
+            command.env_remove(&*name);
+        }
+    }
+    command.args(arguments).arg("--project").arg(folder.path()).stdin(Stdio::null());
+    command.envs(url.map(|url| ("CONVOY_DATABASE_URL", url)));
+    let output = command.kill_on_drop(true).output();
+    let output = tokio::time::timeout(std::time::Duration::from_secs(40), output);
+    let output = output.await.expect("it ends").expect("it runs");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    Outcome { status: output.status.code(), said }
+}
+
+/// All that stands in a database beside what Postgres has itself.
+async fn inventory(client: &Client) -> Vec<String> {
+    let sql = "select n.nspname || '.' || c.relname || ' ' || c.relkind::text || ' ' || coalesce((select string_agg(a.attname, ',' order by a.attnum) \
+               from pg_attribute a where a.attrelid = c.oid and a.attnum > 0), '') \
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' \
+               union all select 'schema ' || nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' \
+               union all select 'publication ' || pubname from pg_publication \
+               union all select 'slot ' || slot_name from pg_replication_slots where database = current_database() \
+               order by 1";
+    client.query(sql, &[]).await.expect("the catalogue").iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_says_creates_and_then_has_nothing_to_do() {
+    let url = testing::shared().await.database("fn_migrate").await;
+    let client = connect(&url).await;
+    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let empty = inventory(&client).await;
+    for _ in 0..2 {
+        let outcome = convoy(&["migrate", "--dry-run"], &folder, Some(&url)).await;
+        assert_eq!(outcome.status, Some(1), "{}", outcome.said);
+        assert!(
+            outcome.said.contains("messages") && outcome.said.contains("without --dry-run"),
+            "{}",
+            outcome.said
+        );
+        assert_eq!(inventory(&client).await, empty, "a dry run writes nothing");
+    }
+    let outcome = convoy(&["migrate"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(0), "{}", outcome.said);
+    let made = inventory(&client).await;
+    assert!(made.iter().any(|line| line.starts_with("public.messages r")), "{made:?}");
+    assert!(!made.iter().any(|line| line.contains("notes")), "somebody else's: {made:?}");
+    client
+        .batch_execute(
+            "insert into messages (doc) values ('{\"channel\":\"a\",\"text\":\"x\",\"rank\":1}')",
+        )
+        .await
+        .expect("a row");
+    for arguments in
+        [&["migrate"][..], &["deploy"], &["migrate", "--dry-run"], &["dev", "--once", "--no-serve"]]
+    {
+        let outcome = convoy(arguments, &folder, Some(&url)).await;
+        assert_eq!(outcome.status, Some(0), "{arguments:?}: {}", outcome.said);
+        assert_eq!(inventory(&client).await, made, "{arguments:?}");
+    }
+    // What is no longer declared stays, and is told of.
+    folder.write(
+        "schema.ts",
+        &SCHEMA
+            .replace("topic: z.string()", "topic: z.string(), more: z.string().optional()")
+            .replace("messages: defineTable", "letters: defineTable"),
+    );
+    let outcome = convoy(&["migrate"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(0), "{}", outcome.said);
+    let rows: i64 =
+        client.query_one("select count(*) from messages", &[]).await.expect("it is there").get(0);
+    assert_eq!(rows, 1);
+    assert!(inventory(&client).await.iter().any(|line| line.starts_with("public.letters r")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_migrate_at_once_do_not_meet() {
+    let url = testing::shared().await.database("fn_both").await;
+    let client = connect(&url).await;
+    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let (one, other) = tokio::join!(
+        convoy(&["migrate"], &folder, Some(&url)),
+        convoy(&["dev", "--once", "--no-serve"], &folder, Some(&url)),
+    );
+    assert_eq!((one.status, other.status), (Some(0), Some(0)), "{}\n{}", one.said, other.said);
+    assert!(inventory(&client).await.iter().any(|line| line.starts_with("public.messages r")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_ends_with_one_and_leaves_nothing() {
+    let url = testing::shared().await.database("fn_wrong").await;
+    let client = connect(&url).await;
+    client.batch_execute(NOTES).await.expect("a table");
+    let before = inventory(&client).await;
+    let folder =
+        Folder::new(&[("functions/t.ts", &functions("export const list = query((ctx) => {{{;"))]);
+    for arguments in [&["migrate"][..], &["migrate", "--dry-run"], &["dev", "--once", "--no-serve"]]
+    {
+        let outcome = convoy(arguments, &folder, Some(&url)).await;
+        assert_eq!(outcome.status, Some(1), "{arguments:?}: {}", outcome.said);
+        assert!(outcome.said.contains("functions/t.ts"), "{arguments:?}: {}", outcome.said);
+    }
+    folder.write("functions/t.ts", &functions(FUNCTIONS));
+    folder.write(
+        "schema.ts",
+        &SCHEMA
+            .replace("['rank']", "['rnak']")
+            .replace("['channel', 'rank']", "['channel', 'rnak']"),
+    );
+    let outcome = convoy(&["migrate"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(1), "{}", outcome.said);
+    assert!(outcome.said.contains("rnak"), "{}", outcome.said);
+    assert_eq!(inventory(&client).await, before);
+    // A table of that name that is something else, behind one that could be made: nothing is made.
+    client.batch_execute("create view messages as select 1 as a").await.expect("a view");
+    let before = inventory(&client).await;
+    folder.write("schema.ts", SCHEMA);
+    let outcome = convoy(&["migrate"], &folder, Some(&url)).await;
+    assert!(outcome.said.contains("messages"), "{}", outcome.said);
+    if outcome.status == Some(1) {
+        assert_eq!(inventory(&client).await, before, "all or nothing");
+    }
+    let outcome = convoy(&["migrate"], &folder, None).await;
+    assert_eq!(outcome.status, Some(2), "{}", outcome.said);
+    let outcome =
+        convoy(&["migrate", "--dry-run"], &folder, Some("postgres://nobody@127.0.0.1:1/none"))
+            .await;
+    assert_eq!(outcome.status, Some(1), "{}", outcome.said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_without_a_database_has_its_own_and_leaves_nothing() {
+    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let scratch = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CONVOY_") || name.starts_with("PG") || name == "DATABASE_URL" {
+            command.env_remove(&*name);
+        }
+    }
+    // An unprivileged server has to get there.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(scratch.path(), mode).expect("a mode");
+    command.args(["dev", "--once", "--no-serve", "--project"]).arg(folder.path());
+    command.env("TMPDIR", scratch.path()).stdin(Stdio::null());
+    let before = files(&folder);
+    let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
+    let output = output.await.expect("it ends").expect("it runs");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("messages"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("a folder").flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    let beside = |file: &String| !before.contains(file) && !file.contains("_generated");
+    let more: Vec<String> = files(&folder).into_iter().filter(beside).collect();
+    assert!(more.is_empty(), "{more:?}");
+}
+
+/// The files of a project.
+fn files(folder: &Folder) -> Vec<String> {
+    let mut waiting = vec![folder.path().to_owned()];
+    let mut found = Vec::new();
+    while let Some(path) = waiting.pop() {
+        for entry in std::fs::read_dir(path).expect("a folder").flatten() {
+            match entry.file_type().expect("a type").is_dir() {
+                true => waiting.push(entry.path()),
+                false => found.push(entry.path().display().to_string()),
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,14 @@
+//! A project's functions through the real server, on a real Postgres: queries that stay live, mutations, and what becomes
+//! of both when tables and files change under them.
+
+mod commands;
+mod ddl;
+mod exactly_once;
+mod live;
+mod mutations;
+mod oracle;
+mod project;
+mod reflects;
+mod reload;
+mod shapes;
+mod viewer;
