@@ -150,7 +150,7 @@ async fn what_is_wrong_ends_with_one_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dev_without_a_database_has_its_own_and_leaves_nothing() {
+async fn dev_without_a_database_has_its_own_and_leaves_nothing_else() {
     let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
     let scratch = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
@@ -161,8 +161,10 @@ async fn dev_without_a_database_has_its_own_and_leaves_nothing() {
         }
     }
     // An unprivileged server has to get there.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(scratch.path(), mode).expect("a mode");
+    for folder in [scratch.path(), folder.path()] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(folder, mode).expect("a mode");
+    }
     command.args(["dev", "--once", "--no-serve", "--project"]).arg(folder.path());
     command.env("TMPDIR", scratch.path()).stdin(Stdio::null());
     let before = files(&folder);
@@ -173,7 +175,10 @@ async fn dev_without_a_database_has_its_own_and_leaves_nothing() {
     assert!(said.contains("messages"), "{said}");
     let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("a folder").flatten().collect();
     assert!(left.is_empty(), "{left:?}");
-    let beside = |file: &String| !before.contains(file) && !file.contains("_generated");
+    // Its data stay.
+    assert!(folder.path().join(".convoy/postgres/data").is_dir());
+    let is_known = |file: &str| ["_generated", ".convoy"].iter().any(|part| file.contains(part));
+    let beside = |file: &String| !before.contains(file) && !is_known(file);
     let more: Vec<String> = files(&folder).into_iter().filter(beside).collect();
     assert!(more.is_empty(), "{more:?}");
 }

@@ -81,7 +81,10 @@ impl Folder {
     pub fn write(&self, file: &str, text: &str) {
         let path = self.path().join("convoy").join(file);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        std::fs::write(path, text).expect("a file");
+        // In one step: somebody may be reading the project just then.
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).expect("a file");
+        std::fs::rename(new, path).expect("a file");
     }
 }
 
