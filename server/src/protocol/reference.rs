@@ -94,7 +94,7 @@ pub fn read_args(text: &[u8], bytes_max: usize) -> Result<Vec<(String, Argument)
 /// arguments have one text.
 pub fn arguments_text(args: Vec<(String, Argument)>) -> String {
     let mut out = String::new();
-    push_members(&mut out, args, |out, argument| push_sorted(out, argument));
+    push_members(&mut out, args, push_sorted);
     out
 }
 
