@@ -162,7 +162,7 @@ async fn one_that_catches_what_postgres_refused_does_not_commit_its_half() {
         for id in [None, Some("0198c1f0-7b1e-7c3a-9d2b-0123456789ab")] {
             let headers: Vec<_> = id.map(|id| ("x-convoy-mutation", id)).into_iter().collect();
             let answer = served.ask("t.caught", &json!({ "how": how }), &headers).await;
-            assert_eq!(answer.status == 200, false, "{how}: {}", answer.body);
+            assert_ne!(answer.status, 200, "{how}: {}", answer.body);
             assert_eq!(answer.code(), code, "{how}: {}", answer.body);
             assert!(answer.body.contains(word), "{how}: {}", answer.body);
             assert_eq!(messages(&served).await, 1, "{how}");

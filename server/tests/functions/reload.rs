@@ -5,7 +5,7 @@ use super::viewer::{Viewer, to};
 use convoy_server::loading::ProjectLoader;
 use convoy_server::reload::reload_on_hang_up;
 use convoy_server::shutdown;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::process::Command;
 use tokio::task::JoinHandle;
 
@@ -159,7 +159,7 @@ async fn whose_file_did_not_change_notices_nothing() {
         hang_up();
         crate::support::until("the other one is there", async || {
             let answer = served.query("other.n", json!({})).await;
-            answer.status == 200 && answer.json()["value"] == Value::from(n)
+            answer.status == 200 && answer.json()["value"] == n
         })
         .await;
     }

@@ -27,13 +27,13 @@ export type Schema = Exports extends { readonly default: infer S }
     ? S
     : never;
 
-/** The documents of each table. */
+/** The tables: their documents, and what can be said of them. */
 export type DataModel = DataModelFromSchema<Schema>;
 
 export type TableName = keyof DataModel & string;
 
 /** A document of a table. */
-export type Doc<Table extends keyof DataModel & string> = DataModel[Table];
+export type Doc<Table extends keyof DataModel & string> = DataModel[Table]['document'];
 
 /** The id of a document of a table. */
 export type Id<Table extends keyof DataModel & string> = IdOf<Table>;
