@@ -2,6 +2,7 @@
 //! of both when tables and files change under them.
 
 mod commands;
+mod context;
 mod ddl;
 mod exactly_once;
 mod live;
