@@ -49,7 +49,7 @@ export const move = mutation({
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
 const MESSAGES: i64 = 24;
 /// Moves of each writer.
-const MOVES: usize = 40;
+const MOVES: usize = 30;
 const STATES: &str = "select _id, doc->>'channel' as channel, doc->'rank' as rank from messages";
 
 fn seeds(usual: u64) -> std::ops::RangeInclusive<u64> {
@@ -237,7 +237,7 @@ async fn trouble(url: String, trouble: Trouble) {
         };
         // It may lose against the writers.
         let _ = client.batch_execute(&sql).await;
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
@@ -298,7 +298,8 @@ async fn run(what: Trouble, usual_seeds: u64) {
             agree(&view).unwrap_or_else(|problem| panic!("{problem}"));
             transitions += view.transitions;
         }
-        assert!(transitions > 10, "{transitions} transitions prove little");
+        // Two of each: while the stream is lost there are few.
+        assert!(transitions >= 12, "{transitions} transitions prove little");
         served.server.stop().await;
     }
 }
