@@ -51,6 +51,19 @@ impl Place {
         PrivatePostgres::start(self.options()).await.expect("it starts")
     }
 
+    /// Starts one whose predecessor was killed, once the last of its processes has noticed.
+    async fn start_when_free(&self) -> PrivatePostgres {
+        for _ in 0..400 {
+            match PrivatePostgres::start(self.options()).await {
+                Err(LaunchError::InUse { .. }) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await
+                }
+                started => return started.expect("it starts"),
+            }
+        }
+        panic!("it is in use for ever")
+    }
+
     async fn refused(&self) -> LaunchError {
         PrivatePostgres::start(self.options()).await.expect_err("refused")
     }
@@ -142,7 +155,7 @@ async fn kept_data_outlive_a_killed_server() -> anyhow::Result<()> {
     let lock = place.kept().join("data/postmaster.pid");
     let text = fs::read_to_string(&lock)?;
     fs::write(&lock, text.replacen(&pid.to_string(), &other.id().to_string(), 1))?;
-    let server = place.start().await;
+    let server = place.start_when_free().await;
     assert!(!server.is_new());
     assert!(is_filled(&server).await);
     assert!(runs(other.id()), "who has the pid is not touched");
