@@ -49,7 +49,7 @@ if (binary === null) {
   const root = existsSync(join(here, "../../Cargo.toml")) ? join(here, "../..") : "<a checkout of Convoy>";
   fail(
     `the convoy binary for ${process.platform}-${process.arch} is not here. Build it:\n\n` +
-      `  cd ${root} && cargo build --release\n\n` +
+      `  cd ${root} && cargo build --release --features functions\n\n` +
       "or set CONVOY_BIN to the path of one that is built",
   );
 }

@@ -105,9 +105,12 @@ export interface IndexRangeEnd {
 type FieldType<D, F> = F extends keyof D ? D[F] : never;
 type Rest<F extends readonly string[]> = F extends readonly [string, ...infer R extends readonly string[]] ? R : [];
 
+type OrAbsent<T> = undefined extends T ? T | null : T;
+
 /** A range of an index: equalities from the left, then one range. */
 export interface IndexRange<D, F extends readonly string[]> extends IndexRangeEnd {
-  eq(field: F[0], value: FieldType<D, F[0]>): IndexRange<D, Rest<F>>;
+  /** Of a field that may be missing, null finds the documents without it. */
+  eq(field: F[0], value: OrAbsent<FieldType<D, F[0]>>): IndexRange<D, Rest<F>>;
   gt(field: F[0], value: FieldType<D, F[0]>): IndexRangeUpper<D, F[0]>;
   gte(field: F[0], value: FieldType<D, F[0]>): IndexRangeUpper<D, F[0]>;
   lt(field: F[0], value: FieldType<D, F[0]>): IndexRangeEnd;

@@ -16,10 +16,14 @@ export interface Auth {
   getUserIdentity(): Promise<UserIdentity | null>;
 }
 
-/** Claims of an identity. */
+/** Claims of an identity, by the names that they have in the token, or in what `createContext` made. */
 export interface UserIdentity {
-  readonly subject?: string;
-  readonly issuer?: string;
+  /** Whom the token is about. Unique together with `iss`. */
+  readonly sub?: string;
+  /** Who made the token. */
+  readonly iss?: string;
+  readonly email?: string;
+  readonly name?: string;
   readonly [claim: string]: unknown;
 }
 

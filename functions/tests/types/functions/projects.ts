@@ -94,7 +94,7 @@ export const raw = query(async (ctx) => {
   same<typeof rows, { total: number }[]>();
   const identity = await ctx.auth.getUserIdentity();
   const page = await ctx.db.query('hot').withIndex('by_n', (q) => q.gt('n', 1)).paginate({ numItems: 5, cursor: null });
-  return { total: rows[0]?.total ?? 0, subject: identity?.subject ?? null, next: page.continueCursor };
+  return { total: rows[0]?.total ?? 0, subject: identity?.sub ?? null, next: page.continueCursor };
 });
 
 export const mine = authQuery({
