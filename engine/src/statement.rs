@@ -85,6 +85,7 @@ pub struct Statement {
 enum Origin {
     AdHoc,
     File,
+    Recorded,
 }
 
 impl Statement {
@@ -109,9 +110,9 @@ impl Statement {
     /// Reads what a function says that it read.
     ///
     /// # Errors
-    /// As [`Statement::ad_hoc`].
+    /// As [`Statement::ad_hoc`]; also where it asks to be read again on an interval: it is its function that is run.
     pub fn recorded(text: &str) -> Result<Statement, QueryError> {
-        let statement = Self::read(None, text, Origin::AdHoc)?;
+        let statement = Self::read(None, text, Origin::Recorded)?;
         Ok(Statement { kind: StatementKind::Recorded, ..statement })
     }
 
@@ -195,6 +196,12 @@ impl Statement {
             if rest.is_empty() { Err(format!("@{word} needs {what}")) } else { Ok(()) }
         };
         match (word, origin) {
+            ("refresh", Origin::Recorded) => {
+                return Err("@refresh is not for what a function reads, which is run again when what it reads \
+                            changes: name tables that it reads unseen by `-- @depends t1, t2`, or put the statement \
+                            in a .sql file of its own"
+                    .to_owned());
+            }
             ("refresh", _) => directives.refresh = Some(duration(word, rest)?),
             ("maxhold", _) => directives.max_hold = Some(duration(word, rest)?),
             ("depends", _) => {
@@ -235,14 +242,16 @@ impl Statement {
                     "@role is not there yet: select what a caller may see by a @claim".to_owned()
                 );
             }
-            ("param" | "claim" | "role" | "notnull" | "type" | "public", Origin::AdHoc) => {
+            ("param" | "claim" | "role" | "notnull" | "type" | "public", _) => {
+                let here = if origin == Origin::AdHoc { "ad hoc SQL" } else { "ctx.db.raw" };
                 return Err(format!(
-                    "@{word} belongs in the .sql file of a named query, not in ad hoc SQL"
+                    "@{word} belongs in the .sql file of a named query, not in {here}"
                 ));
             }
             _ => {
                 let known = match origin {
                     Origin::AdHoc => "@refresh, @depends, @key, @maxhold",
+                    Origin::Recorded => "@depends, @key, @maxhold",
                     Origin::File => {
                         "@param, @refresh, @depends, @key, @maxhold, @notnull, @type, @public, @claim, @role"
                     }
@@ -426,6 +435,22 @@ mod tests {
                 max_hold: Some(Duration::from_millis(500)),
                 ..Directives::default()
             }
+        );
+    }
+
+    #[test]
+    fn what_a_function_reads_has_no_interval() {
+        let refused = error(Statement::recorded("select 1 as a\n-- @refresh 5s"));
+        assert!(
+            refused.starts_with("line 2, column 4: @refresh is not for what a function reads"),
+            "{refused}"
+        );
+        let refused = error(Statement::recorded("-- @param a int4\nselect 1 as a"));
+        assert!(refused.ends_with("not in ctx.db.raw"), "{refused}");
+        let statement = Statement::recorded("-- @depends a\nselect f() as a").expect("good");
+        assert_eq!(
+            (statement.kind, &statement.directives.depends[..]),
+            (StatementKind::Recorded, &["a".to_owned()][..])
         );
     }
 

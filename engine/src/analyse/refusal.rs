@@ -3,7 +3,7 @@
 use crate::analyse::lexer::{TokenKind, lex};
 use crate::database::{ErrorCode, QueryError};
 use crate::facts::{FunctionFacts, Publication, StatementFacts, TableKind};
-use crate::statement::Statement;
+use crate::statement::{Statement, StatementKind};
 
 /// Functions that run a read of their own, whatever they are given: not seen by anybody (`docs/postgres.md`, P12).
 const READS_ANYTHING: [&str; 4] =
@@ -46,11 +46,16 @@ pub(crate) fn check(statement: &Statement, facts: &StatementFacts) -> Result<(),
     if statement.directives.refresh.is_some() || !statement.directives.depends.is_empty() {
         return Ok(());
     }
-    let hint = "state how often to read it again (`-- @refresh 5s` in a line of its own)";
+    let hint = match statement.kind {
+        StatementKind::Recorded => {
+            "put it into a .sql file of its own, where `-- @refresh 5s` holds"
+        }
+        _ => "state how often to read it again (`-- @refresh 5s` in a line of its own)",
+    };
     for function in &facts.functions {
         if function.namespace != "pg_catalog" {
             return refuse(format!(
-                "what the function {}.{} reads can't be seen: {hint}, or which tables it reads (`-- @depends t1, t2`)",
+                "what the function {}.{} reads can't be seen: {hint}, or state which tables it reads (`-- @depends t1, t2`)",
                 function.namespace, function.name
             ));
         }
@@ -112,7 +117,7 @@ fn check_columns(facts: &StatementFacts) -> Result<(), QueryError> {
 
 /// Notes that a statement's result changes with time alone.
 pub(crate) fn warn_of_time(statement: &Statement, facts: &StatementFacts, notes: &mut Vec<String>) {
-    if statement.directives.refresh.is_some() {
+    if statement.directives.refresh.is_some() || statement.kind == StatementKind::Recorded {
         return;
     }
     if let Some(clock) = clock(statement, facts) {

@@ -60,6 +60,7 @@ export const caught = query({
   },
 });
 export const looping = query(() => { for (;;) {} });
+export const timed = query((ctx) => ctx.db.raw(sql`select 1 as n\n-- @refresh 1s\n`));
 ";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,6 +88,20 @@ async fn an_error_of_its_own_lasts_until_what_it_read_changes() {
     viewer.shows("n", json!("u")).await;
     served.write("delete from channels").await;
     viewer.fails("n", "NOT_FOUND").await;
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interval_in_what_it_reads_is_refused() {
+    let served = Served::start("fn_interval", &[], FUNCTIONS).await;
+    let mut viewer = Viewer::open(served.address, json!([to("timed", "t.timed", json!({}))])).await;
+    let seen = viewer.fails("timed", "INVALID_ARGS").await;
+    let error = seen.error.expect("an error").to_string();
+    assert!(
+        error.contains("line 2, column 4: @refresh is not for what a function reads"),
+        "{error}"
+    );
     viewer.close().await;
     served.server.stop().await;
 }
