@@ -27,8 +27,6 @@ pub struct FunctionRead {
     pub params: Arc<[Option<Arc<str>>]>,
     /// At most so long.
     pub timeout: Duration,
-    /// At most so many bytes of JSON.
-    pub bytes_max: usize,
 }
 
 /// One thing that a function read.

@@ -331,7 +331,6 @@ impl<D: Database> Engine<D> {
             statement: statement.clone(),
             params: query.args.clone(),
             timeout: self.limits.statement_timeout,
-            bytes_max: self.limits.result_bytes_max,
         })
     }
 

@@ -12,7 +12,7 @@ use crate::line::Position;
 use crate::why::Cause;
 use crate::why::{RefreshReason, WhyAction};
 use convoy_query_index::{QueryId, SlotValue, TemplateId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// How many statements all that is read by one function's live queries may have; more are none that come again.
@@ -64,6 +64,27 @@ impl RecordedReads {
         self.statements.get(&function).into_iter().flatten().copied()
     }
 
+    /// Notes that a function reads by a statement.
+    ///
+    /// # Errors
+    /// Where it reads by too many.
+    fn add_statement(
+        &mut self,
+        function: TemplateId,
+        statement: TemplateId,
+    ) -> Result<(), QueryError> {
+        let statements = self.statements.entry(function).or_default();
+        if statements.contains(&statement) {
+            return Ok(());
+        }
+        if statements.len() >= STATEMENTS_MAX {
+            return Err(too_many_statements());
+        }
+        statements.insert(statement);
+        *self.functions.entry(statement).or_default() += 1;
+        Ok(())
+    }
+
     /// Returns whether some function reads by this statement.
     pub fn is_read_by(&self, statement: TemplateId) -> bool {
         self.functions.contains_key(&statement)
@@ -72,12 +93,6 @@ impl RecordedReads {
     /// Returns what a live query's entries take.
     pub fn bytes_of(&self, query: QueryId) -> usize {
         self.entries.get(&query).map_or(0, |(entries, bytes)| entries.len() * ENTRY_BYTES + bytes)
-    }
-
-    fn add_statement(&mut self, function: TemplateId, statement: TemplateId) {
-        if self.statements.entry(function).or_default().insert(statement) {
-            *self.functions.entry(statement).or_default() += 1;
-        }
     }
 
     /// Forgets a function; returns the statements that none reads by any more.
@@ -119,14 +134,16 @@ impl<D: Database> Engine<D> {
         let function = self.queries.get(&id).ok_or(NotYet::Again)?.template;
         let mut entries: Vec<(TemplateId, Arc<[SlotValue]>)> = Vec::with_capacity(reads.len());
         let (mut all_are_known, mut bytes) = (true, 0);
+        let mut seen = HashSet::new();
         for recorded in reads {
             let (template, is_new) = self.templates.intern(&recorded.statement);
-            if self.recorded.statements_of(function).all(|known| known != template) {
-                if self.recorded.statements_of(function).count() >= STATEMENTS_MAX {
-                    self.forget_template_if_idle(template);
-                    return Err(NotYet::Failed(too_many_statements()));
-                }
-                self.recorded.add_statement(function, template);
+            // A loop may read the same over and over.
+            if !seen.insert((template, &recorded.args)) {
+                continue;
+            }
+            if let Err(error) = self.recorded.add_statement(function, template) {
+                self.forget_template_if_idle(template);
+                return Err(NotYet::Failed(error));
             }
             self.describe_if_nobody_does(template, is_new);
             if let Some(error) = self.templates.get(template).and_then(|entry| entry.failed.clone())
@@ -145,8 +162,6 @@ impl<D: Database> Engine<D> {
         if !all_are_known {
             return Err(NotYet::Again);
         }
-        entries.sort_by_key(|(template, _)| *template);
-        entries.dedup();
         self.forget_entries(id);
         let head = self.head();
         let is_touched = self.was_touched_between(read_at, head, &entries);

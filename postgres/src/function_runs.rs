@@ -4,7 +4,7 @@
 //! at a time, and kept apart: an error in a statement of one spoils the transaction for all that are under way, so after
 //! one they go back to the savepoint, and those that were spoilt without a fault of theirs are run again, alone.
 
-use crate::error::{PostgresError, query_error};
+use crate::error::query_error;
 use crate::pool::Lease;
 use convoy_engine::{ErrorCode, FunctionAnswer, FunctionRead, QueryError};
 use futures_util::future::BoxFuture;
@@ -135,17 +135,5 @@ pub(crate) fn refuse_all(functions: &[FunctionRead], answer: FunctionSink<'_>) {
     let message = "this server runs no functions: build it with --features functions";
     for function in functions {
         answer(function, Err(QueryError::new(ErrorCode::Unavailable, message)));
-    }
-}
-
-impl FunctionRun {
-    /// Returns a run that a statement of it ended.
-    pub fn spoilt(error: &tokio_postgres::Error) -> FunctionRun {
-        FunctionRun { outcome: Err(query_error(error, None)), spoilt: true }
-    }
-
-    /// Returns a run that could not begin.
-    pub fn failed(error: PostgresError) -> FunctionRun {
-        FunctionRun { outcome: Err(error.into()), spoilt: false }
     }
 }
