@@ -1,10 +1,9 @@
 //! What one call may ask: the operations of its `ctx.db`, on one connection, and its log.
 
-use super::failure;
 use super::tables::OpenTables;
+use super::{console, failure};
 use convoy_functions::{Host, HostError, HostFuture};
 use convoy_schema::{CreationClock, RecordedRead};
-use serde::Deserialize;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::Client;
 
@@ -78,7 +77,10 @@ impl CallHost {
             "db.patch" => store.patch(client, args).await,
             "db.replace" => store.replace(client, args).await,
             "db.delete" => store.delete(client, args).await,
-            "log" => return self.log(args),
+            "log" => {
+                console::write(&self.function, args);
+                return Ok("null".to_owned());
+            }
             _ => {
                 let message = format!("there is no operation {op:?}");
                 return Err(HostError { code: "INTERNAL".into(), message, data: None });
@@ -96,25 +98,6 @@ impl CallHost {
             }
             told
         })
-    }
-
-    /// A line of `console.log`, into ours.
-    fn log(&self, args: &str) -> Result<String, HostError> {
-        #[derive(Deserialize)]
-        struct Line {
-            level: String,
-            message: String,
-        }
-        if let Ok(Line { level, message }) = serde_json::from_str(args) {
-            let function = self.function.as_str();
-            match level.as_str() {
-                "error" => tracing::error!(target: "console", function, "{message}"),
-                "warn" => tracing::warn!(target: "console", function, "{message}"),
-                "debug" => tracing::debug!(target: "console", function, "{message}"),
-                _ => tracing::info!(target: "console", function, "{message}"),
-            }
-        }
-        Ok("null".to_owned())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A project's functions, read and put to work: the first time, and again whenever the project is read again.
 
 use super::tables::OpenTables;
-use super::{Functions, add_queries, record};
+use super::{Functions, add_queries, console, record};
 use crate::auth::JwtHost;
 use crate::error::{ServerError, chain};
 use crate::project::{Failure, NamedQueries, ProjectError, root};
@@ -142,7 +142,10 @@ async fn read(
     let loaded = tokio::task::spawn_blocking(load).await;
     let failed = |message: String| ServerError::Project(ProjectError::Functions { message });
     match loaded {
-        Ok(Ok(project)) => Ok(Arc::new(project)),
+        Ok(Ok(project)) => {
+            project.logged().iter().for_each(|line| console::write("", line));
+            Ok(Arc::new(project))
+        }
         Ok(Err(error)) => Err(failed(chain(&error).to_string())),
         Err(error) => Err(failed(error.to_string())),
     }

@@ -2,9 +2,10 @@
 //!
 //! `convoy-functions` runs them and knows no database; `convoy-schema` is their `ctx.db` and knows no JavaScript. Here
 //! they meet: `host` is what one call may ask, `queries` runs calls at a read's snapshot, `mutations` in a transaction
-//! of their own, `record` remembers which mutations were done;
-//! `tables` is how the tables stand.
+//! of their own, `record` remembers which mutations were done, `tables` is how the tables stand, `console` is what they
+//! say.
 
+mod console;
 mod failure;
 mod host;
 mod identify;
@@ -82,17 +83,13 @@ impl Functions {
     /// Puts a new version of the project in the place of the one before, for calls that begin from now on.
     fn swap(&self, project: Arc<Project>, tables: OpenTables) {
         self.runtime.swap(project);
-        self.put_tables(tables);
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
     }
 
     /// Returns what a call has at `ctx.auth`. Where the project says who calls, nobody is null.
     fn auth_of(&self, identity: Option<&str>) -> Option<String> {
         let nobody = || self.project().has_context().then(|| "null".to_owned());
         identity.map(str::to_owned).or_else(nobody)
-    }
-
-    fn put_tables(&self, tables: OpenTables) {
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
     }
 
     fn tables(&self) -> Arc<OpenTables> {

@@ -49,7 +49,8 @@ async fn inventory(client: &Client) -> Vec<String> {
 async fn migrate_says_creates_and_then_has_nothing_to_do() {
     let url = testing::shared().await.database("fn_migrate").await;
     let client = connect(&url).await;
-    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let talking = format!("{FUNCTIONS}\nconsole.log('a module', 1);");
+    let folder = Folder::new(&[("functions/t.ts", &functions(&talking))]);
     let empty = inventory(&client).await;
     for _ in 0..2 {
         let outcome = convoy(&["migrate", "--dry-run"], &folder, Some(&url)).await;
@@ -59,6 +60,7 @@ async fn migrate_says_creates_and_then_has_nothing_to_do() {
             "{}",
             outcome.said
         );
+        assert!(outcome.said.contains("a module 1"), "{}", outcome.said);
         assert_eq!(inventory(&client).await, empty, "a dry run writes nothing");
     }
     let outcome = convoy(&["migrate"], &folder, Some(&url)).await;
