@@ -3,7 +3,6 @@
 
 mod calls;
 mod definitions;
-mod dice;
 mod golden;
 mod language_server;
 mod npm;

@@ -1,9 +1,9 @@
 //! The law of nulls: a column that is said not to be null is null in no row that Postgres gives. Random statements over
 //! small tables that match one another in part. `CONVOY_SEED` replays one run.
 
-use crate::dice::Dice;
 use convoy_codegen::describe;
 use convoy_engine::Statement;
+use convoy_postgres::testing::Dice;
 use convoy_postgres::{Pool, SessionOptions, testing};
 use std::time::Duration;
 

@@ -8,7 +8,6 @@
 
 mod call;
 mod limits;
-mod nearest;
 mod project;
 mod runtime;
 mod source;

@@ -2,7 +2,6 @@
 
 mod aggregate_laws;
 mod database;
-mod dice;
 mod launcher;
 mod launcher_kept;
 mod predicate_laws;

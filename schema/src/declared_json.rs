@@ -4,7 +4,7 @@
 use crate::declared::{Field, FieldType, Index, Layout, Schema, Table};
 use crate::error::SchemaError;
 use crate::names::{BY_CREATION_TIME, NAME_BYTES_MAX, index_name};
-use crate::nearest::nearest;
+use convoy_types::nearest;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 

@@ -15,7 +15,6 @@ mod error;
 mod graduate;
 mod layout;
 mod names;
-mod nearest;
 mod plan;
 mod store;
 

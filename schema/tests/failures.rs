@@ -1,7 +1,7 @@
 //! What Postgres refuses, as the protocol's codes; and what may be tried again.
 
-use crate::dice::Dice;
 use crate::support::{Db, connect, schema, table};
+use convoy_postgres::testing::Dice;
 use convoy_schema::CreationClock;
 use serde_json::json;
 

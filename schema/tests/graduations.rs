@@ -1,9 +1,9 @@
 //! From documents to columns: every row stays, and every scan's answer; what would be lost stops it.
 
-use crate::dice::{Dice, seeds};
 use crate::laws::{docs, insert_any};
 use crate::model::{self, any_scan};
 use crate::support::{Db, read, schema, table};
+use convoy_postgres::testing::{Dice, seeds};
 use convoy_schema::{graduation, plan};
 use serde_json::{Value, json};
 

@@ -1,9 +1,9 @@
 //! Laws, on random documents, scans and changes: both layouts answer as the model does; pages add up to the whole; what
 //! changes an answer is covered by what was recorded.
 
-use crate::dice::{Dice, seeds};
 use crate::model::{self, Row, any_doc, any_scan, any_value, shown};
 use crate::support::{Db, execute, schema, table};
+use convoy_postgres::testing::{Dice, seeds};
 use convoy_schema::{CreationClock, RecordedRead, Store};
 use serde_json::{Value, json};
 

@@ -1,6 +1,5 @@
 //! Integration tests of `convoy-schema`, in one binary: they share one private server.
 
-mod dice;
 mod failures;
 mod graduations;
 mod laws;

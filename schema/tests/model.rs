@@ -1,6 +1,6 @@
 //! What a scan has to answer, by brute force: rows in a list, filtered, sorted and cut.
 
-use crate::dice::Dice;
+use convoy_postgres::testing::Dice;
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
 

@@ -1,7 +1,7 @@
 //! Pages while rows come and go, and that an index is what a scan is read by.
 
-use crate::dice::{Dice, seeds};
 use crate::support::{Db, schema, table};
+use convoy_postgres::testing::{Dice, seeds};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 

@@ -9,7 +9,7 @@ use crate::mutations::Mutations;
 use crate::pipeline::{EventQueue, Lag};
 use crate::project::NamedQueries;
 use crate::protocol::{
-    ApiError, Code, Detail, Reference, argument, arguments_by_name, arguments_text, nearest,
+    ApiError, Code, Detail, Reference, argument, arguments_by_name, arguments_text,
 };
 use crate::public_folder::PublicFolder;
 use crate::routes;
@@ -20,6 +20,7 @@ use convoy_engine::{
     Argument, ParamDeclaration, ParamSource, QueryReference, Statement, StatementKind,
 };
 use convoy_postgres::DatabaseHandle;
+use convoy_types::nearest;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -7,9 +7,9 @@ pub use error::ProjectError;
 
 use crate::call::{Call, CallError, CallKind, Caller};
 use crate::limits::Limits;
-use crate::nearest::nearest;
 use crate::runtime::Isolate;
 use crate::source::{Graph, ModuleCache, SERVER};
+use convoy_types::nearest;
 use files::Files;
 use serde::Deserialize;
 use serde_json::value::RawValue;

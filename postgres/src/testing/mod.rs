@@ -4,8 +4,10 @@
 //! another version: `CONVOY_TEST_PG_BIN` names the folder of the Postgres programs to use, and
 //! `CONVOY_TEST_PG_MAJOR` a major version, which is fetched where there is none.
 
+mod dice;
 mod tls;
 
+pub use dice::{Dice, seeds};
 pub use tls::{Encrypted, TlsServer};
 
 use std::path::PathBuf;

@@ -15,9 +15,9 @@ mod stream;
 mod table;
 
 use crate::database::harness::client;
-use crate::dice::{Dice, seeds};
 use convoy_engine::{LiveQueryInfo, ResultRow};
 use convoy_postgres::testing;
+use convoy_postgres::testing::{Dice, seeds};
 use convoy_types::Changes;
 use keeper::{Keeper, Shown};
 use statement::{Aggregate, aggregate};

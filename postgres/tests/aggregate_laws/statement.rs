@@ -1,8 +1,8 @@
 //! Random aggregates over the table: what is subscribed to, and the same as it is asked of Postgres.
 
 use super::table::{Column, TABLE, Table, literal};
-use crate::dice::Dice;
 use convoy_engine::Argument;
+use convoy_postgres::testing::Dice;
 
 /// A statement to be kept live.
 pub struct Aggregate {

@@ -1,7 +1,7 @@
 //! A random table of the types that aggregates take, and random changes of its rows.
 
-use crate::dice::Dice;
 use crate::value_laws::laws;
+use convoy_postgres::testing::Dice;
 
 /// A table's name.
 pub const TABLE: &str = "things";

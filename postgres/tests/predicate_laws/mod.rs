@@ -8,15 +8,39 @@ mod joins;
 mod unheld;
 
 use crate::database::harness::{Harness, statement};
-use crate::dice::Dice;
 use convoy_engine::analyse::analyse;
 use convoy_engine::{QueryTemplate, TableFacts};
+use convoy_postgres::testing;
 use convoy_types::Datum;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Rows as Postgres prints them.
 type Rows = Vec<Vec<Option<String>>>;
+
+/// Dice that make statements, conditions and rows.
+struct Dice(testing::Dice);
+
+impl Dice {
+    fn new() -> Dice {
+        Dice(testing::Dice::new())
+    }
+}
+
+impl Deref for Dice {
+    type Target = testing::Dice;
+
+    fn deref(&self) -> &testing::Dice {
+        &self.0
+    }
+}
+
+impl DerefMut for Dice {
+    fn deref_mut(&mut self) -> &mut testing::Dice {
+        &mut self.0
+    }
+}
 
 /// Analyses a statement as the engine would; none where Postgres does not take it.
 async fn template(harness: &mut Harness, sql: &str) -> Option<QueryTemplate> {

@@ -7,7 +7,7 @@ use crate::config::{Cli, Command, DatabaseArgs, ServeArgs, switch};
 use crate::error::ServerError;
 use crate::project::NamedQueries;
 use crate::protocol::{
-    ApiError, Code, Numbers, TransitionWriter, arguments_by_name, encode_row, nearest, read_args,
+    ApiError, Code, Numbers, TransitionWriter, arguments_by_name, encode_row, read_args,
 };
 use crate::serve::{ServeOptions, Server, bind};
 use crate::shutdown;
@@ -18,7 +18,7 @@ use convoy_engine::{
     Statement, StatementFacts, Transition, UpdateKind, argument_text,
 };
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase, PublishMode};
-use convoy_types::{PgType, write_json};
+use convoy_types::{PgType, nearest, write_json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;

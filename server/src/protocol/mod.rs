@@ -5,7 +5,6 @@
 mod answer;
 mod error;
 mod frame;
-mod nearest;
 mod reference;
 mod request;
 mod rows;
@@ -17,7 +16,6 @@ mod update;
 pub use answer::{Detail, mutation_answer, one_shot, queries, why};
 pub use error::{ApiError, Code};
 pub use frame::{CLOSED_TOKEN, Goodbye, RETRY_MS, comment, goodbye, hello, temporary_fault};
-pub use nearest::nearest;
 pub(crate) use reference::argument;
 pub use reference::{Reference, arguments_by_name, arguments_text, read_args, read_params};
 pub use request::{OpeningRequest, SessionRequest, SubscribeRequest};

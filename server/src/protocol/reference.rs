@@ -1,11 +1,11 @@
 //! Query references and arguments: from JSON to what the engine takes.
 
 use super::error::{ApiError, Code};
-use super::nearest::nearest;
 use super::{push_json_str, shortened};
 use convoy_engine::{
     Argument, ArgumentMisfit, ParamDeclaration, ParamSource, arguments_with_claims,
 };
+use convoy_types::nearest;
 use serde_json::{Map, Value};
 
 /// What a client names: a query of ours, or SQL of its own.

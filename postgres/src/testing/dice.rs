@@ -1,13 +1,20 @@
-//! Choices by a seed, for the laws.
+//! Choices by a seed, for laws.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// A source of choices.
+#[derive(Debug)]
 pub struct Dice(SmallRng);
 
+impl Default for Dice {
+    fn default() -> Dice {
+        Dice::new()
+    }
+}
+
 impl Dice {
-    /// Returns dice by the seed that is asked for, or by any.
+    /// Returns dice by the seed that `CONVOY_SEED` asks for, or by any.
     pub fn new() -> Dice {
         Dice::of(seed_asked_for().unwrap_or_else(any_seed))
     }
@@ -19,14 +26,17 @@ impl Dice {
         Dice(SmallRng::seed_from_u64(seed))
     }
 
+    /// Returns a number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         self.0.random_range(0..limit)
     }
 
+    /// Returns true in so many of a hundred cases.
     pub fn percent(&mut self, chance: u32) -> bool {
         self.0.random_range(0..100) < chance
     }
 
+    /// Returns one of these.
     pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
         from[self.below(from.len())]
     }
