@@ -13,6 +13,7 @@ pub mod loading;
 pub mod mutations;
 mod passfile;
 pub mod project;
+mod saves;
 
 // From the database to the sessions.
 pub mod pipeline;

@@ -15,6 +15,17 @@ use tracing::{info, warn};
 pub const NO_FUNCTIONS: &str =
     "this convoy was built without functions: cargo build --release --features functions";
 
+/// What is done about tables that the schema declares and the database has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// They are created.
+    Create,
+    /// They are missed; only what Convoy itself needs to serve is created.
+    Check,
+    /// They are missed; nothing at all is written.
+    Look,
+}
+
 /// Reads one project.
 pub struct ProjectLoader {
     folder: PathBuf,
@@ -33,6 +44,11 @@ impl ProjectLoader {
             #[cfg(feature = "functions")]
             functions: None,
         }
+    }
+
+    /// Returns the project's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Has code generated each time that the project is read.
@@ -92,7 +108,7 @@ pub struct OpenProject {
 }
 
 impl OpenProject {
-    /// Reads a project for the first time; `create` where tables that its schema declares are to be created.
+    /// Reads a project for the first time.
     ///
     /// # Errors
     /// What is not in order, in the project or in the database.
@@ -101,15 +117,14 @@ impl OpenProject {
         folder: &Path,
         url: &DatabaseUrl,
         session: &SessionOptions,
-        create: bool,
+        tables: Tables,
     ) -> Result<OpenProject, ServerError> {
-        use crate::backend::{Loader, Tables, add_queries};
+        use crate::backend::{Loader, add_queries};
         let mut queries = NamedQueries::load(folder)?;
         if !has_functions(folder) {
             let loader = ProjectLoader::of_files(folder);
             return Ok(OpenProject { queries, backend: None, loader });
         }
-        let tables = if create { Tables::Create } else { Tables::Check };
         let functions = Loader::open(folder, url, session, tables).await?;
         add_queries(&mut queries, &functions.functions().project(), folder)?;
         let backend = Some(functions.functions().backend());
@@ -127,7 +142,7 @@ impl OpenProject {
         folder: &Path,
         _: &DatabaseUrl,
         _: &SessionOptions,
-        _: bool,
+        _: Tables,
     ) -> Result<OpenProject, ServerError> {
         if has_functions(folder) {
             let root = root(folder);

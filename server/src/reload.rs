@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::error::chain;
 use crate::loading::ProjectLoader;
 use crate::project::{Failure, NamedQueries, NamedQuery, ProjectError};
+use crate::saves::Saves;
 use convoy_engine::analyse::analyse;
 use convoy_engine::{
     Definition, ErrorCode, Event, QueryError, Redefinition, Statement, StatementKind,
@@ -22,23 +23,41 @@ use tracing::{info, warn};
 /// How soon the analysis of a new version that failed is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Reads the project again whenever SIGHUP comes. Never ends.
-pub async fn reload_on_hang_up(mut hang_ups: Signal, app: App, project: ProjectLoader) {
+/// Reads the project again on each occasion. Never ends.
+pub async fn reload_on(mut occasions: impl Occasions, app: App, project: ProjectLoader) {
     let mut reload = Reload::new(app, project);
     loop {
         tokio::select! {
-            hang_up = hang_ups.recv() => match hang_up {
-                Some(()) => reload.read().await,
-                // The process no longer hears signals.
-                None => std::future::pending().await,
-            },
+            () = occasions.next() => reload.read().await,
             () = sleep(RETRY_DELAY), if !reload.candidates.is_empty() => reload.retry().await,
         }
     }
 }
 
+/// When to read the project again: at a signal, or a save.
+pub trait Occasions: Send {
+    /// Waits for the next. None is lost where it is no longer waited for.
+    fn next(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+impl Occasions for Signal {
+    async fn next(&mut self) {
+        if self.recv().await.is_none() {
+            // The process no longer hears signals.
+            std::future::pending().await
+        }
+    }
+}
+
+impl Occasions for Saves {
+    async fn next(&mut self) {
+        let file = Saves::next(self).await;
+        info!(file = %file.display(), "saved");
+    }
+}
+
 /// What is to be remembered from one reading to the next.
-pub(crate) struct Reload {
+struct Reload {
     app: App,
     project: ProjectLoader,
     /// What was said of versions that are not good, by name.
@@ -48,12 +67,12 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    pub(crate) fn new(app: App, project: ProjectLoader) -> Reload {
+    fn new(app: App, project: ProjectLoader) -> Reload {
         Reload { app, project, told: BTreeMap::new(), candidates: BTreeMap::new() }
     }
 
     /// Reads the project again.
-    pub(crate) async fn read(&mut self) {
+    async fn read(&mut self) {
         let (mut loaded, mut failures) = match self.project.load_what_is_good().await {
             Ok(loaded) => loaded,
             Err(error) => return warn!(error = %chain(&error), "the project stays as it was"),

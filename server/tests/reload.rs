@@ -3,7 +3,7 @@
 use crate::client::{EventStream, get, post};
 use crate::support::Fixture;
 use convoy_server::loading::ProjectLoader;
-use convoy_server::reload::reload_on_hang_up;
+use convoy_server::reload::reload_on;
 use convoy_server::shutdown;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ async fn running_subscriptions_go_over_to_what_their_query_became() {
     let project = Project(&fixture);
     let hang_ups = shutdown::hang_ups().expect("signals");
     let folder = ProjectLoader::of_files(fixture.project.path());
-    let reload = tokio::spawn(reload_on_hang_up(hang_ups, fixture.server.app().clone(), folder));
+    let reload = tokio::spawn(reload_on(hang_ups, fixture.server.app().clone(), folder));
 
     let body = json!({"subscribe": [
         {"sub": "a", "query": "all"},
@@ -142,7 +142,7 @@ async fn a_version_that_waits_for_its_table_serves_once_that_is_there() {
     let project = Project(&fixture);
     let hang_ups = shutdown::hang_ups().expect("signals");
     let folder = ProjectLoader::of_files(fixture.project.path());
-    let reload = tokio::spawn(reload_on_hang_up(hang_ups, fixture.server.app().clone(), folder));
+    let reload = tokio::spawn(reload_on(hang_ups, fixture.server.app().clone(), folder));
     let mut stream = EventStream::open(at, "GET", "/api/query/all", &[], "").await;
     stream.expect("hello").await;
     assert_eq!(next_update(&mut stream, "0").await["type"], "snapshot");

@@ -4,6 +4,7 @@ use super::tables::OpenTables;
 use super::{Functions, add_queries, console, record};
 use crate::auth::JwtHost;
 use crate::error::{ServerError, chain};
+use crate::loading::Tables;
 use crate::project::{Failure, NamedQueries, ProjectError, root};
 use convoy_codegen::FunctionEntry;
 use convoy_functions::{
@@ -21,15 +22,6 @@ use tracing::{info, warn};
 const CONNECTIONS: usize = 8;
 /// How long a mutation waits for one.
 const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// What is done about tables that the schema declares and the database has not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tables {
-    /// They are created.
-    Create,
-    /// They are missed.
-    Check,
-}
 
 /// Reads a project's functions.
 pub(crate) struct Loader {
@@ -126,6 +118,11 @@ impl Loader {
             tell(&plan, self.tables);
             let mut trial = queries.clone();
             add_queries(&mut trial, &project, &self.folder)?;
+            if project.has_context() != before.has_context() {
+                warn!(
+                    "createContext came or went: whether callers are told apart changes when convoy is started again"
+                );
+            }
             self.functions.swap(project.clone(), opened);
         }
         Ok(add_queries(queries, &project, &self.folder)?)
@@ -170,16 +167,8 @@ pub(crate) async fn migrate(
     dry_run: bool,
 ) -> Result<Differences, ServerError> {
     let project = read(folder, &Limits::default(), &Arc::new(ModuleCache::default())).await?;
-    let plan = match dry_run {
-        false => open_tables(&project, url, session, Tables::Create).await?.1,
-        // It writes nothing at all.
-        true => {
-            let schema = Schema::from_json(project.schema())?;
-            let mut connection = connect(url, session).await?;
-            convoy_schema::plan(connection.client_mut().expect("nobody else has it"), &schema)
-                .await?
-        }
-    };
+    let tables = if dry_run { Tables::Look } else { Tables::Create };
+    let (_, plan) = open_tables(&project, url, session, tables).await?;
     Ok(Differences { text: plan.render(), has_steps: !plan.is_empty() })
 }
 
@@ -193,7 +182,9 @@ async fn open_tables(
     let schema = Arc::new(Schema::from_json(project.schema())?);
     let mut connection = connect(url, session).await?;
     let client = connection.client_mut().expect("nobody else has it");
-    client.batch_execute(record::CREATE_SQL).await?;
+    if tables != Tables::Look {
+        client.batch_execute(record::CREATE_SQL).await?;
+    }
     let plan = convoy_schema::plan(client, &schema).await?;
     if tables == Tables::Create {
         convoy_schema::apply(client, &plan).await?;
@@ -207,7 +198,9 @@ fn tell(plan: &Plan, tables: Tables) {
     match tables {
         _ if plan.is_empty() && plan.warnings.is_empty() => {}
         Tables::Create => info!("tables:\n{}", plan.render()),
-        Tables::Check if plan.is_empty() => warn!("tables:\n{}", plan.render()),
-        Tables::Check => warn!("tables are missing: run convoy migrate\n{}", plan.render()),
+        Tables::Check | Tables::Look if plan.is_empty() => warn!("tables:\n{}", plan.render()),
+        Tables::Check | Tables::Look => {
+            warn!("tables are missing: run convoy migrate\n{}", plan.render())
+        }
     }
 }

@@ -15,7 +15,7 @@ mod queries;
 mod record;
 mod tables;
 
-pub(crate) use loader::{Loader, Tables, migrate};
+pub(crate) use loader::{Loader, migrate};
 
 use crate::auth::{Identify, JwtHost};
 use crate::mutations::Backend;
@@ -69,7 +69,7 @@ impl Functions {
 
     /// Returns them as what the server works with.
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
-        // Whether there is a `createContext` may change with a save; whether anybody is told apart may not.
+        // Decided once: a `createContext` that comes later is not asked until the next start (`loader` says so).
         let identify: Option<Arc<dyn Identify>> =
             self.project().has_context().then(|| self.clone() as Arc<dyn Identify>);
         Backend { functions: self.clone(), mutations: self.clone(), identify }

@@ -7,9 +7,10 @@ use crate::demo::settings;
 use crate::error::{ServerError, chain};
 use crate::generation::Generator;
 use crate::listener::bind_next;
-use crate::loading::OpenProject;
-use crate::project::{NamedQueries, ProjectError, root};
-use crate::reload::Reload;
+use crate::loading::{OpenProject, ProjectLoader, Tables};
+use crate::project::{Failure, NamedQueries, ProjectError, root};
+use crate::reload::reload_on;
+use crate::saves::Saves;
 use crate::serve::{ServeOptions, Server};
 use crate::shutdown;
 use axum::Router;
@@ -17,10 +18,8 @@ use clap::Args;
 use convoy_codegen::FunctionEntry;
 use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Reporter};
 use convoy_types::DatabaseUrl;
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tokio::sync::mpsc;
+use std::path::PathBuf;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// The database of a private Postgres: the one that there is.
@@ -28,8 +27,6 @@ const DATABASE: &str = "postgres";
 /// Where a project's own data are, and its pages.
 const DATA: &str = ".convoy/postgres";
 const PUBLIC: &str = "public";
-/// Editors save in several steps: what comes so soon after a change is the same save.
-const ONE_SAVE: Duration = Duration::from_millis(30);
 
 /// Watches the project, creates its tables, serves it
 #[derive(Args, Debug)]
@@ -40,13 +37,13 @@ pub struct DevArgs {
     /// The folder of the private Postgres that serves where no database is given; its data stay
     #[arg(long, value_name = "DIR", env = "CONVOY_DATA")]
     pub data: Option<PathBuf>,
-    /// Does everything once and ends
+    /// Creates tables and generates code once, and ends
     #[arg(long, env = "CONVOY_ONCE")]
     pub once: bool,
-    /// Serves nothing
+    /// Watches, creates tables and generates code, and serves nothing
     #[arg(long, env = "CONVOY_NO_SERVE")]
     pub no_serve: bool,
-    /// Writes no code, and ends with 1 where what was generated is not what would be; for tests of a change
+    /// Writes nothing, and ends with 1 where what was generated is not what would be; for tests of a change
     #[arg(long, env = "CONVOY_CHECK")]
     pub check: bool,
 }
@@ -83,17 +80,18 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
     }
     // Whoever develops may look into his own database, from this machine.
     serve.allow_sql |= serve.listen.ip().is_loopback();
-    let ends = match (check, once, no_serve) {
-        (true, ..) => Ends::Checked,
-        (false, true, true) => Ends::Written,
-        (false, true, false) => Ends::Served,
-        (false, false, _) => Ends::Never,
+    let task = match (check, once, no_serve) {
+        (true, ..) => Task::Check,
+        (false, true, _) => Task::Sync,
+        (false, false, true) => Task::Watch,
+        (false, false, false) => Task::Serve,
     };
-    let developing = develop(serve, url, ends);
-    let outcome = tokio::select! {
-        outcome = developing => outcome,
-        () = shutdown::begun(stopping) => Ok(()),
+    // A check writes nothing in somebody's database; without tables it could not tell what queries give.
+    let tables = match task == Task::Check && postgres.is_none() {
+        true => Tables::Look,
+        false => Tables::Create,
     };
+    let outcome = develop(serve, url, task, tables, stopping).await;
     if let Some(postgres) = postgres
         && let Err(error) = postgres.stop().await
     {
@@ -102,39 +100,55 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
     outcome
 }
 
-/// When it ends by itself.
+/// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    /// Once it is known whether the generated code is what would be generated.
-    Checked,
-    /// Once everything is written.
-    Written,
-    /// Never, but it does not watch.
-    Served,
-    /// Never.
-    Never,
+enum Task {
+    /// It is said whether the generated code is what would be generated.
+    Check,
+    /// Tables and code are written, once.
+    Sync,
+    /// They are, at each save.
+    Watch,
+    /// The same, and the project is served.
+    Serve,
 }
 
-async fn develop(args: ServeArgs, url: DatabaseUrl, ends: Ends) -> Result<(), ServerError> {
+async fn develop(
+    args: ServeArgs,
+    url: DatabaseUrl,
+    task: Task,
+    tables: Tables,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), ServerError> {
     let folder = args.project.clone();
     let session = args.database.session();
     let generator = Generator::new(&folder, &url, &session);
-    if ends != Ends::Checked {
+    if task != Task::Check {
         generator.prepare()?;
     }
-    let OpenProject { queries, backend, mut loader } =
-        OpenProject::open(&folder, &url, &session, true).await?;
-    if ends == Ends::Checked {
+    let OpenProject { queries, backend, mut loader } = tokio::select! {
+        opened = OpenProject::open(&folder, &url, &session, tables) => opened?,
+        () = shutdown::begun(stopping.clone()) => return Ok(()),
+    };
+    if task == Task::Check {
         return check(&generator, &queries, loader.function_entries()).await;
     }
     let changed = generator.write(&queries, loader.function_entries()).await?;
     if !changed.is_empty() {
         info!("generated {}", changed.join(", "));
     }
-    if ends == Ends::Written {
+    if task == Task::Sync {
         return Ok(());
     }
     loader.generate_with(generator);
+    let saves = Saves::of(&root(&folder))?;
+    if task == Task::Watch {
+        tokio::select! {
+            () = keep_written(saves, loader) => {}
+            () = shutdown::begun(stopping) => {}
+        }
+        return Ok(());
+    }
     let listener = bind_next(args.listen).await?;
     let ad_hoc_url = args.database.ad_hoc_url(&url)?;
     let options = ServeOptions {
@@ -147,24 +161,35 @@ async fn develop(args: ServeArgs, url: DatabaseUrl, ends: Ends) -> Result<(), Se
         loopback_origins: true,
         extra: Router::new(),
     };
-    let mut server = Server::start(listener, options).await?;
+    let mut server = tokio::select! {
+        server = Server::start(listener, options) => server?,
+        () = shutdown::begun(stopping.clone()) => return Ok(()),
+    };
     info!("serving http://{}", server.address());
-    let mut reload = Reload::new(server.app().clone(), loader);
-    let (_watcher, mut saves) = watch(&root(&folder))?;
-    let outcome = loop {
-        tokio::select! {
-            save = saves.recv(), if ends == Ends::Never => {
-                let Some(path) = save else { break Ok(()) };
-                tokio::time::sleep(ONE_SAVE).await;
-                while saves.try_recv().is_ok() {}
-                info!(file = %path.display(), "saved");
-                reload.read().await;
-            }
-            failure = server.failed() => break Err(failure),
-        }
+    let app = server.app().clone();
+    let outcome = tokio::select! {
+        () = shutdown::begun(stopping) => Ok(()),
+        failure = server.failed() => Err(failure),
+        () = reload_on(saves, app, loader) => Ok(()),
     };
     server.stop().await;
     outcome
+}
+
+/// Keeps tables and code what the project says, for whoever serves it. Never ends.
+async fn keep_written(mut saves: Saves, project: ProjectLoader) {
+    info!("watching {}", project.folder().display());
+    loop {
+        saves.next().await;
+        match project.load_what_is_good().await {
+            Ok((_, failures)) => {
+                for Failure { error, .. } in failures {
+                    warn!(error = %chain(&error), "a file is not in order");
+                }
+            }
+            Err(error) => warn!(error = %chain(&error), "what was written stays as it was"),
+        }
+    }
 }
 
 /// Says which files are not what would be generated.
@@ -180,8 +205,7 @@ async fn check(
     match stale.is_empty() {
         true => Ok(()),
         false => Err(ServerError::Unwell(
-            "the generated code is not what the project says: run convoy dev --once --no-serve"
-                .to_owned(),
+            "the generated code is not what the project says: run convoy dev --once".to_owned(),
         )),
     }
 }
@@ -197,58 +221,4 @@ async fn private_postgres(data: PathBuf) -> Result<PrivatePostgres, ServerError>
         ..LaunchOptions::default()
     };
     Ok(PrivatePostgres::start(launch).await?)
-}
-
-/// Watches a project's folder; each save is told by a file of it.
-fn watch(root: &Path) -> Result<(RecommendedWatcher, mpsc::Receiver<PathBuf>), ServerError> {
-    let failed = |error: notify::Error| ServerError::System {
-        doing: "watching the project's folder",
-        source: std::io::Error::other(error),
-    };
-    let (sender, saves) = mpsc::channel(256);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        let Ok(event) = event else { return };
-        if matches!(event.kind, EventKind::Access(_)) {
-            return;
-        }
-        for path in event.paths.into_iter().filter(|path| matters(path)) {
-            // One that waits says enough.
-            let _ = sender.try_send(path);
-        }
-    })
-    .map_err(failed)?;
-    watcher.watch(root, RecursiveMode::Recursive).map_err(failed)?;
-    Ok((watcher, saves))
-}
-
-/// Returns whether a file is one that the project is made of, and not one that is made of it.
-fn matters(path: &Path) -> bool {
-    let is_ours = |part: &std::ffi::OsStr| {
-        let part = part.to_string_lossy();
-        part == "_generated" || part == "node_modules" || part.starts_with('.')
-    };
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    !path.iter().any(is_ours)
-        && matches!(extension, None | Some("ts" | "tsx" | "js" | "mjs" | "json" | "sql"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_generated_is_no_save() {
-        for path in ["/p/convoy/functions/a.ts", "/p/convoy/queries/b/c.sql", "/p/convoy/functions"]
-        {
-            assert!(matters(Path::new(path)), "{path}");
-        }
-        for path in [
-            "/p/convoy/_generated/api.ts",
-            "/p/convoy/functions/.a.ts.swp",
-            "/p/convoy/functions/a.ts~",
-            "/p/node_modules/zod/index.js",
-        ] {
-            assert!(!matters(Path::new(path)), "{path}");
-        }
-    }
 }

@@ -3,8 +3,8 @@
 use crate::app::FrontPage;
 use crate::config::ServeArgs;
 use crate::error::ServerError;
-use crate::loading::OpenProject;
-use crate::reload::reload_on_hang_up;
+use crate::loading::{OpenProject, Tables};
+use crate::reload::reload_on;
 use crate::serve::{ServeOptions, Server, bind};
 use crate::shutdown;
 use axum::Router;
@@ -21,7 +21,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
     let hang_ups = shutdown::hang_ups().map_err(source_error)?;
     let url = args.database.url()?;
     let session = args.database.session();
-    let opening = OpenProject::open(&args.project, &url, &session, false);
+    let opening = OpenProject::open(&args.project, &url, &session, Tables::Check);
     let OpenProject { queries, backend, loader } = tokio::select! {
         opened = opening => opened?,
         () = shutdown::begun(stopping.clone()) => return Ok(()),
@@ -43,7 +43,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
         server = Server::start(listener, options) => server?,
         () = shutdown::begun(stopping.clone()) => return Ok(()),
     };
-    let reload = reload_on_hang_up(hang_ups, server.app().clone(), loader);
+    let reload = reload_on(hang_ups, server.app().clone(), loader);
     info!("listening on http://{}", server.address());
     let outcome = tokio::select! {
         () = shutdown::begun(stopping) => Ok(()),

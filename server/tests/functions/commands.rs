@@ -1,9 +1,13 @@
-//! `convoy migrate` and `convoy dev --once --no-serve`, as processes.
+//! `convoy migrate` and `convoy dev`, as processes.
 
 use super::project::{Folder, NOTES, SCHEMA, functions};
 use crate::support::connect;
 use convoy_postgres::testing;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio_postgres::Client;
 
@@ -15,7 +19,8 @@ struct Outcome {
     said: String,
 }
 
-async fn convoy(arguments: &[&str], folder: &Folder, url: Option<&str>) -> Outcome {
+/// Returns a command in an environment without settings of ours.
+fn command(arguments: &[&str], folder: &Folder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -23,13 +28,20 @@ async fn convoy(arguments: &[&str], folder: &Folder, url: Option<&str>) -> Outco
             command.env_remove(&*name);
         }
     }
-    command.args(arguments).arg("--project").arg(folder.path()).stdin(Stdio::null());
-    command.envs(url.map(|url| ("CONVOY_DATABASE_URL", url)));
-    let output = command.kill_on_drop(true).output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(40), output);
+    command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+    command.kill_on_drop(true);
+    command
+}
+
+async fn outcome(command: &mut Command) -> Outcome {
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output());
     let output = output.await.expect("it ends").expect("it runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     Outcome { status: output.status.code(), said }
+}
+
+async fn convoy(arguments: &[&str], folder: &Folder, url: Option<&str>) -> Outcome {
+    outcome(command(arguments, folder).envs(url.map(|url| ("CONVOY_DATABASE_URL", url)))).await
 }
 
 /// All that stands in a database beside what Postgres has itself.
@@ -74,8 +86,7 @@ async fn migrate_says_creates_and_then_has_nothing_to_do() {
         )
         .await
         .expect("a row");
-    for arguments in
-        [&["migrate"][..], &["deploy"], &["migrate", "--dry-run"], &["dev", "--once", "--no-serve"]]
+    for arguments in [&["migrate"][..], &["deploy"], &["migrate", "--dry-run"], &["dev", "--once"]]
     {
         let outcome = convoy(arguments, &folder, Some(&url)).await;
         assert_eq!(outcome.status, Some(0), "{arguments:?}: {}", outcome.said);
@@ -155,25 +166,15 @@ async fn what_is_wrong_ends_with_one_and_leaves_nothing() {
 async fn dev_without_a_database_has_its_own_and_leaves_nothing_else() {
     let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
     let scratch = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CONVOY_") || name.starts_with("PG") || name == "DATABASE_URL" {
-            command.env_remove(&*name);
-        }
-    }
     // An unprivileged server has to get there.
     for folder in [scratch.path(), folder.path()] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(folder, mode).expect("a mode");
     }
-    command.args(["dev", "--once", "--no-serve", "--project"]).arg(folder.path());
-    command.env("TMPDIR", scratch.path()).stdin(Stdio::null());
+    let mut command = command(&["dev", "--once", "--no-serve"], &folder);
     let before = files(&folder);
-    let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
-    let output = output.await.expect("it ends").expect("it runs");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let Outcome { status, said } = outcome(command.env("TMPDIR", scratch.path())).await;
+    assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("messages"), "{said}");
     let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("a folder").flatten().collect();
     assert!(left.is_empty(), "{left:?}");
@@ -183,6 +184,72 @@ async fn dev_without_a_database_has_its_own_and_leaves_nothing_else() {
     let beside = |file: &String| !before.contains(file) && !is_known(file);
     let more: Vec<String> = files(&folder).into_iter().filter(beside).collect();
     assert!(more.is_empty(), "{more:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_writes_nothing() {
+    let url = testing::shared().await.database("fn_check").await;
+    let client = connect(&url).await;
+    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let check = async |status, says: &str| {
+        let (stood, rows) = (contents(&folder), inventory(&client).await);
+        let outcome = convoy(&["dev", "--check"], &folder, Some(&url)).await;
+        assert_eq!(outcome.status, Some(status), "{}", outcome.said);
+        assert!(outcome.said.contains(says), "{}", outcome.said);
+        assert_eq!((contents(&folder), inventory(&client).await), (stood, rows));
+    };
+    check(1, "api.ts").await;
+    let outcome = convoy(&["dev", "--once"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(0), "{}", outcome.said);
+    assert!(inventory(&client).await.iter().any(|line| line.starts_with("public.messages r")));
+    check(0, "").await;
+    folder.write("functions/u.ts", &functions(FUNCTIONS));
+    check(1, "api.ts").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_serve_keeps_code_and_tables_and_serves_nothing() {
+    let url = testing::shared().await.database("fn_no_serve").await;
+    let client = connect(&url).await;
+    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let mut watching = command(&["dev", "--no-serve"], &folder)
+        .env("CONVOY_DATABASE_URL", &url)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(watching.stderr.take().expect("a pipe")).lines();
+    let within = Duration::from_secs(40);
+    let mut said = Vec::new();
+    let mut says = async |words: &str| {
+        while let Ok(line) = tokio::time::timeout(within, lines.next_line()).await {
+            let Some(line) = line.expect("a line") else { break };
+            let found = line.contains(words);
+            said.push(line);
+            if found {
+                return;
+            }
+        }
+        panic!("it never said {words}: {said:#?}");
+    };
+    says("watching").await;
+    folder.write("schema.ts", &SCHEMA.replace("messages: defineTable", "letters: defineTable"));
+    folder.write("functions/u.ts", &functions(FUNCTIONS));
+    says("generated api.ts").await;
+    let stands = inventory(&client).await;
+    assert!(stands.iter().any(|line| line.starts_with("public.letters r")), "{stands:?}");
+    assert!(!stands.iter().any(|line| line.starts_with("slot") || line.starts_with("publication")));
+    let pid = watching.id().expect("it runs").to_string();
+    let killed = Command::new("kill").args(["-INT", &pid]).status().await.expect("kill is there");
+    assert!(killed.success());
+    let status = tokio::time::timeout(within, watching.wait()).await.expect("it ends");
+    assert_eq!(status.expect("a status").code(), Some(0));
+}
+
+/// The files of a project, with what is in them.
+fn contents(folder: &Folder) -> BTreeMap<String, Vec<u8>> {
+    let read = |file: String| (file.clone(), std::fs::read(file).expect("a file"));
+    files(folder).into_iter().filter(|file| Path::new(file).is_file()).map(read).collect()
 }
 
 /// The files of a project.

@@ -5,7 +5,7 @@ use crate::support::{connect, serve_args};
 use axum::Router;
 use convoy_postgres::testing;
 use convoy_server::app::FrontPage;
-use convoy_server::loading::{OpenProject, ProjectLoader};
+use convoy_server::loading::{OpenProject, ProjectLoader, Tables};
 use convoy_server::serve::{ServeOptions, Server, bind};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -126,7 +126,7 @@ impl Served {
         let args = serve_args(flags);
         let database = url.parse().expect("a URL");
         let session = args.database.session();
-        let opened = OpenProject::open(folder.path(), &database, &session, true).await;
+        let opened = OpenProject::open(folder.path(), &database, &session, Tables::Create).await;
         let OpenProject { queries, backend, loader } =
             opened.unwrap_or_else(|error| panic!("{error:?}"));
         let listener = bind(args.listen).await.expect("a port");

@@ -3,7 +3,7 @@
 use super::project::{SCHEMA, Served, functions};
 use super::viewer::{Viewer, to};
 use convoy_server::loading::ProjectLoader;
-use convoy_server::reload::reload_on_hang_up;
+use convoy_server::reload::reload_on;
 use convoy_server::shutdown;
 use serde_json::json;
 use std::process::Command;
@@ -22,7 +22,7 @@ export const send = mutation({
 fn reloading(served: &mut Served) -> JoinHandle<()> {
     let hang_ups = shutdown::hang_ups().expect("signals");
     let loader: ProjectLoader = served.loader.take().expect("one that nobody has");
-    tokio::spawn(reload_on_hang_up(hang_ups, served.server.app().clone(), loader))
+    tokio::spawn(reload_on(hang_ups, served.server.app().clone(), loader))
 }
 
 /// Has the server read its project again, as an operator would.
