@@ -407,7 +407,7 @@ impl Stream for SseBody {
 
 impl Drop for SseBody {
     fn drop(&mut self) {
-        self.sessions.detach(&self.session, &self.queue);
+        self.session.detach(&self.queue);
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn stream_one(
     // From here on nothing waits: what is opened is also answered.
     let response = stream(app, attached, params, identity);
     let sub: Arc<str> = ONLY_SUB.into();
-    app.sessions.claim(&session, &[(sub.clone(), None)])?;
+    session.claim(&app.limits, &[(sub.clone(), None)])?;
     app.queue.push_request(
         room,
         vec![Event::Subscribe { session: session.id(), sub, query, have: None }],
@@ -93,7 +93,7 @@ pub(super) fn subscribe_events(
             Err(error) => refused.push((sub, error)),
         }
     }
-    app.sessions.refuse(session, refused);
+    session.refuse(refused);
     events
 }
 

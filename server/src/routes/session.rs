@@ -29,10 +29,10 @@ pub(super) async fn post(
         let room = app.queue.reserve(bytes, subscribe.len() + unsubscribe.len() + 1).await;
         // From here on nothing waits or fails, so that all of it is applied or nothing.
         let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
-        app.sessions.claim(&session, &subs)?;
+        session.claim(&app.limits, &subs)?;
         let mut events = subscribe_events(&app, &session, &identity, subscribe);
         let id = session.id();
-        let ended = app.sessions.unsubscribe(&session, &unsubscribe);
+        let ended = session.unsubscribe(&unsubscribe);
         events.extend(ended.into_iter().map(|sub| Event::Unsubscribe { session: id, sub }));
         // An insert position may name bytes that no record fills: the stream never gets there (P5).
         events.extend(awaited.map(|lsn| Event::Await(id, lsn.before_bare_page_header())));

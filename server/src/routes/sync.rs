@@ -68,10 +68,10 @@ async fn open(
     // Dropping the response ends the stream again.
     let response = stream(app, attached, params, identity);
     if is_new {
-        app.sessions.claim(&session, &subs)?;
+        session.claim(&app.limits, &subs)?;
     } else {
         // What stands already is answered by the resume; the others must not be met with silence.
-        let mut standings = app.sessions.claim_free(&session, &subs)?.into_iter();
+        let mut standings = session.claim_free(&app.limits, &subs)?.into_iter();
         let mut gone = Vec::new();
         subscribe.retain(|request| match standings.next() {
             Some(Standing::Free) => true,
@@ -81,7 +81,7 @@ async fn open(
             }
             Some(Standing::Stands) | None => false,
         });
-        app.sessions.refuse(&session, gone);
+        session.refuse(gone);
     }
     let events = subscribe_events(app, &session, identity, subscribe);
     app.queue.push_request(room, events);

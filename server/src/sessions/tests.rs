@@ -1,6 +1,10 @@
 use super::*;
 use crate::limits::MemoryLimits;
-use convoy_engine::{ErrorCode, Outbox, OutboxState, Position, QueryError, Transition};
+use crate::protocol::Numbers;
+use convoy_engine::{
+    Digest, ErrorCode, Outbox, OutboxState, Position, QueryError, Transition, Update, UpdateKind,
+};
+use convoy_types::Lsn;
 
 fn sessions() -> Sessions {
     let memory = MemoryLimits::default().parts().expect("shares");
@@ -39,8 +43,8 @@ fn drain(session: &Session, queue: &Arc<StreamQueue>) -> String {
 fn open(sessions: &Sessions) -> (Attached, String) {
     let attached = sessions.open(None, &nobody()).expect("room");
     let session = &attached.session;
-    sessions.claim(session, &[("a".into(), None)]).expect("a free name");
-    let mut outbox = outbox(session, &attached.queue);
+    session.claim(&RequestLimits::default(), &[("a".into(), None)]).expect("a free name");
+    let mut outbox = session.outbox(&attached.queue);
     assert_eq!(outbox.send(transition(UpdateKind::Unchanged)), OutboxState::Ready);
     let frame = drain(session, &attached.queue);
     let token = frame.lines().find_map(|line| line.strip_prefix("id: ")).expect("a token");
@@ -54,7 +58,7 @@ fn open(sessions: &Sessions) -> (Attached, String) {
 fn what_an_older_stream_has_in_hand_is_told_by_the_newer() {
     let sessions = sessions();
     let (older, token) = open(&sessions);
-    let mut outbox = outbox(&older.session, &older.queue);
+    let mut outbox = older.session.outbox(&older.queue);
     outbox.send(transition(final_error()));
     let in_hand = older.queue.take().expect("the error");
     let newer = sessions.resume(&token, None, &Digests::new(), &nobody()).expect("it lives");
@@ -71,10 +75,10 @@ fn names_are_claimed_once_by_whoever_comes_first() {
     let sessions = sessions();
     let (attached, _) = open(&sessions);
     let names = [("a".into(), None), ("b".into(), None)];
-    let claim = || sessions.claim_free(&attached.session, &names).expect("room");
+    let claim = || attached.session.claim_free(&RequestLimits::default(), &names).expect("room");
     assert!(matches!(claim()[..], [Standing::Stands, Standing::Free]));
     assert!(matches!(claim()[..], [Standing::Stands, Standing::Stands]));
-    sessions.unsubscribe(&attached.session, &["b".into()]);
+    attached.session.unsubscribe(&["b".into()]);
     assert!(matches!(claim()[..], [Standing::Stands, Standing::Gone(_)]));
 }
 
@@ -84,9 +88,9 @@ fn what_the_client_has_is_known_by_its_token() {
     let attached = sessions.open(None, &nobody()).expect("room");
     let session = &attached.session;
     let digest = Digest::read(&"1".repeat(32)).expect("a digest");
-    sessions.claim(session, &[("a".into(), Some(digest))]).expect("a free name");
+    session.claim(&RequestLimits::default(), &[("a".into(), Some(digest))]).expect("a free name");
     assert_eq!(session.has("a"), None, "only asked after a resume");
-    outbox(session, &attached.queue).send(transition(UpdateKind::Unchanged));
+    session.outbox(&attached.queue).send(transition(UpdateKind::Unchanged));
     let frame = drain(session, &attached.queue);
     let token = frame.lines().find_map(|line| line.strip_prefix("id: ")).expect("a token");
     let has = |token: &str, have: &Digests| {
