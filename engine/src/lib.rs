@@ -39,6 +39,7 @@ mod audit;
 mod early;
 mod engine;
 mod holdings;
+mod images;
 mod lifecycle;
 mod limits;
 mod line;
@@ -61,6 +62,7 @@ mod tables;
 mod templates;
 mod upkeep;
 mod why;
+mod write_log;
 
 pub use args::{
     Argument, ArgumentMisfit, argument_text, arguments_in_order, arguments_with_claims,

@@ -11,7 +11,7 @@ use crate::function::FunctionRead;
 use crate::line::{Accepted, Line, Position};
 use crate::live_query::{Knowledge, Value};
 use crate::statement::StatementKind;
-use crate::upkeep::WriteLog;
+use crate::write_log::WriteLog;
 use convoy_query_index::{QueryId, TemplateId};
 use convoy_types::{Lsn, PgTimestamp, RelationId};
 use std::collections::{BTreeMap, BTreeSet};

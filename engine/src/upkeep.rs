@@ -4,22 +4,21 @@ use crate::database::Database;
 use crate::engine::Engine;
 use crate::groups::Lost;
 use crate::holdings::finds_by_membership;
-use crate::line::{Arrived, Position};
+use crate::line::Arrived;
 use crate::live_query::{KeptBy, Knowledge, Value};
 use crate::precision::Versions;
 use crate::row_key::row_key;
 use crate::row_list::RowList;
-use crate::tables::{TableChange, field_values};
+use crate::tables::TableChange;
 use crate::template::{GroupsPlan, Plan, QueryTemplate, WindowPlan};
 use crate::update::DiffOp;
 use crate::why::{Cause, RefreshReason, WhyAction};
 use crate::window::{Applied, Membership, Refill};
-use convoy_query_index::{
-    FieldId, FieldSet, FieldValue, Holdings, Predicate, QueryId, RowImages, SlotValue,
-};
-use convoy_types::{ChangeKind, Changes, Datum, Key, PgTimestamp, RelationId};
+use crate::write_log::Logged;
+use convoy_query_index::{FieldId, Holdings, Predicate, QueryId, RowImages, SlotValue};
+use convoy_types::{ChangeKind, Changes, Key, RelationId};
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tracing::{debug, trace};
 
@@ -36,130 +35,6 @@ impl Batch {
     pub fn forget(&mut self, id: QueryId) {
         self.by_query.remove(&id);
         self.provisional.retain(|(query, _, _)| *query != id);
-    }
-}
-
-/// A row before and after a change, by field.
-pub(crate) struct Images {
-    relation: RelationId,
-    old: Option<Box<[FieldValue]>>,
-    new: Option<Box<[FieldValue]>>,
-    old_key: Option<Key>,
-    new_key: Option<Key>,
-    changed: Option<FieldSet>,
-}
-
-impl Images {
-    pub fn borrowed(&self) -> RowImages<'_> {
-        RowImages {
-            relation: self.relation,
-            old: self.old.as_deref(),
-            new: self.new.as_deref(),
-            old_key: self.old_key.as_ref(),
-            new_key: self.new_key.as_ref(),
-            changed: self.changed.as_ref(),
-        }
-    }
-}
-
-/// What one transaction did to the tables that are read.
-struct Logged {
-    committed_at: PgTimestamp,
-    changes: Vec<Arc<TableChange>>,
-    /// Tables whose changes are not known row by row: they must be read again.
-    unknown: BTreeSet<RelationId>,
-}
-
-/// What was applied since the oldest running read's snapshot, for results that are still being read: what a result
-/// does not yet show is taken into it when it is there.
-#[derive(Default)]
-pub(crate) struct WriteLog {
-    entries: VecDeque<(Position, Logged)>,
-    bytes: usize,
-    /// From here on it is complete.
-    begins_after: Position,
-    is_kept: bool,
-}
-
-impl WriteLog {
-    /// Keeps changes from this point of the line on, if it does not already.
-    pub fn begin(&mut self, position: Position) {
-        if !self.is_kept {
-            self.is_kept = true;
-            self.begins_after = position;
-        }
-    }
-
-    /// Forgets what no read needs any more; everything, where none runs.
-    pub fn trim(&mut self, oldest_read: Option<Position>) {
-        let Some(oldest) = oldest_read else {
-            *self = WriteLog::default();
-            return;
-        };
-        while self.entries.front().is_some_and(|(position, _)| *position <= oldest) {
-            self.drop_first();
-        }
-    }
-
-    fn drop_first(&mut self) {
-        if let Some((position, logged)) = self.entries.pop_front() {
-            self.begins_after = self.begins_after.max(position);
-            self.bytes -= logged.bytes();
-        }
-    }
-
-    fn push(&mut self, position: Position, logged: Logged, bytes_max: usize) {
-        if !self.is_kept {
-            return;
-        }
-        self.bytes += logged.bytes();
-        self.entries.push_back((position, logged));
-        while self.bytes > bytes_max && !self.entries.is_empty() {
-            self.drop_first();
-        }
-    }
-
-    /// Returns the bytes that are kept.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Returns a table's changes after one point of the line, up to another, and when the last transaction committed that
-    /// made one; none where they are not all known.
-    pub fn changes_between(
-        &self,
-        after: Position,
-        up_to: Position,
-        table: RelationId,
-    ) -> Option<(Vec<Arc<TableChange>>, Option<PgTimestamp>)> {
-        if after < self.begins_after {
-            return None;
-        }
-        let (mut changes, mut committed_at) = (Vec::new(), None);
-        for (_, logged) in
-            self.entries.iter().filter(|(position, _)| *position > after && *position <= up_to)
-        {
-            if logged.unknown.contains(&table) {
-                return None;
-            }
-            let of_table = logged.changes.iter().filter(|change| change.table.id == table);
-            let known = changes.len();
-            changes.extend(of_table.cloned());
-            if changes.len() > known {
-                committed_at = Some(logged.committed_at);
-            }
-        }
-        Some((changes, committed_at))
-    }
-}
-
-impl Logged {
-    fn bytes(&self) -> usize {
-        /// What a change takes beside its values.
-        const CHANGE_BYTES: usize = 128;
-        let changes: usize =
-            self.changes.iter().map(|change| CHANGE_BYTES + change.text_bytes()).sum();
-        changes + CHANGE_BYTES + self.unknown.len() * size_of::<RelationId>()
     }
 }
 
@@ -243,33 +118,6 @@ impl<D: Database> Engine<D> {
                 None => self.touch(query, change, &images, &cause),
             }
         }
-    }
-
-    /// Returns the row before and after a change, as conditions test it; none where it changes nothing, or nobody reads
-    /// the table.
-    pub(crate) fn images_of(&self, change: &TableChange) -> Option<Images> {
-        let table = &change.table;
-        let of_interest = self.index.fields_of_interest(table.id)?;
-        let values = |fields: &Option<Box<[Datum]>>| {
-            fields.as_ref().map(|fields| {
-                field_values(table, self.derived.of_table(table.id), fields, of_interest)
-            })
-        };
-        let (mut old, new) = (values(&change.old), values(&change.new));
-        if let (Some(identity), Some(new)) = (&change.identity, &new) {
-            // What is in the key has been what it is.
-            old = Some(known_by_key(&identity.fields, new));
-        }
-        if change.is_update {
-            // One whose old row was not sent has one all the same, of which nothing is known.
-            old = old.or_else(|| Some(Box::default()));
-        }
-        let changed = if change.is_update { change.changed_fields() } else { None };
-        if changed.as_ref() == Some(&FieldSet::default()) {
-            return None;
-        }
-        let (old_key, new_key) = (change.old_key(), change.new_key());
-        Some(Images { relation: table.id, old, new, old_key, new_key, changed })
     }
 
     fn touch(
@@ -486,21 +334,7 @@ impl<D: Database> Engine<D> {
     }
 }
 
-/// Returns the values that a row is known to have had, because an update left its key alone.
-fn known_by_key(key: &FieldSet, new: &[FieldValue]) -> Box<[FieldValue]> {
-    let value = |(position, value): (usize, &FieldValue)| match u16::try_from(position) {
-        Ok(field) if key.contains(FieldId(field)) => value.clone(),
-        _ => FieldValue::Unknown,
-    };
-    new.iter().enumerate().map(value).collect()
-}
-
 impl TableChange {
-    fn text_bytes(&self) -> usize {
-        let bytes = |datum: &Datum| if let Datum::Text(text) = datum { text.len() } else { 0 } + size_of::<Datum>();
-        self.old.iter().chain(&self.new).flat_map(|fields| fields.iter()).map(bytes).sum()
-    }
-
     /// Returns the row's key as results show it, where the table has one.
     fn shown_key(&self) -> Option<Box<str>> {
         let fields = self.new.as_ref().or(self.old.as_ref())?;
