@@ -9,8 +9,6 @@ use crate::database::{Database, ErrorCode, QueryError, ReadId};
 use crate::engine::Engine;
 use crate::function::RecordedRead;
 use crate::line::Position;
-use crate::why::Cause;
-use crate::why::{RefreshReason, WhyAction};
 use convoy_query_index::{QueryId, SlotValue, TemplateId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -23,10 +21,11 @@ const ENTRY_BYTES: usize = 256;
 
 /// Who an entry of the index belongs to.
 #[derive(Clone, Copy, Debug)]
-struct Owner {
-    query: QueryId,
+pub(crate) struct Owner {
+    /// The live query.
+    pub query: QueryId,
     /// The recorded statement.
-    template: TemplateId,
+    pub template: TemplateId,
 }
 
 /// What functions read.
@@ -54,9 +53,9 @@ pub(crate) enum NotYet {
 }
 
 impl RecordedReads {
-    /// Returns the live query that an entry belongs to.
-    pub fn owner(&self, entry: QueryId) -> Option<QueryId> {
-        self.owners.get(&entry).map(|owner| owner.query)
+    /// Returns whom an entry of the index belongs to; none where that is a live query itself.
+    pub fn owner(&self, entry: QueryId) -> Option<Owner> {
+        self.owners.get(&entry).copied()
     }
 
     /// Returns the statements that a function's live queries have read by.
@@ -229,17 +228,6 @@ impl<D: Database> Engine<D> {
                 })
             })
         })
-    }
-
-    /// Has a function's live query run again, for a change that touches what it read.
-    pub(crate) fn touch_owner(&mut self, id: QueryId, cause: &Arc<Cause>) {
-        let entries_max = self.limits.why_entries_max;
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        self.counters.touches += 1;
-        query.touched_at = Some(cause.committed_at);
-        query.why.note(cause, 0, WhyAction::Refresh(RefreshReason::Plan), entries_max);
-        query.asked_for.by_change(cause.position);
-        self.make_dirty(id);
     }
 
     /// Has those run again who read by a statement that is no longer what it was.

@@ -3,7 +3,7 @@
 use crate::database::Database;
 use crate::engine::{Counters, Engine};
 use crate::live_query::KeptBy;
-use crate::statement::{ParamDeclaration, ParamSource};
+use crate::statement::{ParamDeclaration, ParamSource, StatementKind};
 use convoy_query_index::{QueryId, TemplateId};
 use convoy_types::Lsn;
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ pub struct LiveQueryInfo {
     pub id: QueryId,
     /// The named query, where it is one.
     pub name: Option<String>,
-    /// The statement.
+    /// The statement; of a function, those that it has read by, with `;` between them.
     pub sql: String,
     /// The arguments, as text; without what is known of who asks.
     pub args: Vec<Option<String>>,
@@ -67,6 +67,12 @@ pub struct LiveQueryInfo {
     pub rows: usize,
     /// The error of the last read.
     pub error: Option<String>,
+}
+
+/// What all live queries of a template have in common.
+struct ReadBy {
+    sql: String,
+    found_by: Vec<String>,
 }
 
 /// Returns arguments for whoever looks: claims are their callers' business.
@@ -108,25 +114,22 @@ impl<D: Database> Engine<D> {
     /// Returns the live queries, by id.
     pub fn live_queries(&self) -> Vec<LiveQueryInfo> {
         // Alike for all of a template, of which there may be very many.
-        let mut found_by: HashMap<TemplateId, Vec<String>> = HashMap::new();
+        let mut read_by: HashMap<TemplateId, ReadBy> = HashMap::new();
         let info = |id: QueryId| {
             let query = self.queries.get(&id)?;
             let entry = self.templates.get(query.template)?;
             let template = entry.template.as_ref();
-            let describe = || {
-                template.map_or(Vec::new(), |template| {
-                    template.describe_access_in(&self.index, query.template)
-                })
-            };
+            let read_by =
+                read_by.entry(query.template).or_insert_with(|| self.read_by(query.template));
             Some(LiveQueryInfo {
                 id,
                 name: entry.statement.name.clone(),
-                sql: entry.statement.text.clone(),
+                sql: read_by.sql.clone(),
                 args: shown_args(&entry.statement.params, &query.args),
                 incremental: query.kept_by == KeptBy::Plan
                     && template.is_some_and(|template| template.plan.is_incremental()),
                 notes: template.map_or(Vec::new(), |template| template.notes.clone()),
-                found_by: found_by.entry(query.template).or_insert_with(describe).clone(),
+                found_by: read_by.found_by.clone(),
                 subscribers: query.subscribers.len(),
                 rows: query.value.rows().map_or(0, |rows| rows.rows().len()),
                 error: match &query.value {
@@ -136,5 +139,23 @@ impl<D: Database> Engine<D> {
             })
         };
         self.queries.ids().filter_map(info).collect()
+    }
+
+    /// Returns what a template's live queries are read by: its statement or, of a function, all that it has read by.
+    fn read_by(&self, template: TemplateId) -> ReadBy {
+        let recorded = || self.recorded.statements_of(template).collect();
+        let statements: Vec<TemplateId> = match self.templates.get(template) {
+            Some(entry) if entry.statement.kind == StatementKind::Function => recorded(),
+            _ => vec![template],
+        };
+        let (mut texts, mut found_by) = (Vec::new(), Vec::new());
+        for statement in statements {
+            let Some(entry) = self.templates.get(statement) else { continue };
+            texts.push(&*entry.statement.text);
+            if let Some(template) = &entry.template {
+                found_by.extend(template.describe_access_in(&self.index, statement));
+            }
+        }
+        ReadBy { sql: texts.join(";\n"), found_by }
     }
 }

@@ -12,7 +12,7 @@ use crate::row_list::RowList;
 use crate::tables::TableChange;
 use crate::template::{GroupsPlan, Plan, QueryTemplate, WindowPlan};
 use crate::update::DiffOp;
-use crate::why::{Cause, RefreshReason, WhyAction};
+use crate::why::{Cause, Met, RefreshReason, WhyAction};
 use crate::window::{Applied, Membership, Refill};
 use crate::write_log::Logged;
 use convoy_query_index::{FieldId, Holdings, Predicate, QueryId, RowImages, SlotValue};
@@ -84,10 +84,7 @@ impl<D: Database> Engine<D> {
             self.index.on_relation(table, &mut hits);
             let cause = cause(table, None);
             for query in hits.into_iter().map(QueryId) {
-                match self.recorded.owner(query) {
-                    Some(owner) => self.touch_owner(owner, &cause),
-                    None => self.touch_unknown(query, &cause),
-                }
+                self.touch_to_read(query, &cause, RefreshReason::TableAlone);
             }
         }
         for change in &changes {
@@ -113,9 +110,9 @@ impl<D: Database> Engine<D> {
         }
         let cause = cause(change.shown_key());
         for query in hits {
-            match self.recorded.owner(query) {
-                Some(owner) => self.touch_owner(owner, &cause),
-                None => self.touch(query, change, &images, &cause),
+            match self.recorded.owner(query).is_some() {
+                true => self.touch_to_read(query, &cause, RefreshReason::Plan),
+                false => self.touch(query, change, &images, &cause),
             }
         }
     }
@@ -146,7 +143,8 @@ impl<D: Database> Engine<D> {
             _ => true,
         };
         let predicate = template.predicate_met(&query.slots, images, holds);
-        query.why.note(cause, predicate, action, self.limits.why_entries_max);
+        let met = Met { template: query.template, predicate };
+        query.why.note(cause, met, action, self.limits.why_entries_max);
         if is_kept {
             if let Some(key) = images.new_key
                 && finds_by_membership(&template)
@@ -162,17 +160,21 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    /// Marks a query whose rows may have changed in a way that the stream does not tell.
-    fn touch_unknown(&mut self, id: QueryId, cause: &Arc<Cause>) {
-        let Some(template) = self.template_of(id) else { return };
+    /// Has a live query read again that an entry of the index stands for: itself, or one that has read by it.
+    fn touch_to_read(&mut self, entry: QueryId, cause: &Arc<Cause>, reason: RefreshReason) {
+        let owner = self.recorded.owner(entry);
+        let id = owner.map_or(entry, |owner| owner.query);
         let Some(query) = self.queries.get_mut(&id) else { return };
+        let template = owner.map_or(query.template, |owner| owner.template);
+        let analysed = self.templates.get(template).and_then(|entry| entry.template.as_ref());
+        let of_table = |predicate: &Predicate| predicate.relation == cause.relation;
+        let predicate = analysed
+            .and_then(|analysed| analysed.predicates.iter().position(of_table))
+            .unwrap_or(0);
+        let met = Met { template, predicate: u16::try_from(predicate).unwrap_or(u16::MAX) };
         self.counters.touches += 1;
         query.touched_at = Some(cause.committed_at);
-        let of_table = |predicate: &Predicate| predicate.relation == cause.relation;
-        let predicate = template.predicates.iter().position(of_table).unwrap_or(0);
-        let action = WhyAction::Refresh(RefreshReason::TableAlone);
-        let predicate = u16::try_from(predicate).unwrap_or(u16::MAX);
-        query.why.note(cause, predicate, action, self.limits.why_entries_max);
+        query.why.note(cause, met, WhyAction::Refresh(reason), self.limits.why_entries_max);
         query.asked_for.by_change(cause.position);
         self.make_dirty(id);
     }

@@ -86,11 +86,19 @@ pub(crate) struct Cause {
     pub key: Option<Box<str>>,
 }
 
+/// The predicate that a change met, or may have met.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Met {
+    /// Of this template: the live query's, or that of what its function read.
+    pub template: TemplateId,
+    /// Its number there.
+    pub predicate: u16,
+}
+
 #[derive(Debug)]
 struct Touch {
     cause: Arc<Cause>,
-    /// The predicate's number in the template.
-    predicate: u16,
+    met: Met,
     action: WhyAction,
     known_at: Option<Instant>,
     told_at: Option<Instant>,
@@ -114,7 +122,7 @@ impl Touches {
     }
 
     /// Notes a change, and forgets the oldest where there are too many.
-    pub fn note(&mut self, cause: &Arc<Cause>, predicate: u16, action: WhyAction, max: usize) {
+    pub fn note(&mut self, cause: &Arc<Cause>, met: Met, action: WhyAction, max: usize) {
         if max == 0 {
             return;
         }
@@ -123,7 +131,7 @@ impl Touches {
             touches.pop_front();
         }
         let cause = cause.clone();
-        touches.push_back(Touch { cause, predicate, action, known_at: None, told_at: None });
+        touches.push_back(Touch { cause, met, action, known_at: None, told_at: None });
     }
 
     /// Notes that what was to be taken into the result is read again instead.
@@ -156,9 +164,10 @@ impl<D: Database> Engine<D> {
     /// Returns the last changes that touched a live query, the oldest first; none where there is no such query.
     pub fn why(&self, id: QueryId) -> Option<Vec<WhyEntry>> {
         let query = self.queries.get(&id)?;
-        let template = self.template_of(id);
         let entry = |touch: &Touch| {
             let cause = &touch.cause;
+            let entry = self.templates.get(touch.met.template);
+            let template = entry.and_then(|entry| entry.template.as_deref());
             let table = |template: &QueryTemplate| {
                 let found = template.tables.iter().find(|table| table.id == cause.relation);
                 found.map(|table| table.qualified_name())
@@ -167,11 +176,10 @@ impl<D: Database> Engine<D> {
                 lsn: cause.lsn,
                 committed_at: cause.committed_at,
                 received_at: cause.received_at,
-                table: template.as_deref().and_then(table).unwrap_or_default(),
+                table: template.and_then(table).unwrap_or_default(),
                 key: cause.key.as_deref().map(str::to_owned),
                 predicate: template
-                    .as_deref()
-                    .map(|template| template.describe_predicate(usize::from(touch.predicate)))
+                    .map(|template| template.describe_predicate(usize::from(touch.met.predicate)))
                     .unwrap_or_default(),
                 action: touch.action,
                 waited: cause.applied_at - cause.received_at,

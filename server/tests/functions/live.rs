@@ -2,7 +2,7 @@
 
 use super::project::Served;
 use super::viewer::{View, Viewer, to};
-use crate::client::EventStream;
+use crate::client::{EventStream, get};
 use serde_json::{Value, json};
 
 const FUNCTIONS: &str = "
@@ -164,6 +164,38 @@ async fn of_a_thousand_live_queries_one_write_runs_one() {
     served.message("502", "zeroth", 1).await;
     viewer.has("502", "text", json!(["zeroth", "hello"])).await;
     assert_eq!(served.reads().await - before, 1);
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_reads_and_why_it_ran_can_be_seen() {
+    let served = Served::start("fn_why", &[], FUNCTIONS).await;
+    let subscribe = json!([to("raw", "t.raw", json!({"channel": "a"}))]);
+    let mut viewer = Viewer::open(served.address, subscribe).await;
+    viewer.shows("raw", json!([{"n": 0}])).await;
+    let id = served.message("a", "x", 1).await;
+    viewer.shows("raw", json!([{"n": 1}])).await;
+    served.write("truncate messages").await;
+    viewer.shows("raw", json!([{"n": 0}])).await;
+    let queries = get(served.address, "/api/queries").await.json()["queries"].clone();
+    let [query] = &queries.as_array().expect("queries")[..] else { panic!("{queries}") };
+    assert_eq!((&query["name"], &query["plan"]), (&json!("t.raw"), &json!("refresh")), "{query}");
+    let sql = "select count(*) as n from messages where doc->>'channel' = $1";
+    assert!(query["sql"].as_str().is_some_and(|text| text.contains(sql)), "{query}");
+    assert!(query["found_by"][0].as_str().is_some_and(|by| by.contains("channel")), "{query}");
+    let path = format!("/api/queries/{}/why", query["id"].as_str().expect("an id"));
+    let changes = get(served.address, &path).await.json()["changes"].clone();
+    let [inserted, truncated] = &changes.as_array().expect("changes")[..] else {
+        panic!("{changes}")
+    };
+    for change in [inserted, truncated] {
+        assert_eq!(change["table"], "\"public\".\"messages\"", "{change}");
+        assert_eq!(change["action"], "refresh", "{change}");
+    }
+    assert_eq!((&inserted["key"], &truncated["key"]), (&json!(id), &Value::Null));
+    assert_eq!(inserted["predicate"], "doc->>'channel' = $1");
+    assert_ne!(inserted["reason"], truncated["reason"]);
     viewer.close().await;
     served.server.stop().await;
 }
