@@ -80,7 +80,7 @@ fn statement(args: &ExplainArgs) -> Result<Arc<Statement>, ServerError> {
         }
         return Ok(Arc::new(Statement::ad_hoc(query)?));
     }
-    let statement = find(&NamedQueries::load(&args.project)?, query)?;
+    let statement = find(&NamedQueries::load(&args.project)?, query, &args.project)?;
     if let Some(given) = &args.args {
         let misused = |error: crate::protocol::ApiError| ServerError::Misused(error.message);
         let given = read_args(given.as_bytes(), usize::MAX).map_err(misused)?;

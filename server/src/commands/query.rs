@@ -5,6 +5,7 @@ use super::output::{Tone, print, table};
 use crate::app::{App, FrontPage};
 use crate::config::{Cli, Command, DatabaseArgs, ServeArgs, switch};
 use crate::error::ServerError;
+use crate::loading::has_functions;
 use crate::project::NamedQueries;
 use crate::protocol::{
     ApiError, Code, Numbers, TransitionWriter, arguments_by_name, encode_row, read_args,
@@ -20,7 +21,7 @@ use convoy_engine::{
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase, PublishMode};
 use convoy_types::{PgType, nearest, write_json};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -63,7 +64,7 @@ pub struct QueryArgs {
 /// What is wrong with the name, the arguments or the database.
 pub async fn run(args: QueryArgs) -> Result<(), ServerError> {
     let queries = NamedQueries::load(&args.project)?;
-    let statement = find(&queries, &args.name)?;
+    let statement = find(&queries, &args.name, &args.project)?;
     let given = read_args(args.args.as_bytes(), ARGS_BYTES_MAX).map_err(misused)?;
     let claims = read_args(args.claims.as_bytes(), ARGS_BYTES_MAX).map_err(misused)?;
     let claim = |param: &ParamDeclaration| {
@@ -84,8 +85,16 @@ pub async fn run(args: QueryArgs) -> Result<(), ServerError> {
 }
 
 /// Returns the query of this name.
-pub(super) fn find(queries: &NamedQueries, name: &str) -> Result<Arc<Statement>, ServerError> {
+pub(super) fn find(
+    queries: &NamedQueries,
+    name: &str,
+    project: &Path,
+) -> Result<Arc<Statement>, ServerError> {
     queries.get(name).cloned().ok_or_else(|| {
+        let functions = match has_functions(project) {
+            true => "; functions are not known here: ask a server, POST /api/query/NAME",
+            false => "",
+        };
         let hint = match nearest(name, queries.names()) {
             Some(nearest) => format!("did you mean {nearest}?"),
             None if queries.is_empty() => {
@@ -93,7 +102,7 @@ pub(super) fn find(queries: &NamedQueries, name: &str) -> Result<Arc<Statement>,
             }
             None => format!("there are {}", queries.names().collect::<Vec<_>>().join(", ")),
         };
-        ServerError::Misused(format!("no query is named {name}: {hint}"))
+        ServerError::Misused(format!("no query is named {name}: {hint}{functions}"))
     })
 }
 
