@@ -43,6 +43,8 @@ pub enum Command {
     /// Brings what the project's schema declares into a database; creates and never drops
     #[command(visible_alias = "deploy")]
     Migrate(crate::commands::migrate::MigrateArgs),
+    /// Prints the SQL that moves a table's documents to columns
+    Graduate(crate::commands::graduate::GraduateArgs),
     /// Serves live queries of a database
     Serve(Box<ServeArgs>),
     /// Writes a small project that `convoy dev` runs; leaves alone what is there

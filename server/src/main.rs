@@ -55,6 +55,7 @@ async fn run(command: Command) -> Result<(), ServerError> {
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Dev(args) => commands::dev::run(*args).await,
         Command::Migrate(args) => commands::migrate::run(args).await,
+        Command::Graduate(args) => commands::graduate::run(args).await,
         Command::Serve(args) => commands::serve::run(*args).await,
         Command::Init(args) => commands::init::run(&args),
         Command::Query(args) => commands::query::run(args).await,

@@ -148,6 +148,15 @@ async fn read(
     }
 }
 
+/// Returns what a project's `schema.ts` declares.
+///
+/// # Errors
+/// What is not in order in the project.
+pub(crate) async fn schema(folder: &Path) -> Result<Schema, ServerError> {
+    let project = read(folder, &Limits::default(), &Arc::new(ModuleCache::default())).await?;
+    Ok(Schema::from_json(project.schema())?)
+}
+
 /// What a project's schema and a database differ in.
 pub(crate) struct Differences {
     /// In words, a line each.

@@ -15,7 +15,7 @@ mod queries;
 mod record;
 mod tables;
 
-pub(crate) use loader::{Loader, migrate};
+pub(crate) use loader::{Loader, migrate, schema};
 
 use crate::auth::{Identify, JwtHost};
 use crate::mutations::Backend;

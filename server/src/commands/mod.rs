@@ -5,6 +5,7 @@ pub mod demo;
 pub mod dev;
 pub mod doctor;
 pub mod explain;
+pub mod graduate;
 pub mod init;
 pub mod migrate;
 mod output;

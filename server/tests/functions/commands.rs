@@ -108,6 +108,45 @@ async fn migrate_says_creates_and_then_has_nothing_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn documents_graduate_to_columns_and_once_is_enough() {
+    let url = testing::shared().await.database("fn_graduate").await;
+    let client = connect(&url).await;
+    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let outcome = convoy(&["migrate"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(0), "{}", outcome.said);
+    let row =
+        "insert into messages (doc) values ('{\"channel\":\"a\",\"text\":\"x\",\"rank\":1.5}')";
+    client.batch_execute(row).await.expect("a row");
+    let declared = || std::fs::read_to_string(folder.path().join("convoy/schema.ts")).expect("it");
+    let before = declared();
+    for (arguments, status, words) in [
+        (&["graduate", "mesages"][..], 2, "did you mean messages?"),
+        (&["graduate", "notes"], 1, "declared .unmanaged()"),
+        (&["graduate", "people"], 0, "declared .relational() already"),
+        (&["graduate", "messages"], 0, "--write does it"),
+    ] {
+        let outcome = convoy(arguments, &folder, None).await;
+        assert_eq!(outcome.status, Some(status), "{arguments:?}: {}", outcome.said);
+        assert!(outcome.said.contains(words), "{arguments:?}: {}", outcome.said);
+        assert_eq!(declared(), before, "{arguments:?}");
+    }
+    for _ in 0..2 {
+        let output = command(&["graduate", "messages", "--write"], &folder).output().await;
+        let output = output.expect("it runs");
+        let (sql, said) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        assert_eq!(declared().matches(".relational()").count(), 2, "{said}");
+    }
+    let outcome = convoy(&["migrate", "--dry-run"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(0), "nothing differs: {}", outcome.said);
+    assert!(!outcome.said.contains("differs"), "{}", outcome.said);
+    let row = client.query_one("select channel, text, rank from messages", &[]).await.expect("it");
+    assert_eq!((row.get(0), row.get(1), row.get(2)), ("a", "x", 1.5_f64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_that_migrate_at_once_do_not_meet() {
     let url = testing::shared().await.database("fn_both").await;
     let client = connect(&url).await;
