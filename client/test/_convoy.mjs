@@ -1,7 +1,7 @@
-// A real `convoy serve` for the tests, with a project of named queries.
+// A real `convoy serve` for the tests, with a project of named queries, or of functions.
 
-import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,18 +17,27 @@ export function binary() {
 }
 
 export class Convoy {
-  /** `queries` maps names like `orders.byTenant` to the text of their files. */
-  static async start({ databaseUrl, queries, flags = [] }) {
+  /**
+   * `queries` maps names like `orders.byTenant` to the text of their files, `files` names like `functions/orders.ts`.
+   * Where there are such, their tables are created.
+   */
+  static async start({ databaseUrl, queries = {}, files = {}, flags = [] }) {
     const convoy = new Convoy();
     convoy.project = mkdtempSync(join(tmpdir(), "convoy-client-project-"));
     convoy.clean = atExit(() => {
       convoy.child?.kill("SIGKILL");
       rmSync(convoy.project, { recursive: true, force: true });
     });
-    for (const [name, text] of Object.entries(queries)) {
-      const file = join(convoy.project, "queries", `${name.replaceAll(".", "/")}.sql`);
+    const sql = Object.entries(queries).map(([name, text]) => [`queries/${name.replaceAll(".", "/")}.sql`, text]);
+    for (const [name, text] of [...sql, ...Object.entries(files)]) {
+      const file = join(convoy.project, name);
       mkdirSync(dirname(file), { recursive: true });
       writeFileSync(file, text);
+    }
+    if (Object.keys(files).length > 0) {
+      symlinkSync(join(here, "../node_modules"), join(convoy.project, "node_modules"));
+      const made = spawnSync(binary(), ["dev", "--once", "--database-url", databaseUrl, "--project", convoy.project], { encoding: "utf8" });
+      if (made.status !== 0) throw new Error(`convoy dev --once ended with ${made.status}: ${made.stderr}`);
     }
     convoy.port = await freePort();
     convoy.url = `http://127.0.0.1:${convoy.port}`;
