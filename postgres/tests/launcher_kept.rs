@@ -64,6 +64,14 @@ impl Place {
         panic!("it is in use for ever")
     }
 
+    /// Starts a server elsewhere, for its programs: those that were fetched may go with it, as root
+    /// has them copied to where the server's account can read them.
+    async fn programs(&self) -> PrivatePostgres {
+        let elsewhere = self.temp.path().join("elsewhere");
+        fs::create_dir(&elsewhere).expect("a folder");
+        PrivatePostgres::start(options_in(&elsewhere)).await.expect("it starts")
+    }
+
     async fn refused(&self) -> LaunchError {
         PrivatePostgres::start(self.options()).await.expect_err("refused")
     }
@@ -253,10 +261,8 @@ async fn kept_data_are_one_servers_at_a_time() -> anyhow::Result<()> {
 
     // Somebody else's, who knows nothing of our lock.
     let data = place.kept().join("data");
-    let version = place.start().await;
-    let bin = version.bin_dir().to_owned();
-    version.stop().await?;
-    let mut by_hand = as_owner_of(&data, Command::new(bin.join("postgres")));
+    let programs = place.programs().await;
+    let mut by_hand = as_owner_of(&data, Command::new(programs.bin_dir().join("postgres")));
     let socket = place.temp.path().join("hand");
     fs::create_dir(&socket)?;
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
@@ -341,14 +347,16 @@ async fn data_of_another_version_are_refused_and_stay() -> anyhow::Result<()> {
     let place = Place::new();
     let server = place.start().await;
     fill(&server).await;
-    let (major, bin) = (server.version().major, server.bin_dir().to_owned());
+    let major = server.version().major;
     server.stop().await?;
+    let programs = place.programs().await;
+    let bin = programs.bin_dir().to_owned();
     let file = place.kept().join("data/PG_VERSION");
     fs::write(&file, "14\n")?;
-    // Nothing is to be fetched here.
-    let search = Search { cache_dir: None, ..place.options().search };
-    let options = || LaunchOptions { search: search.clone(), ..place.options() };
-    let refused = PrivatePostgres::start(options()).await.expect_err("refused");
+    // These programs and no others: nothing is to be fetched here.
+    let search = Search { pg_bin: Some(bin.clone()), major: None, ..place.options().search };
+    let options = LaunchOptions { search, ..place.options() };
+    let refused = PrivatePostgres::start(options).await.expect_err("refused");
     assert!(
         matches!(&refused, LaunchError::OtherVersion { made_by: 14, found, .. } if found.major == major),
         "{refused}"
