@@ -48,14 +48,14 @@ export function ask(op: string, args: unknown): Promise<any> {
   });
 }
 
-/** Settles an operation. Called by Rust. */
-export function reply(id: number, ok: boolean, json: string): void {
+/** Settles an operation, with its answer or a `HostError`. Called by Rust. */
+export function reply(id: number, ok: boolean, answer: unknown): void {
   const promise = waiting.get(id);
   waiting.delete(id);
   if (ok) {
-    promise?.resolve(JSON.parse(json));
+    promise?.resolve(answer);
   } else {
-    promise?.reject(failure(JSON.parse(json)));
+    promise?.reject(failure(answer as HostError));
   }
 }
 

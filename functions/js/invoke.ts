@@ -12,6 +12,26 @@ import { line, parse, parseArgs } from './validate.ts';
 /** Why a call has no value. */
 type Failure = { code: string; message: string; data: unknown; stack: string } | { thrown: string; stack: string };
 
+/** Promises that were rejected and that nobody awaits, with the reason. They are kept: another may not come to lie at their place. */
+const unhandled = new Map<object, unknown>();
+
+/** Notes that a promise is rejected and nobody awaits it, or that somebody does after all. Called by Rust. */
+export function rejected(promise: object, reason: unknown, isHandled: boolean): void {
+  if (isHandled) {
+    unhandled.delete(promise);
+  } else {
+    unhandled.set(promise, reason);
+  }
+}
+
+/** Returns why what nobody awaited has failed, where anything has. Called by Rust, when the call is over. */
+export function unawaited(): string | undefined {
+  for (const reason of unhandled.values()) {
+    return failed(reason);
+  }
+  return undefined;
+}
+
 /** Begins a call; `natives` hears how it ends. Called by Rust. */
 export function invoke(
   modules: Modules,
@@ -24,6 +44,7 @@ export function invoke(
   high: number,
 ): void {
   natives.begin(now, low, high);
+  unhandled.clear();
   run(modules, file, name, args, auth).then(
     (value) => natives.done(value),
     (error) => natives.fail(failed(error)),

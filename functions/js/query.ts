@@ -32,6 +32,9 @@ interface State {
 /** Documents that are read at a time where somebody walks over them. */
 const WALK = 100;
 
+/** No batch is larger than this for the sake of a filter. */
+const BATCH = 1000;
+
 /** A read that is being said; each method gives a further one. */
 export class Query implements AsyncIterable<Doc> {
   readonly #name: string;
@@ -82,7 +85,7 @@ export class Query implements AsyncIterable<Doc> {
   }
 
   async take(n: number): Promise<Doc[]> {
-    return (await this.#page(count('take', n), null, null)).page;
+    return (await this.#page(count('take', n), null, false)).page;
   }
 
   async first(): Promise<Doc | null> {
@@ -105,7 +108,7 @@ export class Query implements AsyncIterable<Doc> {
       const { docs } = await this.#scan(after, until, null);
       return { page: docs.filter((doc) => this.#passes(doc)), isDone: false, continueCursor: until };
     }
-    const { page, cursor, done } = await this.#page(count('paginate', options.numItems), after, null);
+    const { page, cursor, done } = await this.#page(count('paginate', options.numItems), after, true);
     return { page, isDone: done, continueCursor: cursor ?? after ?? '' };
   }
 
@@ -125,13 +128,26 @@ export class Query implements AsyncIterable<Doc> {
     }
   }
 
-  /** The first `n` that pass. A batch is never larger than what is missing, so its end is where the reading ended. */
-  async #page(n: number, from: string | null, until: string | null) {
+  /**
+   * The first `n` that pass, and the cursor behind the last, where it is wanted. A batch is what is missing, or as much as was
+   * read for nothing so far: what passes seldom is found in few batches.
+   */
+  async #page(n: number, from: string | null, wantsCursor: boolean) {
     const page: Doc[] = [];
     let cursor = from;
+    let dropped = 0;
     while (page.length < n) {
-      const batch = await this.#scan(cursor, until, n - page.length);
-      page.push(...batch.docs.filter((doc) => this.#passes(doc)));
+      const batch = await this.#scan(cursor, null, Math.max(n - page.length, Math.min(dropped, BATCH)));
+      let looked = 0;
+      while (looked < batch.docs.length && page.length < n) {
+        const doc = batch.docs[looked++]!;
+        this.#passes(doc) ? page.push(doc) : dropped++;
+      }
+      if (looked < batch.docs.length) {
+        // Read too far: where the page ends, only a scan says that ends there.
+        const end = wantsCursor ? await this.#scan(cursor, null, looked) : batch;
+        return { page, cursor: end.cursor, done: false };
+      }
       cursor = batch.cursor ?? cursor;
       if (batch.done || batch.docs.length === 0) {
         return { page, cursor, done: true };

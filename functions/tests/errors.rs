@@ -38,6 +38,18 @@ export const bigint = query({ handler: () => ({ total: 1n }) });
 export const hidden = internalQuery({ handler: () => 1 });
 export const writes = query({ handler: async (ctx) => { await (ctx.db as any).insert('t', {}); } });
 export const whole = mutation({ handler: async (ctx) => { (ctx.db as any).delete('t:1'); return 1; } });
+export const early = mutation({ handler: async (ctx) => {
+  (ctx.db as any).delete('t:1');
+  try { await ctx.db.get('t:2' as any); } catch {}
+  return 1;
+}});
+export const refused = mutation({ handler: async (ctx) => { (ctx.db as any).insert('t', { wrong: 1 }); return 1; } });
+export const late = mutation({ handler: async (ctx) => {
+  const deleting = (ctx.db as any).delete('t:1');
+  try { await ctx.db.get('t:2' as any); } catch {}
+  try { await deleting; return 'deleted'; }
+  catch (error) { return (error as ConvoyError).code; }
+}});
 export const catches = query({ handler: async (ctx) => {
   try { await ctx.db.get('t:1' as any); return 'none'; }
   catch (error) { return error instanceof ConvoyError ? [error.code, error.message, error.data] : String(error); }
@@ -193,4 +205,14 @@ async fn the_hosts_errors_can_be_caught_and_reach_the_client_otherwise() {
     let error =
         mutation(&runtime, &host, "failing.whole", json!({})).await.expect_err("not awaited");
     assert_eq!(error.code, "CONFLICT");
+    // However soon its answer came.
+    let error = mutation(&runtime, &host, "failing.early", json!({})).await.expect_err("early");
+    assert_eq!(error.code, "CONFLICT");
+    assert!(error.detail.expect("words").contains("nobody awaited"));
+    let value = mutation(&runtime, &host, "failing.late", json!({})).await.expect("awaited late");
+    assert_eq!(value, json!("CONFLICT"));
+    // And where the host was never asked.
+    *host.fails.lock().expect("not poisoned") = None;
+    let error = mutation(&runtime, &host, "failing.refused", json!({})).await.expect_err("refused");
+    assert_eq!(error.code, "INVALID_ARGS");
 }

@@ -79,11 +79,6 @@ impl Bridge {
         link.outstanding = link.outstanding.saturating_sub(1);
     }
 
-    /// Returns whether the script has said how the call ends.
-    pub(super) fn is_finished(&self) -> bool {
-        self.lock().outcome.is_some()
-    }
-
     /// Takes what the script said of how the call ends.
     pub(super) fn take_outcome(&self) -> Option<Outcome> {
         self.lock().outcome.take()

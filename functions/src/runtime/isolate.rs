@@ -80,6 +80,15 @@ impl Isolate {
         let meter = Arc::new(Meter::new(limits.prepare_cpu_max));
         let of_handler = meter.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || of_handler.stop())));
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(
+            |ctx, promise, reason, is_handled| {
+                // Not there while modules are evaluated. Where there is no memory to note it, the call ends for that.
+                let _ = Self::convoy(&ctx)
+                    .and_then(|convoy| convoy.get::<_, Function<'_>>("rejected"))
+                    .and_then(|rejected| rejected.call::<_, ()>((promise, reason, is_handled)))
+                    .catch(&ctx);
+            },
+        )));
         let context = Context::full(&runtime).map_err(engine)?;
         let isolate = Self {
             context,
@@ -111,7 +120,7 @@ impl Isolate {
         self.meter.slice(|| {
             self.context.with(|ctx| {
                 let describe =
-                    self.convoy(&ctx).and_then(|convoy| convoy.get::<_, Function<'_>>("describe"));
+                    Self::convoy(&ctx).and_then(|convoy| convoy.get::<_, Function<'_>>("describe"));
                 let text = describe.and_then(|describe| describe.call::<_, String>(())).catch(&ctx);
                 text.map_err(|error| self.unevaluated(&error))
             })
@@ -123,8 +132,11 @@ impl Isolate {
         self.bridge.take_early()
     }
 
-    /// Begins a call; `false` where the script could not even begin.
-    pub(super) fn begin(&self, job: &Job, limits: &Limits) -> bool {
+    /// Begins a call.
+    ///
+    /// # Errors
+    /// What was thrown where the script could not even begin.
+    pub(super) fn begin(&self, job: &Job, limits: &Limits) -> Result<(), String> {
         self.meter.begin(limits.cpu_max, job.deadline, job.ticket.clone());
         self.bridge.begin(
             job.out.clone(),
@@ -133,7 +145,7 @@ impl Isolate {
             limits.log_bytes_max,
         );
         self.run(|ctx| {
-            let invoke: Function<'_> = self.convoy(ctx)?.get("invoke")?;
+            let invoke: Function<'_> = Self::convoy(ctx)?.get("invoke")?;
             let (low, high) = (job.call.seed as u32, (job.call.seed >> 32) as u32);
             invoke.call::<_, ()>((
                 job.function.file.as_str(),
@@ -147,23 +159,43 @@ impl Isolate {
         })
     }
 
-    /// Hands an answer of the host to the script, which goes on; `false` where it can't.
-    pub(super) fn reply(&self, reply: &Reply) -> bool {
+    /// Hands an answer of the host to the script, which goes on.
+    ///
+    /// # Errors
+    /// What was thrown where it can't: an answer may be too large for the heap.
+    pub(super) fn reply(&self, reply: Reply) -> Result<(), String> {
         self.bridge.answered();
+        let Reply { id, result } = reply;
         self.run(|ctx| {
-            let told: Function<'_> = self.convoy(ctx)?.get("reply")?;
-            match &reply.result {
-                Ok(value) => told.call::<_, ()>((reply.id, true, value.as_str())),
+            let told: Function<'_> = Self::convoy(ctx)?.get("reply")?;
+            let (ok, json) = match result {
+                Ok(value) => (true, value),
                 Err(error) => {
                     let data =
                         error.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
                     let data: serde_json::Value = data.unwrap_or_default();
                     let error =
                         json!({ "code": error.code, "message": error.message, "data": data });
-                    told.call::<_, ()>((reply.id, false, error.to_string()))
+                    (false, error.to_string())
                 }
-            }
+            };
+            // The text stays out of the heap.
+            told.call::<_, ()>((id, ok, ctx.json_parse(json)?))
         })
+    }
+
+    /// Returns why something that nobody awaited has failed, in the script's words; none where nothing has.
+    ///
+    /// # Errors
+    /// What was thrown where it can't be told.
+    pub(super) fn unawaited(&self) -> Result<Option<String>, String> {
+        let mut failure = None;
+        self.run(|ctx| {
+            let unawaited: Function<'_> = Self::convoy(ctx)?.get("unawaited")?;
+            failure = unawaited.call(())?;
+            Ok(())
+        })?;
+        Ok(failure)
     }
 
     /// Returns why the script was stopped, if it was.
@@ -185,10 +217,11 @@ impl Isolate {
         Arc::ptr_eq(&self.graph, graph)
     }
 
-    fn run(&self, begin: impl FnOnce(&Ctx<'_>) -> rquickjs::Result<()>) -> bool {
+    /// Runs a part of the script, and what comes of it; returns what it threw.
+    fn run(&self, begin: impl FnOnce(&Ctx<'_>) -> rquickjs::Result<()>) -> Result<(), String> {
         self.meter.slice(|| {
             self.context.with(|ctx| {
-                let begun = begin(&ctx).catch(&ctx).is_ok();
+                let begun = begin(&ctx).catch(&ctx).map_err(|error| thrown(&error).0);
                 self.run_jobs(&ctx);
                 begun
             })
@@ -200,7 +233,7 @@ impl Isolate {
         while self.meter.tripped().is_none() && ctx.execute_pending_job() {}
     }
 
-    fn convoy<'js>(&self, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
+    fn convoy<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
         ctx.globals().get("__convoy")
     }
 
@@ -208,16 +241,7 @@ impl Isolate {
         if self.meter.tripped().is_some() {
             return self.stuck();
         }
-        let (message, stack) = match error {
-            CaughtError::Exception(exception) => {
-                let name =
-                    exception.get::<_, String>("name").unwrap_or_else(|_| "Error".to_owned());
-                let message = format!("{name}: {}", exception.message().unwrap_or_default());
-                (message, exception.stack().unwrap_or_default())
-            }
-            CaughtError::Value(value) => (format!("threw {value:?}"), String::new()),
-            CaughtError::Error(error) => (error.to_string(), String::new()),
-        };
+        let (message, stack) = thrown(error);
         ProjectError::Evaluate { message, stack: stack::mapped(&stack, &self.graph) }
     }
 
@@ -227,5 +251,19 @@ impl Isolate {
             None => "a module awaits something that never settles",
         };
         ProjectError::Evaluate { message: message.to_owned(), stack: String::new() }
+    }
+}
+
+/// Returns the words of what was thrown, and its stack.
+fn thrown(error: &CaughtError<'_>) -> (String, String) {
+    match error {
+        CaughtError::Exception(exception) => {
+            let name = exception.get::<_, String>("name").unwrap_or_else(|_| "Error".to_owned());
+            let message = format!("{name}: {}", exception.message().unwrap_or_default());
+            (message, exception.stack().unwrap_or_default())
+        }
+        CaughtError::Value(value) if value.is_null() => ("null".to_owned(), String::new()),
+        CaughtError::Value(value) => (format!("threw {value:?}"), String::new()),
+        CaughtError::Error(error) => (error.to_string(), String::new()),
     }
 }

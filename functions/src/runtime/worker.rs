@@ -24,18 +24,19 @@ struct Failure<'a> {
     stack: String,
 }
 
+/// What the engine throws where there is no memory left; null where there is none for an error either.
+const OUT_OF_MEMORY: [&str; 3] =
+    ["InternalError: out of memory", "InternalError: string too long", "null"];
+
 /// Runs a call to its end.
 pub(super) fn run(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<String, CallError> {
     let name = &job.call.name;
-    let mut unwatched = None;
-    let mut is_running = isolate.begin(job, limits);
+    let mut went_on = isolate.begin(job, limits);
     loop {
         if let Some(why) = isolate.tripped() {
             return Err(stopped(name, why, limits));
         }
-        if !is_running {
-            return Err(given_up(isolate, name, limits));
-        }
+        went_on.map_err(|thrown| threw(name, &thrown, "", limits))?;
         if isolate.bridge().outstanding() == 0 {
             break;
         }
@@ -47,66 +48,64 @@ pub(super) fn run(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<Strin
                 return Err(stopped(name, Tripped::Cancelled, limits));
             }
         };
-        // The handler has returned, so whoever asked did not wait for the answer.
-        if isolate.bridge().is_finished()
-            && let Err(error) = &reply.result
-        {
-            unwatched.get_or_insert_with(|| error.clone());
-        }
-        is_running = isolate.reply(&reply);
+        went_on = isolate.reply(reply);
     }
     let Some(outcome) = isolate.bridge().take_outcome() else {
         return Err(given_up(isolate, name, limits));
     };
     let value = told(job, outcome, limits)?;
-    match unwatched {
+    // Nothing may be taken for done that was begun and failed.
+    match isolate.unawaited().map_err(|thrown| threw(name, &thrown, "", limits))? {
         None => Ok(value),
-        Some(error) => Err(CallError {
-            data: error.data.clone(),
-            ..CallError::new(&error.code, error.message.clone())
-                .with_detail(format!("{name}: a ctx.db call that nobody awaited failed: {error}"))
-        }),
+        Some(failure) => {
+            let error = failure_told(job, &failure, limits);
+            let detail = error.detail.clone().unwrap_or_default();
+            Err(error.with_detail(format!("nobody awaited what failed in {detail}")))
+        }
     }
 }
 
 /// Reads what the script said.
 fn told(job: &Job, outcome: Outcome, limits: &Limits) -> Result<String, CallError> {
     let name = &job.call.name;
-    let failure = match outcome {
-        Outcome::Value(value) if value.len() <= limits.result_bytes_max => return Ok(value),
+    match outcome {
+        Outcome::Value(value) if value.len() <= limits.result_bytes_max => Ok(value),
         Outcome::Value(value) => {
             let (length, limit) = (value.len(), limits.result_bytes_max);
             let message = format!(
                 "the result of {name} has {length} bytes, more than {limit}: return less, page by page with .paginate()"
             );
-            return Err(CallError::new("LIMIT_EXCEEDED", message));
+            Err(CallError::new("LIMIT_EXCEEDED", message))
         }
-        Outcome::Failure(failure) => failure,
-    };
-    let failure: Failure<'_> = match serde_json::from_str(&failure) {
+        Outcome::Failure(failure) => Err(failure_told(job, &failure, limits)),
+    }
+}
+
+/// Reads what the script said of an error.
+fn failure_told(job: &Job, failure: &str, limits: &Limits) -> CallError {
+    let name = &job.call.name;
+    let failure: Failure<'_> = match serde_json::from_str(failure) {
         Ok(failure) => failure,
         Err(error) => {
-            return Err(
-                failed(name).with_detail(format!("{name}: its error can't be read: {error}"))
-            );
+            return failed(name).with_detail(format!("{name}: its error can't be read: {error}"));
         }
     };
     let stack = stack::mapped(&failure.stack, job.project.graph());
     if let Some(code) = failure.code {
         let data = failure.data.map(|data| data.get().to_owned()).filter(|data| data != "null");
         let detail = format!("{name}: {code}: {}\n{stack}", failure.message);
-        return Err(CallError { code, message: failure.message, data, detail: Some(detail) });
+        return CallError { code, message: failure.message, data, detail: Some(detail) };
     }
-    let thrown = failure.thrown.unwrap_or_default();
-    // The engine throws null where there is no memory left for an error.
-    if ["InternalError: out of memory", "InternalError: string too long", "null"]
-        .contains(&thrown.as_str())
-    {
-        return Err(
-            out_of_memory(name, limits).with_detail(format!("{name} threw {thrown}\n{stack}"))
-        );
-    }
-    Err(failed(name).with_detail(format!("{name}: {thrown}\n{stack}")))
+    threw(name, &failure.thrown.unwrap_or_default(), &stack, limits)
+}
+
+/// What becomes of a call that threw something that is no error of its own.
+fn threw(name: &str, thrown: &str, stack: &str, limits: &Limits) -> CallError {
+    let error = match OUT_OF_MEMORY.contains(&thrown) {
+        true => out_of_memory(name, limits),
+        false => failed(name),
+    };
+    error.with_detail(format!("{name}: {thrown}\n{stack}"))
 }
 
 /// Nothing is left that could go on.

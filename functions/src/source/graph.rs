@@ -290,7 +290,7 @@ fn entry(
 ) -> Result<Bytecode, ProjectError> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut imports = String::from(
-        "import 'convoy:engine/world/index.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke } from 'convoy:engine/invoke.ts';\n\
+        "import 'convoy:engine/world/index.js';\nimport { reply } from 'convoy:engine/host.ts';\nimport { invoke, rejected, unawaited } from 'convoy:engine/invoke.ts';\n\
          import { describe } from 'convoy:engine/describe.ts';\n",
     );
     let (mut named, mut known) = (String::new(), String::new());
@@ -310,7 +310,7 @@ fn entry(
     }
     let code = format!(
         "{imports}const modules = {{ {known}functions: {{ {named} }} }};\n\
-         const value = Object.freeze({{ reply, invoke: (...call) => invoke(modules, ...call), describe: () => describe(modules) }});\n\
+         const value = Object.freeze({{ reply, rejected, unawaited, invoke: (...call) => invoke(modules, ...call), describe: () => describe(modules) }});\n\
          Object.defineProperty(globalThis, '__convoy', {{ value }});\n"
     );
     Bytecode::compile(ENTRY, &code).map_err(|message| ProjectError::Syntax {
