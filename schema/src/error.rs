@@ -225,7 +225,7 @@ fn kind(db: &DbError) -> ErrorCode {
 }
 
 /// Returns what Postgres said, in one line.
-fn words(db: &DbError) -> String {
+pub(crate) fn words(db: &DbError) -> String {
     let mut text = db.message().to_owned();
     for (label, more) in [("", db.detail()), ("hint: ", db.hint())] {
         if let Some(more) = more {

@@ -21,5 +21,5 @@ mod store;
 pub use declared::{Field, FieldType, Index, Layout, Schema, Table};
 pub use error::{SchemaError, StoreError};
 pub use graduate::{EditError, Graduation, SourceEdit, graduation, schema_edit};
-pub use plan::{Applied, Plan, Step, StepKind, Warning, WarningKind, apply, plan};
+pub use plan::{Plan, Step, StepKind, Warning, WarningKind, apply, plan};
 pub use store::{CreationClock, RecordedRead, Store};

@@ -127,6 +127,18 @@ async fn two_at_once_do_not_collide() {
     assert!(plan(&db.client, &schema).await.expect("a plan").is_empty());
 }
 
+/// An index takes as long as its table is large, whatever a session allows its statements.
+#[tokio::test]
+async fn a_step_may_take_longer_than_a_statement() {
+    let mut db = Db::new("plan_slow").await;
+    let schema = read(&users(&["n: number"], &[]));
+    let mut planned = plan(&db.client, &schema).await.expect("a plan");
+    planned.steps[0].statements.push("select pg_sleep(0.4)".to_owned());
+    db.run("set statement_timeout = '200ms'; set lock_timeout = '100ms'").await;
+    apply(&mut db.client, &planned).await.expect("it is done");
+    assert_eq!(db.text("select current_setting('statement_timeout')").await, "200ms");
+}
+
 #[tokio::test]
 async fn a_step_that_fails_leaves_nothing() {
     let mut db = Db::new("plan_atomic").await;

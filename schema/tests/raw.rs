@@ -79,3 +79,40 @@ async fn what_is_wrong_is_said() {
     check("with w as (delete from t returning n) select n from w", json!([]), "begins with insert")
         .await;
 }
+
+/// What it names may come: it is heard of then, and the store is none the worse for it.
+#[tokio::test]
+async fn what_is_not_there_is_recorded_too() {
+    let mut db = Db::new("raw_missing").await;
+    let store = db.with(&schema(vec![table("t", "relational", &["n: number"], &[])])).await;
+    for text in ["select m from later where m = $1", "select m from t where m = $1"] {
+        let mut reads = Vec::new();
+        let args = json!({ "text": text, "params": [7] }).to_string();
+        let error = store.raw(&db.client, &args, &mut reads).await.expect_err(text);
+        assert_eq!((error.code(), error.is_outdated()), ("INVALID_ARGS", false), "{error}");
+        assert_eq!((&*reads[0].sql, &reads[0].args[..]), (text, &[Some("7".to_owned())][..]));
+    }
+    let args = json!({ "text": "insert into later values (1)", "params": [] }).to_string();
+    let error = store.raw(&db.client, &args, &mut Vec::new()).await.expect_err("no table");
+    assert!(!error.is_outdated(), "{error}");
+}
+
+/// It would take the transaction with it, which other functions share.
+#[tokio::test]
+async fn what_no_text_of_postgres_holds_never_gets_there() {
+    let mut db = Db::new("raw_zero").await;
+    let store =
+        db.with(&schema(vec![table("t", "relational", &["s: string"], &["by_s(s)"])])).await;
+    db.run("begin").await;
+    for (text, params) in
+        [("select s from t where s = $1", json!(["\0"])), ("select '\0'", json!([]))]
+    {
+        let error = db.raw(&store, text, params).await.expect_err("a zero byte");
+        assert_eq!((error.code(), error.ends_transaction()), ("INVALID_ARGS", false), "{error}");
+    }
+    let range = json!([{ "op": "eq", "field": "s", "value": "\0" }]);
+    let error = db.scan(&store, json!({ "table": "t", "index": "by_s", "range": range })).await;
+    assert!(!error.expect_err("a zero byte").ends_transaction());
+    assert_eq!(db.text("select count(*)::text from t").await, "0");
+    db.run("rollback").await;
+}

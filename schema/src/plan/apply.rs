@@ -1,29 +1,11 @@
 //! Does what a plan says, all of it or nothing.
 
 use super::Plan;
-use super::compare::counted;
 use crate::error::SchemaError;
 use tokio_postgres::Client;
 
 /// The advisory lock that holds others up who apply a plan to the same database: "convoy" in bytes, and a number.
 const LOCK: i64 = 0x636f_6e76_6f79_0001;
-
-/// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// How many steps.
-    pub steps: usize,
-}
-
-impl Applied {
-    /// Says it in a few words.
-    pub fn render(self) -> String {
-        match self.steps {
-            0 => "nothing to do".to_owned(),
-            steps => format!("{} done", counted(steps, "step")),
-        }
-    }
-}
 
 /// How often a plan is tried while an index meets values that are no more.
 const ATTEMPTS_MAX: usize = 10;
@@ -33,9 +15,9 @@ const ATTEMPTS_MAX: usize = 10;
 ///
 /// # Errors
 /// [`SchemaError::Step`] where Postgres refuses a step; nothing is changed then.
-pub async fn apply(client: &mut Client, plan: &Plan) -> Result<Applied, SchemaError> {
+pub async fn apply(client: &mut Client, plan: &Plan) -> Result<(), SchemaError> {
     if plan.is_empty() {
-        return Ok(Applied::default());
+        return Ok(());
     }
     let mut attempt = 1;
     loop {
@@ -49,7 +31,7 @@ pub async fn apply(client: &mut Client, plan: &Plan) -> Result<Applied, SchemaEr
                 client.batch_execute("select pg_catalog.pg_sleep(0.1)").await?;
             }
             Err(error) => return Err(error),
-            Ok(()) => return Ok(Applied { steps: plan.steps.len() }),
+            Ok(()) => return Ok(()),
         }
     }
 }
@@ -61,6 +43,10 @@ fn is_data_exception(error: &tokio_postgres::Error) -> bool {
 
 async fn apply_once(client: &mut Client, plan: &Plan) -> Result<(), SchemaError> {
     let transaction = client.transaction().await?;
+    // An index takes as long as its table is large.
+    transaction
+        .batch_execute("set local statement_timeout = 0; set local lock_timeout = '10min'")
+        .await?;
     transaction.execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     // Whoever waits for a lock on a table holds up all who come after.
     transaction.batch_execute("set local lock_timeout = '10s'").await?;

@@ -9,7 +9,7 @@ mod compare;
 mod documents;
 mod render;
 
-pub use apply::{Applied, apply};
+pub use apply::apply;
 
 use crate::catalogue::{marked, standing, taken};
 use crate::declared::Schema;

@@ -7,6 +7,7 @@ use super::args::Args;
 use super::sql::Sql;
 use super::value::write_string;
 use super::{RecordedRead, Store, StoreError};
+use crate::error::words;
 use serde_json::Value;
 use std::collections::HashSet;
 use tokio_postgres::Client;
@@ -40,8 +41,21 @@ impl Store {
             ));
         };
         let inner = text.trim_end().trim_end_matches(';');
+        if text.contains('\0') {
+            return Err(StoreError::invalid("the statement holds a zero byte, which no SQL does"));
+        }
         // What its parameters and columns are, Postgres says.
-        let statement = client.prepare(inner).await?;
+        let statement = match client.prepare(inner).await {
+            Ok(statement) => statement,
+            Err(error) => {
+                if verb == Verb::Reads {
+                    // What it lacks may come; until then nobody knows its parameters' types.
+                    let args = params.iter().map(|value| argument(&Type::TEXT, value)).collect();
+                    reads.push(RecordedRead { sql: text.to_owned(), args });
+                }
+                return Err(explained(error.into()));
+            }
+        };
         if statement.params().len() != params.len() {
             return Err(StoreError::invalid(format!(
                 "the statement has {} parameters, and {} are given",
@@ -106,6 +120,12 @@ fn verb(text: &str) -> Option<Verb> {
 
 fn explained(error: StoreError) -> StoreError {
     let StoreError::Database { source, .. } = &error else { return error };
+    // It is the statement that names what is not there, and not the tables that have become others.
+    if let Some(db) = source.as_db_error()
+        && [&SqlState::UNDEFINED_COLUMN, &SqlState::UNDEFINED_TABLE].contains(&db.code())
+    {
+        return StoreError::refused(words(db));
+    }
     let is_nested_write = source.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
         && source.as_db_error().is_some_and(|db| db.message().contains("data-modifying"));
     match is_nested_write {

@@ -65,8 +65,15 @@ impl Sql {
     /// Executes it, in one round trip: Postgres infers the parameters' types.
     ///
     /// # Errors
-    /// What Postgres says; [`StoreError::LimitExceeded`] where the rows are too big.
+    /// What Postgres says; [`StoreError::InvalidArgs`] for what no value is, [`StoreError::LimitExceeded`] where the rows are
+    /// too big.
     pub(crate) async fn query(&self, client: &Client) -> Result<Vec<Row>, StoreError> {
+        // Postgres would refuse it, and with it all that follows in the transaction.
+        if self.args.iter().flatten().any(|arg| arg.contains('\0')) {
+            return Err(StoreError::invalid(
+                "a text holds a zero byte, which Postgres does not take",
+            ));
+        }
         let params: Vec<TextParam<'_>> =
             self.args.iter().map(|arg| TextParam(arg.as_deref())).collect();
         let typed =

@@ -20,7 +20,9 @@ pub(crate) fn param(kind: Kind, value: &Value) -> Option<Option<String>> {
         (Kind::Float, Value::Number(number)) => double(&number.to_string())?.to_string(),
         (Kind::Bool, Value::Bool(true)) => "t".to_owned(),
         (Kind::Bool, Value::Bool(false)) => "f".to_owned(),
-        (Kind::Int, Value::Number(number)) => whole(&number.to_string())?.to_string(),
+        (Kind::Int, Value::Number(number)) => {
+            i32::try_from(whole(&number.to_string())?).ok()?.to_string()
+        }
         (Kind::BigInt, Value::Number(number)) => whole(&number.to_string())?.to_string(),
         // A number that a double may not hold comes as a string, and goes back as one.
         (Kind::BigInt, Value::String(text)) => text.trim().parse::<i64>().ok()?.to_string(),
@@ -39,7 +41,8 @@ pub(crate) fn is_value(kind: Kind, text: &str) -> bool {
         Kind::Text | Kind::Other => !text.contains('\0'),
         Kind::Numeric => plain_decimal(text).is_some() || text == "NaN" || is_infinite(text),
         Kind::Float => double(text).is_some() || text == "NaN" || is_infinite(text),
-        Kind::Int | Kind::BigInt => text.parse::<i64>().is_ok(),
+        Kind::Int => text.parse::<i32>().is_ok(),
+        Kind::BigInt => text.parse::<i64>().is_ok(),
         Kind::Bool => matches!(text, "true" | "false"),
         Kind::Jsonb => serde_json::from_str::<Value>(text).is_ok(),
     }

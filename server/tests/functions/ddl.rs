@@ -10,6 +10,7 @@ export const notes = query((ctx) => ctx.db.query('notes').collect());
 export const note = query({ args: { id: z.string() }, handler: (ctx, { id }) => ctx.db.get('notes', id) });
 export const list = query((ctx) => ctx.db.query('messages').collect());
 export const raw = query((ctx) => ctx.db.raw(sql`select * from people order by email`));
+export const later = query((ctx) => ctx.db.raw(sql`select n from later order by n`));
 export const join = mutation({ args: { email: z.string() }, handler: (ctx, { email }) => ctx.db.insert('people', { email }) });
 export const write = mutation({ args: { body: z.string() }, handler: (ctx, { body }) => ctx.db.raw(sql`insert into notes select coalesce(max(id), 0) + 1, ${body} from notes`) });
 ";
@@ -126,6 +127,20 @@ async fn a_publication_that_is_dropped_loses_no_write() {
     viewer.has("list", "text", json!(["1", "2"])).await;
     served.message("a", "3", 1).await;
     viewer.has("list", "text", json!(["1", "2", "3"])).await;
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_raw_sql_names_is_heard_of_when_it_comes() {
+    let served = Served::start("fn_raw_later", &[], FUNCTIONS).await;
+    let mut viewer = Viewer::open(served.address, json!([to("later", "t.later", json!({}))])).await;
+    let seen = viewer.fails("later", "INVALID_ARGS").await;
+    assert!(seen.error.expect("an error").to_string().contains("later"));
+    served.write("create table later (n int4 primary key); insert into later values (1)").await;
+    viewer.shows("later", json!([{ "n": 1 }])).await;
+    served.write("insert into later values (2)").await;
+    viewer.shows("later", json!([{ "n": 1 }, { "n": 2 }])).await;
     viewer.close().await;
     served.server.stop().await;
 }
