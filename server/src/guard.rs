@@ -7,8 +7,8 @@ use crate::reply::Refusal;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST,
-    HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
+    CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -127,13 +127,28 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
         Ok(OriginKind::Other) => {
             let is_preflight = request.method() == Method::OPTIONS
                 && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-            let mut response =
-                if is_preflight { preflight(headers) } else { next.run(request).await };
+            let mut response = if is_preflight {
+                preflight(headers)
+            } else if request.method() == Method::POST && !is_json(headers) {
+                let message =
+                    "a page of another origin sends its body as content-type: application/json";
+                Refusal::new(ApiError::new(Code::Forbidden, message), headers).into_response()
+            } else {
+                next.run(request).await
+            };
             response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
             response
         }
     }
+}
+
+/// Returns whether a body is said to be JSON. What is not a browser sends unasked, with the cookies of whoever looks at the page.
+fn is_json(headers: &HeaderMap) -> bool {
+    text(headers, CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/json")
+    })
 }
 
 /// Answers what a browser asks before it lets a page of another origin call.

@@ -33,5 +33,20 @@ async fn other_hosts_and_origins_are_refused() {
         preflight.headers["access-control-allow-headers"].to_str().expect("text").to_owned();
     assert!(headers.contains("authorization") && headers.contains("last-event-id"), "{headers}");
     assert!(headers.contains("x-convoy-session") && !headers.contains("x-other"), "{headers}");
+    // What a browser sends without asking first, with whatever cookies it has.
+    let other = ("origin", "https://app.example");
+    for (kind, status) in [
+        (None, 403),
+        (Some("text/plain"), 403),
+        (Some("application/x-www-form-urlencoded"), 403),
+        (Some("application/json; charset=utf-8"), 404),
+    ] {
+        let kind = kind.map(|kind| ("content-type", kind));
+        let mut headers: Vec<_> = kind.into_iter().collect();
+        let path = "/api/mutation/none";
+        assert_ne!(ask(at, "POST", path, &headers, "{}").await.status, 403, "{kind:?}");
+        headers.push(other);
+        assert_eq!(ask(at, "POST", path, &headers, "{}").await.status, status, "{kind:?}");
+    }
     fixture.server.stop().await;
 }
