@@ -168,8 +168,9 @@ async fn a_query_that_says_so_holds_its_dashboard_longer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_answer_holds_nobody() {
     // As long as nothing is better than what is not quite up to date.
-    let flags = ["--allow-sql", "--max-hold", "4"];
-    let mut busy = Busy::start("holds_first", &flags, Duration::from_millis(1500)).await;
+    // Both well above what five steps of the others take on a busy machine.
+    let flags = ["--allow-sql", "--max-hold", "20"];
+    let mut busy = Busy::start("holds_first", &flags, Duration::from_secs(6)).await;
     let states = States::default();
     let mut screen = busy.watched(None, states.check()).await;
     let before = screen.panels()["total"].updates_in_all();
