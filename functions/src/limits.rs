@@ -8,6 +8,9 @@ use std::time::Duration;
 pub struct Limits {
     /// Calls that run at a time, a thread each. Further ones wait.
     pub workers: usize,
+    /// Workers that run on after their call was given up, and whose place others have taken. Further ones keep their place until
+    /// they come to an end.
+    pub given_up_max: usize,
     /// Calls that wait for a worker. One more is `UNAVAILABLE`.
     pub queue_len_max: usize,
     /// Contexts that are prepared ahead. A call that finds none prepares its own.
@@ -22,7 +25,7 @@ pub struct Limits {
     pub cpu_max: Duration,
     /// Processor time of evaluating a project's modules. Then the project can't be used.
     pub prepare_cpu_max: Duration,
-    /// How long a call may take, waiting included. Then it fails with `TIMEOUT`.
+    /// How long a call may take, waiting included. Then it fails with `TIMEOUT`, or with `UNAVAILABLE` where no worker began it.
     pub wall_max: Duration,
     /// Operations that one call may ask of the host, log lines apart. One more is `LIMIT_EXCEEDED`.
     pub host_calls_max: usize,
@@ -37,6 +40,7 @@ impl Default for Limits {
         let cores = available_parallelism().map_or(2, usize::from);
         Self {
             workers: (cores * 4).max(16),
+            given_up_max: 64,
             queue_len_max: 10_000,
             ready_contexts: (cores * 4).max(8),
             preparing_max: (cores / 2).max(1),

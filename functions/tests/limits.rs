@@ -1,7 +1,7 @@
 //! Each limit stops its call with a clear error, and no other.
 
 use crate::support::{Folder, Memory, Zod, call, mutation, query};
-use convoy_functions::{CallKind, Limits};
+use convoy_functions::{CallKind, Limits, Runtime};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -132,15 +132,21 @@ async fn a_call_ends_in_time_also_when_the_host_does_not_answer() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+const NATIVE: &str = "
+    import { query } from '../_generated/server';
+    export const native = query({
+      handler: () => {
+        console.log('begun');
+        return 'a'.repeat(180000).includes('a'.repeat(90000) + 'b');
+      },
+    });
+    export const fine = query({ handler: () => 1 });
+";
+
 /// A native loop asks nobody whether to go on: its thread is lost until it ends, but not the call, and not the worker.
 #[tokio::test]
 async fn a_call_that_can_not_be_stopped_is_left_behind() {
-    let native = "
-        import { query } from '../_generated/server';
-        export const native = query({ handler: () => 'a'.repeat(120000).includes('a'.repeat(60000) + 'b') });
-        export const fine = query({ handler: () => 1 });
-    ";
-    let folder = Folder::new(Zod::Three, &[("functions/n.ts", native)]);
+    let folder = Folder::new(Zod::Three, &[("functions/n.ts", NATIVE)]);
     let limits = Limits { wall_max: Duration::from_millis(500), ..limits() };
     let (runtime, host) = (Arc::new(folder.runtime_with(limits)), Arc::new(Memory::default()));
     let stuck = (0..4).map(|_| {
@@ -152,6 +158,32 @@ async fn a_call_that_can_not_be_stopped_is_left_behind() {
     }
     // All four workers are still at it.
     assert_eq!(query(&runtime, &host, "n.fine", json!({})).await.expect("a value"), json!(1));
+}
+
+/// Each keeps a worker, until there are too many of them; who waits for one hears that none was free.
+#[tokio::test]
+async fn workers_whose_callers_are_gone_are_replaced_up_to_a_bound() {
+    let folder = Folder::new(Zod::Three, &[("functions/n.ts", NATIVE)]);
+    let wall_max = Duration::from_secs(3);
+    let limits = Limits { workers: 1, given_up_max: 1, wall_max, ..limits() };
+    let project = Arc::new(folder.load().expect("a project"));
+    let (runtime, host) = (Runtime::new(project, limits), Arc::new(Memory::default()));
+    let leave_one = async |nth: usize| {
+        let has_begun = async {
+            while host.logged().len() < nth {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            ended = query(&runtime, &host, "n.native", json!({})) => panic!("{ended:?}"),
+            () = has_begun => {}
+        }
+    };
+    leave_one(1).await;
+    assert_eq!(query(&runtime, &host, "n.fine", json!({})).await.expect("a value"), json!(1));
+    leave_one(2).await;
+    let error = query(&runtime, &host, "n.fine", json!({})).await.expect_err("no worker is left");
+    assert_eq!(error.code, "UNAVAILABLE", "{error}");
 }
 
 /// It says that it is too much, and not that something was forgotten.

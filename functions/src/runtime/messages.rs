@@ -1,5 +1,6 @@
 //! What a caller's task and a worker tell each other.
 
+use super::pool::Pool;
 use crate::call::{Call, CallError, HostError};
 use crate::project::{FunctionInfo, Project};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +73,11 @@ impl Ticket {
         std::mem::replace(&mut *self.phase(), Phase::Ended) == Phase::Replaced
     }
 
+    /// Returns whether no worker has begun.
+    pub(super) fn is_waiting(&self) -> bool {
+        *self.phase() == Phase::Waiting
+    }
+
     /// Gives up on the worker, and returns whether one runs the call.
     pub(super) fn replace(&self) -> bool {
         let mut phase = self.phase();
@@ -87,18 +93,26 @@ impl Ticket {
     }
 }
 
-/// The caller's side: cancels the call when it is dropped.
-#[derive(Debug, Default)]
-pub(super) struct Caller(Arc<Ticket>);
+/// The caller's side: cancels the call when it is dropped, and gives up on a worker that still runs it.
+#[derive(Debug)]
+pub(super) struct Caller {
+    ticket: Arc<Ticket>,
+    pool: Arc<Pool>,
+}
 
 impl Caller {
+    pub(super) fn new(pool: Arc<Pool>) -> Self {
+        Self { ticket: Arc::default(), pool }
+    }
+
     pub(super) fn ticket(&self) -> &Arc<Ticket> {
-        &self.0
+        &self.ticket
     }
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.0.is_cancelled.store(true, Ordering::Relaxed);
+        self.ticket.is_cancelled.store(true, Ordering::Relaxed);
+        self.pool.give_up(&self.ticket);
     }
 }

@@ -71,7 +71,7 @@ impl Runtime {
         let project = self.pool.project();
         let function = project.function(&call)?.clone();
         let deadline = Instant::now() + self.limits.wall_max;
-        let caller = Caller::default();
+        let caller = Caller::new(self.pool.clone());
         let (from_worker, mut messages) = unbounded_channel();
         let (replies, for_worker) = mpsc::channel();
         let name = call.name.clone();
@@ -114,12 +114,14 @@ impl Runtime {
         };
         match tokio::time::timeout_at((deadline + GRACE).into(), served).await {
             Ok(outcome) => outcome,
-            Err(_) => {
-                if caller.ticket().replace() {
-                    self.pool.start_worker();
-                }
-                Err(worker::timed_out(&name, self.limits.wall_max))
+            Err(_) if caller.ticket().is_waiting() => {
+                let limit = self.limits.wall_max.as_secs_f64();
+                let message = format!(
+                    "no worker was free for {name} within {limit} s: try again in a moment"
+                );
+                Err(CallError::new("UNAVAILABLE", message))
             }
+            Err(_) => Err(worker::timed_out(&name, self.limits.wall_max)),
         }
     }
 }

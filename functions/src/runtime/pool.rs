@@ -1,7 +1,7 @@
 //! Workers, the calls that wait for them, and the contexts that wait for calls.
 
 use super::isolate::Isolate;
-use super::messages::{FromWorker, Job};
+use super::messages::{FromWorker, Job, Ticket};
 use super::worker;
 use crate::call::CallError;
 use crate::limits::Limits;
@@ -33,6 +33,8 @@ struct State {
     jobs: VecDeque<Job>,
     ready: Vec<Isolate>,
     preparing: usize,
+    /// Workers that were replaced and still run.
+    given_up: usize,
     /// Preparing this version failed, and would again.
     is_broken: bool,
     is_closed: bool,
@@ -45,6 +47,7 @@ impl Pool {
             jobs: VecDeque::new(),
             ready: Vec::new(),
             preparing: 0,
+            given_up: 0,
             is_broken: false,
             is_closed: false,
         };
@@ -63,8 +66,18 @@ impl Pool {
         pool
     }
 
-    /// Starts one more worker.
-    pub(super) fn start_worker(self: &Arc<Self>) {
+    /// Lets another worker take the place of one that still runs a call nobody waits for: it may be at something that can't be
+    /// stopped. Past the limit it keeps its place.
+    pub(super) fn give_up(self: &Arc<Self>, ticket: &Ticket) {
+        let mut state = self.lock();
+        if state.given_up < self.limits.given_up_max && ticket.replace() {
+            state.given_up += 1;
+            drop(state);
+            self.start_worker();
+        }
+    }
+
+    fn start_worker(self: &Arc<Self>) {
         self.start_thread("convoy-function", Self::work);
     }
 
@@ -124,6 +137,7 @@ impl Pool {
     fn work(&self) {
         while let Some((job, isolate)) = self.next_call() {
             if self.run(&job, isolate) {
+                self.lock().given_up -= 1;
                 return;
             }
         }
@@ -179,9 +193,10 @@ impl Pool {
             }
             Err(error) => failed(error.to_string()),
         };
-        // The caller may be gone.
-        let _ = job.out.send(FromWorker::Done(outcome));
+        // Before the caller hears and goes, which would be giving up.
         let is_replaced = job.ticket.end();
+        // It may be gone.
+        let _ = job.out.send(FromWorker::Done(outcome));
         drop(isolate);
         is_replaced
     }
