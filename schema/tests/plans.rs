@@ -64,6 +64,20 @@ async fn an_index_on_other_fields_is_said() {
 }
 
 #[tokio::test]
+async fn documents_that_can_not_be_counted_in_time_are_said() {
+    let mut db = Db::new("plan_uncounted").await;
+    let declared = users(&["n: number"], &["by_n(n)"]);
+    db.migrate(&declared).await;
+    let mut other = connect(&db.url).await;
+    let lock = other.transaction().await.expect("a transaction");
+    lock.batch_execute("lock table users in access exclusive mode").await.expect("a lock");
+    db.run("set statement_timeout = '500ms'").await;
+    let said = plan(&db.client, &read(&declared)).await.expect("a plan").render();
+    assert!(said.contains("users  its documents were not looked at"), "{said}");
+    assert!(said.contains("statement_timeout"), "{said}");
+}
+
+#[tokio::test]
 async fn documents_that_hold_something_else_are_counted() {
     let mut db = Db::new("plan_documents").await;
     db.migrate(&users(&["n: number"], &[])).await;

@@ -7,6 +7,7 @@ use crate::error::SchemaError;
 use crate::layout::{DOC, Kind};
 use crate::names::{literal, quoted};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 /// No more documents of a table are looked at: planning is done at each save of `schema.ts`.
 const DOCUMENTS_MAX: i64 = 1_000_000;
@@ -51,7 +52,14 @@ pub(super) async fn check(
             "select {} from (select {DOC} from {name} limit {DOCUMENTS_MAX}) as documents",
             counts.join(", ")
         );
-        let row = client.query_one(&sql, &[]).await?;
+        let row = match client.query_one(&sql, &[]).await {
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                let what = "its documents were not looked at: counting them took longer than statement_timeout";
+                plan.warn(WarningKind::Note, &table.name, what);
+                return Ok(doubtful);
+            }
+            row => row?,
+        };
         let all: i64 = row.try_get(0)?;
         let of = match all {
             DOCUMENTS_MAX => format!("of the first {all} documents"),

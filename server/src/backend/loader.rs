@@ -113,9 +113,15 @@ impl Loader {
         if project.version() == before.version() {
             project = before;
         } else {
-            let (opened, plan) =
-                open_tables(&project, &self.url, &self.session, self.tables).await?;
-            tell(&plan, self.tables);
+            let opened = if project.schema() == before.schema() {
+                // They stand, and their documents may be too many to be counted at each save.
+                self.functions.tables()
+            } else {
+                let (opened, plan) =
+                    open_tables(&project, &self.url, &self.session, self.tables).await?;
+                tell(&plan, self.tables);
+                Arc::new(opened)
+            };
             let mut trial = queries.clone();
             add_queries(&mut trial, &project, &self.folder)?;
             if project.has_context() != before.has_context() {

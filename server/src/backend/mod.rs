@@ -81,9 +81,9 @@ impl Functions {
     }
 
     /// Puts a new version of the project in the place of the one before, for calls that begin from now on.
-    fn swap(&self, project: Arc<Project>, tables: OpenTables) {
+    fn swap(&self, project: Arc<Project>, tables: Arc<OpenTables>) {
         self.runtime.swap(project);
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables);
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
     }
 
     /// Returns what a call has at `ctx.auth`. Where the project says who calls, nobody is null.
