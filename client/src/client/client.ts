@@ -83,7 +83,9 @@ export class ConvoyClient {
   readonly #optimistic = new Optimistic();
   readonly #base: Base;
   readonly #connectionListeners = new Set<() => void>();
-  readonly #ending = new AbortController();
+  /** For as long as the same user is logged in, or nobody, and the client is not closed. */
+  #user = new AbortController();
+  #isClosed = false;
   #source: Source | null = null;
   #detach: () => void = () => {};
   #connection: Connection = { state: "connecting", error: null };
@@ -103,16 +105,15 @@ export class ConvoyClient {
 
   /** Asks once. */
   async query<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Promise<FunctionReturnType<R>> {
-    const options = { patienceMs: QUERY_PATIENCE_MS, signal: this.#ending.signal };
-    const answer = await ask(this.#parts.request, "query", getFunctionName(reference), args, options);
-    return answer.value as FunctionReturnType<R>;
+    return (await this.#ask(getFunctionName(reference), args)) as FunctionReturnType<R>;
   }
 
   /**
    * Runs a mutation; its transaction is committed when the promise resolves. It runs exactly once, however often it has
    * to be sent. Mutations of one client run in the order in which they were called.
    *
-   * @throws ConvoyError with the code that the function threw, or the server's.
+   * @throws ConvoyError with the code that the function threw, or the server's; `UNAVAILABLE` where it has no answer when
+   *   `identityChanged` is called: it is never sent as somebody else's.
    */
   async mutation<R extends MutationRef>(
     reference: R,
@@ -130,11 +131,12 @@ export class ConvoyClient {
       const session = this.#source?.session ?? null;
       return { "x-convoy-mutation": id, ...(session === null ? {} : { "x-convoy-session": session }) };
     };
+    const { signal } = this.#user; // Of who calls, and not of whoever is logged in when it is its turn.
     const turn = this.#lastMutation.then(() =>
       ask(this.#parts.request, "mutation", name, args, {
         patienceMs: this.#parts.patienceMs,
         extra,
-        signal: this.#ending.signal,
+        signal: () => signal,
       }),
     );
     this.#lastMutation = turn.catch(() => {});
@@ -209,16 +211,24 @@ export class ConvoyClient {
     return () => this.#connectionListeners.delete(callback);
   }
 
-  /** Says that somebody else is logged in, or nobody: forgets all results, and asks for them with the new credentials. */
+  /**
+   * Says that somebody else is logged in, or nobody: forgets all results, and asks for them with the new credentials.
+   * Mutations that have no answer yet are given up with `UNAVAILABLE`.
+   */
   identityChanged(): void {
-    if (this.#ending.signal.aborted) return;
+    if (this.#isClosed) return;
+    const before = this.#user;
+    this.#user = new AbortController();
+    before.abort(new ConvoyError("UNAVAILABLE", "somebody else is logged in since the call"));
+    this.#lastMutation = Promise.resolve();
     this.#changed(this.#optimistic.clear());
     this.#source?.renew();
   }
 
   /** Ends everything. */
   close(): void {
-    this.#ending.abort();
+    this.#isClosed = true;
+    this.#user.abort(new ConvoyError("UNAVAILABLE", "the client was closed"));
     this.#detach();
     this.#source?.close();
     for (const entry of this.#entries.values()) {
@@ -257,14 +267,17 @@ export class ConvoyClient {
 
   #refetch(key: string, name: string, args: unknown): Promise<unknown> {
     const entry = this.#entries.get(key);
-    if (entry === undefined) {
-      const options = { patienceMs: QUERY_PATIENCE_MS, signal: this.#ending.signal };
-      return ask(this.#parts.request, "query", name, args, options).then((answer) => answer.value);
-    }
+    if (entry === undefined) return this.#ask(name, args);
     return new Promise((resolve, reject) => {
       entry.waiting.push({ resolve, reject });
       if (entry.waiting.length === 1) this.#open().again(key);
     });
+  }
+
+  /** Asks once; anew where somebody else logs in meanwhile, as everything is that is only read. */
+  async #ask(name: string, args: unknown): Promise<unknown> {
+    const options = { patienceMs: QUERY_PATIENCE_MS, signal: () => this.#user.signal };
+    return (await ask(this.#parts.request, "query", name, args, options)).value;
   }
 
   #open(): Source {

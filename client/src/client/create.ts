@@ -74,13 +74,13 @@ export function createConvoyClient(options: ConvoyClientOptions = {}): ConvoyCli
       // A stream that others share must never go on as somebody else's.
       if (tabs !== null && joined !== undefined && identify(all) !== joined) {
         joined = undefined;
-        tabs.renew();
+        client.identityChanged();
       }
       return all;
     },
     random: () => Math.random(),
   };
-  return new ConvoyClient({
+  const client = new ConvoyClient({
     request,
     source: (listener) => {
       if (options.tabs === false || !canBeIdentified(options) || !canShareTabs()) return new StreamSource(request, listener);
@@ -97,6 +97,7 @@ export function createConvoyClient(options: ConvoyClientOptions = {}): ConvoyCli
     patienceMs: options.mutationTimeoutMs ?? 60_000,
     attach: (source) => listenToPage(source, isLoopback(url)),
   });
+  return client;
 }
 
 function canBeIdentified({ auth, identity, headers, credentials }: ConvoyClientOptions): boolean {
