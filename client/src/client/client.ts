@@ -83,6 +83,10 @@ export class ConvoyClient {
   readonly #optimistic = new Optimistic();
   readonly #base: Base;
   readonly #connectionListeners = new Set<() => void>();
+  readonly #identityListeners = new Set<() => void>();
+  #identityVersion = 0;
+  /** From `identityChanged` until the source has forgotten too: what it has is somebody else's. */
+  #isForgetting = false;
   /** For as long as the same user is logged in, or nobody, and the client is not closed. */
   #user = new AbortController();
   #isClosed = false;
@@ -98,7 +102,7 @@ export class ConvoyClient {
     this.#parts = parts;
     this.#unseen = this.#show(undefined, undefined);
     this.#base = {
-      value: (key) => this.#source?.results.get(key)?.value,
+      value: (key) => this.#result(key)?.value,
       queries: (name) => [...this.#entries.values()].filter((entry) => entry.name === name),
     };
   }
@@ -211,6 +215,17 @@ export class ConvoyClient {
     return () => this.#connectionListeners.delete(callback);
   }
 
+  /** Counts the calls of `identityChanged`: what was kept at another number is another user's. */
+  get identityVersion(): number {
+    return this.#identityVersion;
+  }
+
+  /** Calls back when somebody else is logged in, and all results are forgotten. Returns what ends it. */
+  onIdentityChange(callback: () => void): () => void {
+    this.#identityListeners.add(callback);
+    return () => this.#identityListeners.delete(callback);
+  }
+
   /**
    * Says that somebody else is logged in, or nobody: forgets all results, and asks for them with the new credentials.
    * Mutations that have no answer yet are given up with `UNAVAILABLE`.
@@ -221,8 +236,13 @@ export class ConvoyClient {
     this.#user = new AbortController();
     before.abort(new ConvoyError("UNAVAILABLE", "somebody else is logged in since the call"));
     this.#lastMutation = Promise.resolve();
-    this.#changed(this.#optimistic.clear());
+    this.#identityVersion += 1;
+    this.#isForgetting = this.#source !== null;
+    this.#optimistic.clear();
+    this.#changed(new Set(this.#entries.keys()));
+    // At once, but for a call by a listener: then when all have heard of what they are just told.
     this.#source?.renew();
+    tellAll(this.#identityListeners);
   }
 
   /** Ends everything. */
@@ -284,7 +304,7 @@ export class ConvoyClient {
     if (this.#source === null) {
       this.#source = this.#parts.source({
         changed: ({ keys, lsn, reflects, isForgotten }) => {
-          if (isForgotten) return this.#changed(union(keys, this.#optimistic.clear()), keys);
+          if (isForgotten) this.#isForgetting = false;
           const more = this.#optimistic.isEmpty ? keys : union(keys, this.#optimistic.settle(lsn, reflects, this.#base));
           this.#changed(more, keys);
         },
@@ -336,9 +356,14 @@ export class ConvoyClient {
     tellAll(this.#connectionListeners);
   }
 
+  /** What the server said last, to who is logged in now. */
+  #result(key: string): Result | undefined {
+    return this.#isForgetting ? undefined : this.#source?.results.get(key);
+  }
+
   /** Returns whether the query shows something else now. */
   #refresh(entry: Entry): boolean {
-    const result = this.#source?.results.get(entry.key);
+    const result = this.#result(entry.key);
     const isOptimistic = this.#optimistic.has(entry.key);
     const value = isOptimistic ? this.#optimistic.value(entry.key) : result?.value;
     const next = this.#show(result, this.#steady(entry, isOptimistic, value), isOptimistic);
@@ -371,7 +396,7 @@ export class ConvoyClient {
 
   #release(entry: Entry): void {
     if (entry.waiting.length === 0) return;
-    const result = this.#source?.results.get(entry.key);
+    const result = this.#result(entry.key);
     if (result === undefined || result.status === "loading" || result.status === "stale") return;
     if (result.error !== null) this.#refuse(entry, errorOf(result.error));
     else for (const { resolve } of entry.waiting.splice(0)) resolve(result.value);
