@@ -6,7 +6,7 @@
 import { canonicalJson } from "./canonical.js";
 import { ConvoyError, errorOfResponse } from "./errors.js";
 import { RETRY_FIRST_MS } from "./machine.js";
-import type { StreamOptions } from "./stream.js";
+import { headersOf, timeLimit, type StreamOptions } from "./stream.js";
 
 export interface Answer {
   readonly value: unknown;
@@ -42,13 +42,14 @@ export async function ask(
     let error: ConvoyError;
     const signal = signalNow();
     const abort = new AbortController();
-    const end = () => abort.abort();
-    const timer = setTimeout(end, TRY_TIMEOUT_MS);
+    const end = () => abort.abort(signal.reason);
+    let timer = timeLimit(abort, Math.min(patienceMs, TRY_TIMEOUT_MS), "credentials");
     signal.addEventListener("abort", end);
     try {
       signal.throwIfAborted();
-      const headers: Record<string, string> = { ...(await options.headers(fresh)), ...extra() };
-      signal.throwIfAborted(); // These are perhaps another's already.
+      const headers: Record<string, string> = { ...(await headersOf(options, fresh, abort.signal)), ...extra() };
+      clearTimeout(timer);
+      timer = timeLimit(abort, TRY_TIMEOUT_MS, "an answer");
       if (withoutSession) delete headers["x-convoy-session"];
       const response = await options.fetch(`${options.url}/api/${kind}/${encodeURIComponent(name)}?numbers=string`, {
         method: "POST",
