@@ -37,6 +37,7 @@ const goodbye = (code, retry_ms) => ({ type: "goodbye", goodbye: { code, message
 const answered = (state) => ({ ...state, answered: true, greeted: false });
 const silent = (state) => ({ ...state, answered: false, greeted: false });
 const denied = (state) => ({ ...state, denied: true });
+const unsubscribing = (state) => ({ ...state, post: state.post && { ...state.post, subscribe: [], unsubscribe: ["0"] } });
 const same = (state) => state;
 
 /** By the words of SPEC.md: the event, and what of the state the words presuppose. */
@@ -63,7 +64,8 @@ export const EVENTS = {
   "`timeout`, no `hello`": [{ type: "timeout" }, answered],
   "`timeout`, nothing more": [{ type: "timeout" }, (state) => (state.greeted ? state : { ...state, greeted: state.phase === "live" || state.phase === "polling" })],
   "`posted` 202": [{ type: "posted", id: 1, status: 202, error: null }, same],
-  "`posted` 400, 403, 413, 429": [{ type: "posted", id: 1, status: 429, error: ERROR }, same],
+  "`posted` 400, 403, 413, 429, of what to subscribe to": [{ type: "posted", id: 1, status: 429, error: ERROR }, same],
+  "`posted` 400, 403, 413, 429, of what is no longer wanted alone": [{ type: "posted", id: 1, status: 429, error: ERROR }, unsubscribing],
   "`posted`, anything else": [{ type: "posted", id: 1, status: 0, error: ERROR }, same],
   "`woke`": [{ type: "woke" }, same],
   "`online`": [{ type: "online" }, same],

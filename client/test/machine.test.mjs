@@ -237,6 +237,21 @@ test("changes that the server refuses fail their subscriptions and nothing else"
   assert.equal(machine.state.phase, "live");
 });
 
+test("what was no longer wanted is said again where the change with it was refused, and not for ever", () => {
+  const machine = new Driven();
+  const refuse = (id) => machine.send({ type: "posted", id, status: 429, error: { code: "LIMIT_EXCEEDED", message: "x" } });
+  machine.want(["a", "b"]);
+  machine.hello();
+  const { post } = machine.want(["c"], ["a"]);
+  assert.deepEqual([names(post.subscribe), post.unsubscribe], [["c"], ["a"]]);
+  const done = refuse(post.id);
+  assert.deepEqual([done.fail.subs, names(done.post.subscribe), done.post.unsubscribe], [["c"], [], ["a"]]);
+  const last = refuse(done.post.id);
+  assert.deepEqual(Object.keys(last), ["abort", "sleep"]);
+  const { open } = machine.send({ type: "woke" });
+  assert.deepEqual([open.resume, names(open.subscribe)], [null, ["b"]], "a new session, of what is wanted");
+});
+
 test("states are not changed in place", () => {
   for (const [name, state] of Object.entries(STATES)) {
     const before = structuredClone(state);

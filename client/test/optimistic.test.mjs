@@ -193,3 +193,52 @@ test("another identity forgets the results and the layers of the one before", as
   assert.deepEqual(last.body.have, {});
   assert.notEqual([...peer.sessions.keys()].at(-1), session);
 });
+
+test("a mutation is never sent as somebody else's", async (t) => {
+  let who = "ann";
+  const { peer, client, texts } = await start(t, { headers: () => ({ "x-who": who }), tabs: false });
+  const mutations = () => peer.requests.filter(({ path }) => path.startsWith("/api/mutation/"));
+  peer.intercept = ({ path, headers }) => (path.startsWith("/api/mutation/") && headers["x-who"] === "ann" ? "drop" : null);
+  const tried = client.mutation(api.messages.send, { text: "tried" }, { optimisticUpdate: add });
+  const waits = client.mutation(api.messages.send, { text: "waits" });
+  const refused = Promise.all([tried, waits].map((sent) => assert.rejects(sent, { name: "ConvoyError", code: "UNAVAILABLE", message: /logged in/ })));
+  for (const end = Date.now() + 5_000; mutations().length === 0; ) {
+    assert.ok(Date.now() < end);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  who = "bob";
+  client.identityChanged();
+  const own = client.mutation(api.messages.send, { text: "bob's" });
+  await refused;
+  await own;
+  assert.deepEqual(mutations().filter(({ headers }) => headers["x-who"] === "bob").map(({ body }) => body.text), ["bob's"]);
+  assert.equal(peer.db.messages.length, 2);
+  await until(client.watchQuery(api.messages.list, {}), () => texts().length === 2);
+});
+
+test("a mutation that waits for its credentials is not sent with another's", async (t) => {
+  let give;
+  const { peer, client } = await start(t, { headers: () => new Promise((resolve) => (give === undefined ? resolve({}) : give(resolve))), tabs: false });
+  const asked = new Promise((resolve) => (give = resolve));
+  const sent = client.mutation(api.messages.send, { text: "ann's" });
+  const answer = await asked;
+  give = undefined;
+  client.identityChanged();
+  answer({ "x-who": "bob" });
+  await assert.rejects(sent, { code: "UNAVAILABLE" });
+  assert.equal(peer.runs, 0);
+});
+
+test("a query that is asked once is asked anew as whoever is logged in now", async (t) => {
+  let who = "ann";
+  const { peer, client } = await start(t, { headers: () => ({ "x-who": who }), tabs: false });
+  let wait;
+  const came = new Promise((resolve) => (wait = resolve));
+  peer.intercept = ({ path, headers }) => (path.startsWith("/api/query/") && headers["x-who"] === "ann" ? (wait(), "drop") : null);
+  const asked = client.query(api.messages.count, {});
+  await came;
+  who = "bob";
+  client.identityChanged();
+  assert.equal(await asked, 1);
+  assert.equal(peer.requests.filter(({ path }) => path.startsWith("/api/query/")).at(-1).headers["x-who"], "bob");
+});

@@ -255,3 +255,74 @@ test("rows that push others off a page before it is pinned leave no gap", async 
     assert.deepEqual(results, peer.db.rows.slice(from, from + results.length).map(({ at }) => at), "a range without a gap");
   }
 });
+
+test("when somebody else logs in, no hook shows anything of who was there before", async (t) => {
+  const { peer, client, within } = await start(t);
+  let latest;
+  function View({ channel }) {
+    const kept = useQuery(api.messages.list, { channel }, { keepPreviousData: true });
+    const asked = useQuery(api.messages.list, { channel: "a" }, { enabled: false });
+    const call = useMutationState(api.messages.send);
+    latest = { asked, call };
+    return [kept.data, asked.data].map((data) => (data ? texts(data) : "-")).concat(call.data ?? call.error?.code ?? "-", call.isLoading).join(" ");
+  }
+  const { container, show } = await render(t, within(h(View, { channel: "a" })));
+  await latest.call.mutate({ channel: "b", text: "x" });
+  await latest.asked.refetch();
+  await screen(container, "first first 2 false");
+  peer.slow.add("messages.list");
+  flushSync(() => client.identityChanged());
+  assert.equal(container.textContent, "- - - false");
+  show(within(h(View, { channel: "b" })));
+  assert.equal(container.textContent, "- - - false");
+  // Nor how a call of theirs ends.
+  peer.intercept = ({ path }) => (path.startsWith("/api/mutation/") ? "drop" : null);
+  const sent = latest.call.mutate({ text: "x" });
+  await screen(container, "- - - true");
+  flushSync(() => client.identityChanged());
+  await assert.rejects(sent, { code: "UNAVAILABLE" });
+  peer.intercept = null;
+  peer.slow.clear();
+  peer.release();
+  await screen(container, "x - - false");
+});
+
+test("where somebody else logs in while listeners are told, they see nothing of it any more", async (t) => {
+  const { peer, client } = await start(t);
+  const watch = client.watchQuery(api.messages.list, {});
+  const other = client.watchQuery(api.messages.list, { channel: "b" });
+  t.after(other.onUpdate(() => {}));
+  const seen = [];
+  t.after(watch.onUpdate(() => {
+    if (client.identityVersion > 0 || watch.getCurrent().data === undefined) return;
+    client.identityChanged();
+    seen.push(watch.getCurrent().data, other.getCurrent().data);
+  }));
+  for (const end = Date.now() + 5_000; peer.streams.length < 2 || watch.getCurrent().data === undefined; ) {
+    assert.ok(Date.now() < end);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.deepEqual(seen, [undefined, undefined]);
+});
+
+test("when somebody else logs in, a paginated list begins anew", async (t) => {
+  const rows = Array.from({ length: 6 }, (_, index) => ({ _id: `r${(index + 1) * 10}`, at: (index + 1) * 10 }));
+  const { peer, client, within } = await start(t, { rows });
+  let latest;
+  function View() {
+    latest = usePaginatedQuery(api.rows.page, {}, { initialNumItems: 2 });
+    return `${latest.status} ${latest.results.map(({ at }) => at).join(" ")}`;
+  }
+  const { container } = await render(t, within(h(View)));
+  const quiet = client.paginate(api.rows.page, {}, { initialNumItems: 2 });
+  await screen(container, "CanLoadMore 10 20");
+  flushSync(() => latest.loadMore(2));
+  await screen(container, "CanLoadMore 10 20 30 40");
+  quiet.onUpdate(() => {})();
+  assert.equal(quiet.getCurrent().results.length, 2);
+  peer.db.rows = [{ _id: "x5", at: 5 }, { _id: "x15", at: 15 }, { _id: "x25", at: 25 }, { _id: "x35", at: 35 }];
+  flushSync(() => client.identityChanged());
+  assert.equal(container.textContent, "LoadingFirstPage ");
+  assert.deepEqual(quiet.getCurrent().results, []);
+  await screen(container, "CanLoadMore 5 15");
+});

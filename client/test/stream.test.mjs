@@ -241,3 +241,32 @@ test("options that can't be meant are refused with what would be right", () => {
   assert.throws(() => createConvoyClient({ url: "localhost:4500" }), /http:\/\//);
   assert.throws(() => createConvoyClient({ tabs: true }), /identity/);
 });
+
+test("credentials that never come are waited for as long as the server is, and no longer", { timeout: 20_000 }, async (t) => {
+  let isHanging = false;
+  let asked = () => {};
+  const headers = () => (isHanging ? (asked(), new Promise(() => {})) : {});
+  const { peer, client, watch } = await start(t, { headers, mutationTimeoutMs: 100 }, { mutations: { set: (db, { n }) => (db.n = n) } });
+  watched(t, watch);
+  await shows(watch, (n) => n === 1);
+  isHanging = true;
+  const first = client.mutation(api.set, { n: 2 });
+  await assert.rejects(first, { code: "UNAVAILABLE", message: /credentials/ });
+  isHanging = false;
+  assert.equal(await client.mutation(api.set, { n: 3 }), 3, "and the next goes its way");
+  await shows(watch, (n) => n === 3);
+  // A change of the session.
+  isHanging = true;
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const hasAsked = new Promise((resolve) => (asked = resolve));
+  const list = client.watchQuery(api.list, {});
+  watched(t, list);
+  await hasAsked;
+  t.mock.timers.tick(20_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  isHanging = false;
+  t.mock.timers.tick(1_000);
+  t.mock.timers.reset();
+  await shows(list, () => true, 3_000);
+  assert.equal(peer.streams.length, 2);
+});

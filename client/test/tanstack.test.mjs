@@ -84,3 +84,31 @@ test("what is fetched ahead does not stay subscribed", async (t) => {
   assert.deepEqual(queryClient.getQueryData(["convoy", "list", {}]), [{ _id: "a", text: "A" }]);
   await idle(peer);
 });
+
+test("when somebody else logs in, the cache has nothing left of who was there before", async (t) => {
+  const { peer, convoy, queryClient, within } = await start(t);
+  const seen = [];
+  function View() {
+    const { data, status } = useQuery(convoyQuery(convoy, api.list, {}));
+    const text = data ? data.map(({ text }) => text).join(",") : status;
+    seen.push(text);
+    return text;
+  }
+  const own = { ...convoyQuery(convoy, api.list, { own: 1 }), queryKey: ["mine"] };
+  await queryClient.prefetchQuery(convoyQuery(convoy, api.list, { ahead: 1 }));
+  await queryClient.prefetchQuery(own);
+  queryClient.setQueryData(["theirs"], 1);
+  const { container } = await render(t, within(h(View)));
+  await screen(container, "A");
+  peer.slow.add("list");
+  peer.db.list = [{ _id: "b", text: "B" }];
+  seen.length = 0;
+  convoy.identityChanged();
+  for (const key of [["convoy", "list", {}], ["convoy", "list", { ahead: 1 }], ["mine"]]) assert.equal(queryClient.getQueryData(key), undefined);
+  assert.equal(queryClient.getQueryData(["theirs"]), 1);
+  await screen(container, "pending");
+  peer.slow.clear();
+  peer.release();
+  await screen(container, "B");
+  assert.equal(seen.includes("A"), false);
+});

@@ -83,7 +83,13 @@ export class ConvoyClient {
   readonly #optimistic = new Optimistic();
   readonly #base: Base;
   readonly #connectionListeners = new Set<() => void>();
-  readonly #ending = new AbortController();
+  readonly #identityListeners = new Set<() => void>();
+  #identityVersion = 0;
+  /** From `identityChanged` until the source has forgotten too: what it has is somebody else's. */
+  #isForgetting = false;
+  /** For as long as the same user is logged in, or nobody, and the client is not closed. */
+  #user = new AbortController();
+  #isClosed = false;
   #source: Source | null = null;
   #detach: () => void = () => {};
   #connection: Connection = { state: "connecting", error: null };
@@ -96,23 +102,22 @@ export class ConvoyClient {
     this.#parts = parts;
     this.#unseen = this.#show(undefined, undefined);
     this.#base = {
-      value: (key) => this.#source?.results.get(key)?.value,
+      value: (key) => this.#result(key)?.value,
       queries: (name) => [...this.#entries.values()].filter((entry) => entry.name === name),
     };
   }
 
   /** Asks once. */
   async query<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Promise<FunctionReturnType<R>> {
-    const options = { patienceMs: QUERY_PATIENCE_MS, signal: this.#ending.signal };
-    const answer = await ask(this.#parts.request, "query", getFunctionName(reference), args, options);
-    return answer.value as FunctionReturnType<R>;
+    return (await this.#ask(getFunctionName(reference), args)) as FunctionReturnType<R>;
   }
 
   /**
    * Runs a mutation; its transaction is committed when the promise resolves. It runs exactly once, however often it has
    * to be sent. Mutations of one client run in the order in which they were called.
    *
-   * @throws ConvoyError with the code that the function threw, or the server's.
+   * @throws ConvoyError with the code that the function threw, or the server's; `UNAVAILABLE` where it has no answer when
+   *   `identityChanged` is called: it is never sent as somebody else's.
    */
   async mutation<R extends MutationRef>(
     reference: R,
@@ -130,11 +135,12 @@ export class ConvoyClient {
       const session = this.#source?.session ?? null;
       return { "x-convoy-mutation": id, ...(session === null ? {} : { "x-convoy-session": session }) };
     };
+    const { signal } = this.#user; // Of who calls, and not of whoever is logged in when it is its turn.
     const turn = this.#lastMutation.then(() =>
       ask(this.#parts.request, "mutation", name, args, {
         patienceMs: this.#parts.patienceMs,
         extra,
-        signal: this.#ending.signal,
+        signal: () => signal,
       }),
     );
     this.#lastMutation = turn.catch(() => {});
@@ -209,16 +215,40 @@ export class ConvoyClient {
     return () => this.#connectionListeners.delete(callback);
   }
 
-  /** Says that somebody else is logged in, or nobody: forgets all results, and asks for them with the new credentials. */
+  /** Counts the calls of `identityChanged`: what was kept at another number is another user's. */
+  get identityVersion(): number {
+    return this.#identityVersion;
+  }
+
+  /** Calls back when somebody else is logged in, and all results are forgotten. Returns what ends it. */
+  onIdentityChange(callback: () => void): () => void {
+    this.#identityListeners.add(callback);
+    return () => this.#identityListeners.delete(callback);
+  }
+
+  /**
+   * Says that somebody else is logged in, or nobody: forgets all results, and asks for them with the new credentials.
+   * Mutations that have no answer yet are given up with `UNAVAILABLE`.
+   */
   identityChanged(): void {
-    if (this.#ending.signal.aborted) return;
-    this.#changed(this.#optimistic.clear());
+    if (this.#isClosed) return;
+    const before = this.#user;
+    this.#user = new AbortController();
+    before.abort(new ConvoyError("UNAVAILABLE", "somebody else is logged in since the call"));
+    this.#lastMutation = Promise.resolve();
+    this.#identityVersion += 1;
+    this.#isForgetting = this.#source !== null;
+    this.#optimistic.clear();
+    this.#changed(new Set(this.#entries.keys()));
+    // At once, but for a call by a listener: then when all have heard of what they are just told.
     this.#source?.renew();
+    tellAll(this.#identityListeners);
   }
 
   /** Ends everything. */
   close(): void {
-    this.#ending.abort();
+    this.#isClosed = true;
+    this.#user.abort(new ConvoyError("UNAVAILABLE", "the client was closed"));
     this.#detach();
     this.#source?.close();
     for (const entry of this.#entries.values()) {
@@ -257,21 +287,24 @@ export class ConvoyClient {
 
   #refetch(key: string, name: string, args: unknown): Promise<unknown> {
     const entry = this.#entries.get(key);
-    if (entry === undefined) {
-      const options = { patienceMs: QUERY_PATIENCE_MS, signal: this.#ending.signal };
-      return ask(this.#parts.request, "query", name, args, options).then((answer) => answer.value);
-    }
+    if (entry === undefined) return this.#ask(name, args);
     return new Promise((resolve, reject) => {
       entry.waiting.push({ resolve, reject });
       if (entry.waiting.length === 1) this.#open().again(key);
     });
   }
 
+  /** Asks once; anew where somebody else logs in meanwhile, as everything is that is only read. */
+  async #ask(name: string, args: unknown): Promise<unknown> {
+    const options = { patienceMs: QUERY_PATIENCE_MS, signal: () => this.#user.signal };
+    return (await ask(this.#parts.request, "query", name, args, options)).value;
+  }
+
   #open(): Source {
     if (this.#source === null) {
       this.#source = this.#parts.source({
         changed: ({ keys, lsn, reflects, isForgotten }) => {
-          if (isForgotten) return this.#changed(union(keys, this.#optimistic.clear()), keys);
+          if (isForgotten) this.#isForgetting = false;
           const more = this.#optimistic.isEmpty ? keys : union(keys, this.#optimistic.settle(lsn, reflects, this.#base));
           this.#changed(more, keys);
         },
@@ -323,9 +356,14 @@ export class ConvoyClient {
     tellAll(this.#connectionListeners);
   }
 
+  /** What the server said last, to who is logged in now. */
+  #result(key: string): Result | undefined {
+    return this.#isForgetting ? undefined : this.#source?.results.get(key);
+  }
+
   /** Returns whether the query shows something else now. */
   #refresh(entry: Entry): boolean {
-    const result = this.#source?.results.get(entry.key);
+    const result = this.#result(entry.key);
     const isOptimistic = this.#optimistic.has(entry.key);
     const value = isOptimistic ? this.#optimistic.value(entry.key) : result?.value;
     const next = this.#show(result, this.#steady(entry, isOptimistic, value), isOptimistic);
@@ -358,7 +396,7 @@ export class ConvoyClient {
 
   #release(entry: Entry): void {
     if (entry.waiting.length === 0) return;
-    const result = this.#source?.results.get(entry.key);
+    const result = this.#result(entry.key);
     if (result === undefined || result.status === "loading" || result.status === "stale") return;
     if (result.error !== null) this.#refuse(entry, errorOf(result.error));
     else for (const { resolve } of entry.waiting.splice(0)) resolve(result.value);

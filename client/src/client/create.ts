@@ -4,7 +4,7 @@ import { ConvoyClient } from "./client.js";
 import { channelName, identityOfToken } from "./identity.js";
 import type { Source } from "./source.js";
 import { StreamSource } from "./source.js";
-import type { FetchFunction, StreamOptions } from "./stream.js";
+import { headersOf, type FetchFunction, type StreamOptions } from "./stream.js";
 import { TabsSource, canShareTabs } from "./tabs.js";
 
 export interface AuthRequest {
@@ -74,19 +74,19 @@ export function createConvoyClient(options: ConvoyClientOptions = {}): ConvoyCli
       // A stream that others share must never go on as somebody else's.
       if (tabs !== null && joined !== undefined && identify(all) !== joined) {
         joined = undefined;
-        tabs.renew();
+        client.identityChanged();
       }
       return all;
     },
     random: () => Math.random(),
   };
-  return new ConvoyClient({
+  const client = new ConvoyClient({
     request,
     source: (listener) => {
       if (options.tabs === false || !canBeIdentified(options) || !canShareTabs()) return new StreamSource(request, listener);
-      const name = async (): Promise<string | null> => {
+      const name = async (signal: AbortSignal): Promise<string | null> => {
         joined = undefined;
-        const identity = identify(await request.headers(false));
+        const identity = identify(await headersOf(request, false, signal));
         joined = identity;
         return identity === null ? null : channelName(url === "" ? location.origin : url, identity);
       };
@@ -97,6 +97,7 @@ export function createConvoyClient(options: ConvoyClientOptions = {}): ConvoyCli
     patienceMs: options.mutationTimeoutMs ?? 60_000,
     attach: (source) => listenToPage(source, isLoopback(url)),
   });
+  return client;
 }
 
 function canBeIdentified({ auth, identity, headers, credentials }: ConvoyClientOptions): boolean {

@@ -349,11 +349,11 @@ function posted(state: State, { id, status, error }: Event & { type: "posted" })
   if (post === null || post.id !== id) return stay(state);
   const next = { ...state, post: null };
   if (status >= 200 && status < 300) return tell(next);
-  if (status === 400 || status === 403 || status === 413 || status === 429) {
-    // Nothing of it was applied, and to say it again would not help.
-    const spared = new Set(state.told);
-    for (const sub of post.subscribe) spared.delete(sub);
-    const { state: last, effects } = tell(without({ ...next, told: spared }, post.subscribe));
+  const isRefused = status === 400 || status === 403 || status === 413 || status === 429;
+  if (isRefused && post.subscribe.length > 0) {
+    // Nothing of it was applied. To say again what to subscribe to would not help; what is no longer wanted still stands.
+    const told = new Set([...state.told, ...post.unsubscribe]);
+    const { state: last, effects } = tell(without({ ...next, told }, post.subscribe));
     const why = error ?? { code: "INTERNAL", message: `the server answered with status ${status}` };
     return { state: last, effects: [{ type: "fail", subs: post.subscribe, error: why }, ...effects] };
   }

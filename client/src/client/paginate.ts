@@ -37,6 +37,8 @@ export interface PaginatedState<T = unknown> {
   readonly error: ConvoyError | null;
 }
 
+const LOADING: PaginatedState<never> = Object.freeze({ results: [], status: "LoadingFirstPage", isLoading: true, error: null });
+
 interface Page {
   readonly cursor: string | null;
   readonly numItems: number;
@@ -59,7 +61,10 @@ export class Paginator {
   readonly #numItems: number;
   readonly #listeners = new Set<() => void>();
   #pages: Page[] = [];
-  #state: PaginatedState = { results: [], status: "LoadingFirstPage", isLoading: true, error: null };
+  #state: PaginatedState = LOADING;
+  /** Whose list it is: where pages end is one user's, too. */
+  #identity: number;
+  #endOfIdentity = (): void => {};
   #updating = false;
 
   constructor(client: ConvoyClient, reference: QueryRef, args: object, { initialNumItems }: PaginatedOptions) {
@@ -70,11 +75,12 @@ export class Paginator {
     this.#reference = reference;
     this.#args = args;
     this.#numItems = initialNumItems;
+    this.#identity = client.identityVersion;
   }
 
   /** Returns what the list shows; the same object until something changes. */
   getCurrent(): PaginatedState {
-    return this.#state;
+    return this.#identity === this.#client.identityVersion ? this.#state : LOADING;
   }
 
   /** Subscribes, and calls back after each change. Returns what ends it. */
@@ -93,7 +99,7 @@ export class Paginator {
       throw new TypeError(`loadMore takes how many rows to ask for, at least 1, not ${numItems}`);
     }
     const last = this.#pages.at(-1);
-    if (this.#state.status !== "CanLoadMore" || last === undefined) return;
+    if (this.getCurrent().status !== "CanLoadMore" || last === undefined) return;
     const cursor = (last.next ?? last.shown).endCursor;
     if (cursor === null) return;
     this.#pages.push(this.#page(cursor, numItems));
@@ -101,6 +107,12 @@ export class Paginator {
   }
 
   #start(): void {
+    this.#endOfIdentity = this.#client.onIdentityChange(() => this.#update());
+    if (this.#identity !== this.#client.identityVersion) {
+      this.#identity = this.#client.identityVersion;
+      this.#state = LOADING;
+      this.#pages = [];
+    }
     if (this.#pages.length > 0) {
       // Somebody is back (StrictMode does that at once): the same pages, which may still be there.
       for (const page of this.#pages) {
@@ -114,11 +126,10 @@ export class Paginator {
   }
 
   #stop(): void {
-    for (const page of this.#pages) {
-      page.shown.end();
-      page.next?.end();
-    }
+    this.#endOfIdentity();
+    end(this.#pages);
   }
+
 
   #page(cursor: string | null, numItems: number): Page {
     return { cursor, numItems, shown: this.#part(cursor, numItems, null), next: null };
@@ -134,6 +145,12 @@ export class Paginator {
     if (this.#updating) return;
     this.#updating = true;
     try {
+      if (this.#identity !== this.#client.identityVersion) {
+        this.#identity = this.#client.identityVersion;
+        const before = this.#pages;
+        this.#pages = [this.#page(null, this.#numItems)];
+        end(before);
+      }
       for (const page of this.#pages) this.#pin(page);
     } finally {
       this.#updating = false;
@@ -192,5 +209,12 @@ export class Paginator {
         ? "Exhausted"
         : "CanLoadMore";
     return { results, status, isLoading: isMissing && error === null, error };
+  }
+}
+
+function end(pages: readonly Page[]): void {
+  for (const { shown, next } of pages) {
+    shown.end();
+    next?.end();
   }
 }

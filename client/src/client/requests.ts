@@ -6,7 +6,7 @@
 import { canonicalJson } from "./canonical.js";
 import { ConvoyError, errorOfResponse } from "./errors.js";
 import { RETRY_FIRST_MS } from "./machine.js";
-import type { StreamOptions } from "./stream.js";
+import { headersOf, timeLimit, type StreamOptions } from "./stream.js";
 
 export interface Answer {
   readonly value: unknown;
@@ -18,21 +18,21 @@ export interface AskOptions {
   readonly patienceMs: number;
   /** Headers beside the credentials; asked again for each try. */
   readonly extra?: () => Record<string, string>;
-  /** Ends the tries. */
-  readonly signal?: AbortSignal;
+  /** Returns what ends a try: its reason is thrown, unless it is another by then, under which to go on. */
+  readonly signal: () => AbortSignal;
 }
 
 const RETRY_MAX_MS = 5_000;
 /** One try: longer than any statement may run, so that a slow one is not asked twice. */
 const TRY_TIMEOUT_MS = 60_000;
 
-/** Posts to `/api/{kind}/{name}`. Throws ConvoyError. */
+/** Posts to `/api/{kind}/{name}`. Throws ConvoyError, or what the signal was aborted with. */
 export async function ask(
   options: StreamOptions,
   kind: "query" | "mutation",
   name: string,
   args: unknown,
-  { patienceMs, extra = () => ({}), signal }: AskOptions,
+  { patienceMs, extra = () => ({}), signal: signalNow }: AskOptions,
 ): Promise<Answer> {
   const body = canonicalJson(args ?? {});
   const deadline = Date.now() + patienceMs;
@@ -40,13 +40,16 @@ export async function ask(
   let withoutSession = false;
   for (let failures = 0; ; ) {
     let error: ConvoyError;
+    const signal = signalNow();
     const abort = new AbortController();
-    const end = () => abort.abort();
-    const timer = setTimeout(end, TRY_TIMEOUT_MS);
-    signal?.addEventListener("abort", end);
+    const end = () => abort.abort(signal.reason);
+    let timer = timeLimit(abort, Math.min(patienceMs, TRY_TIMEOUT_MS), "credentials");
+    signal.addEventListener("abort", end);
     try {
-      if (signal?.aborted) throw new ConvoyError("UNAVAILABLE", "the client was closed");
-      const headers: Record<string, string> = { ...(await options.headers(fresh)), ...extra() };
+      signal.throwIfAborted();
+      const headers: Record<string, string> = { ...(await headersOf(options, fresh, abort.signal)), ...extra() };
+      clearTimeout(timer);
+      timer = timeLimit(abort, TRY_TIMEOUT_MS, "an answer");
       if (withoutSession) delete headers["x-convoy-session"];
       const response = await options.fetch(`${options.url}/api/${kind}/${encodeURIComponent(name)}?numbers=string`, {
         method: "POST",
@@ -57,6 +60,7 @@ export async function ask(
       });
       if (response.ok) {
         const answer = (await response.json()) as { value?: unknown; lsn?: string };
+        signal.throwIfAborted();
         return { value: answer.value, lsn: answer.lsn ?? null };
       }
       error = await errorOfResponse(response);
@@ -71,24 +75,30 @@ export async function ask(
       }
       if (![429, 502, 503].includes(response.status)) throw error;
     } catch (reason) {
-      if (reason instanceof ConvoyError) throw reason;
-      error = new ConvoyError("UNAVAILABLE", `the server can't be reached: ${reason instanceof Error ? reason.message : reason}`);
-      error.cause = reason;
+      signalNow().throwIfAborted();
+      if (reason instanceof ConvoyError) {
+        if (!signal.aborted) throw reason;
+        error = reason;
+      } else {
+        error = new ConvoyError("UNAVAILABLE", `the server can't be reached: ${reason instanceof Error ? reason.message : reason}`);
+        error.cause = reason;
+      }
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", end);
+      signal.removeEventListener("abort", end);
     }
     failures += 1;
     const waitMs = 20 + options.random() * Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(failures - 1, 16));
-    if (signal?.aborted || Date.now() + waitMs > deadline) throw error;
+    if (Date.now() + waitMs > deadline) throw error;
+    const waiting = signalNow();
     await new Promise<void>((resolve) => {
       const wake = () => {
         clearTimeout(sleep);
-        signal?.removeEventListener("abort", wake);
+        waiting.removeEventListener("abort", wake);
         resolve();
       };
       const sleep = setTimeout(wake, waitMs);
-      signal?.addEventListener("abort", wake);
+      waiting.addEventListener("abort", wake);
     });
   }
 }

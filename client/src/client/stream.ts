@@ -20,6 +20,31 @@ export interface StreamOptions {
   readonly random: () => number;
 }
 
+/**
+ * Returns the headers of one request. They come from functions of the application, which may never answer: `signal` ends
+ * the wait, and what they answer later is nobody's.
+ */
+export async function headersOf(options: StreamOptions, fresh: boolean, signal: AbortSignal): Promise<Record<string, string>> {
+  signal.throwIfAborted();
+  let end = (): void => {};
+  const ended = new Promise<never>((_, reject) => {
+    end = () => reject(signal.reason);
+    signal.addEventListener("abort", end);
+  });
+  try {
+    const headers = await Promise.race([options.headers(fresh), ended]);
+    signal.throwIfAborted(); // It may have been while they were made, and then they are perhaps another's.
+    return headers;
+  } finally {
+    signal.removeEventListener("abort", end);
+  }
+}
+
+/** Aborts after so long, and says what did not come. Returns the timer. */
+export function timeLimit(abort: AbortController, ms: number, what: string): ReturnType<typeof setTimeout> {
+  return setTimeout(() => abort.abort(new Error(`${what} did not come within ${ms} ms`)), ms);
+}
+
 /** Who has the results. */
 export interface Sink {
   /** Takes in a whole transition, or throws and takes in nothing of it. */
@@ -166,7 +191,7 @@ export class Stream {
       const response = await this.#options.fetch(`${this.#options.url}/api/sync?numbers=string${poll}`, {
         method: "POST",
         headers: {
-          ...(await this.#options.headers(effect.fresh)),
+          ...(await headersOf(this.#options, effect.fresh, abort.signal)),
           "content-type": "application/json",
           accept: "text/event-stream",
         },
@@ -226,13 +251,13 @@ export class Stream {
     let status = 0;
     let error: WireError | null = null;
     const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), POST_TIMEOUT_MS);
+    const timer = timeLimit(abort, POST_TIMEOUT_MS, "the answer to a change of the session");
     try {
       const response = await this.#options.fetch(
         `${this.#options.url}/api/sync/${encodeURIComponent(session)}?numbers=string`,
         {
           method: "POST",
-          headers: { ...(await this.#options.headers(false)), "content-type": "application/json" },
+          headers: { ...(await headersOf(this.#options, false, abort.signal)), "content-type": "application/json" },
           body: JSON.stringify({ subscribe, have, unsubscribe }),
           signal: abort.signal,
           credentials: this.#options.credentials,

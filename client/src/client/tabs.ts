@@ -9,10 +9,11 @@
 // Responsible for: who leads, who wants what, tabs that come, go or sleep.
 // Leaves to others: whose tabs these are (identity.ts), the stream (source.ts).
 
+import { ANSWER_TIMEOUT_MS } from "./machine.js";
 import { MisfitError } from "./patch.js";
 import { LOADING, type Result } from "./results.js";
 import { Results, StreamSource, type Connection, type KeyedChange, type Listener, type Source } from "./source.js";
-import type { StreamOptions } from "./stream.js";
+import { timeLimit, type StreamOptions } from "./stream.js";
 import type { Reference } from "./wire.js";
 
 /** What a tab tells the one that leads. */
@@ -57,8 +58,8 @@ const LOOK_MS = 5_000;
 
 export interface TabsOptions {
   readonly request: StreamOptions;
-  /** Returns the name under which tabs of this user find each other, or null where this is not known. */
-  readonly name: () => Promise<string | null>;
+  /** Returns the name under which tabs of this user find each other, or null where this is not known; `signal` ends it. */
+  readonly name: (signal: AbortSignal) => Promise<string | null>;
 }
 
 /** Whether the browser has what it takes. */
@@ -157,10 +158,16 @@ export class TabsSource implements Source {
     this.#leaving = leaving;
     const { signal } = leaving;
     let name: string | null = null;
+    const naming = new AbortController();
+    const timer = timeLimit(naming, ANSWER_TIMEOUT_MS, "credentials");
+    const end = () => naming.abort();
+    signal.addEventListener("abort", end);
     try {
-      name = await this.#options.name();
+      name = await this.#options.name(naming.signal);
     } catch {
       // Who cannot be identified shares with nobody.
+    } finally {
+      clearTimeout(timer);
     }
     if (signal.aborted) return;
     if (name === null) return this.#takeLead();

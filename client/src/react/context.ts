@@ -1,6 +1,14 @@
 // Which client the hooks of a component use.
 
-import { createContext, createElement, useContext, type ReactElement, type ReactNode } from "react";
+import {
+  createContext,
+  createElement,
+  useCallback,
+  useContext,
+  useSyncExternalStore,
+  type ReactElement,
+  type ReactNode,
+} from "react";
 import type { ConvoyClient } from "../client/client.js";
 import { createConvoyClient } from "../client/create.js";
 
@@ -21,4 +29,14 @@ let pageClient: ConvoyClient | null = null;
 /** Returns the client of the nearest `ConvoyProvider`; where there is none, one for the page's own server. */
 export function useConvoy(): ConvoyClient {
   return useContext(Context) ?? (pageClient ??= createConvoyClient());
+}
+
+/** Returns a number that is another when somebody else is logged in; renders the component again then. */
+export function useIdentity(client: ConvoyClient): number {
+  const subscribe = useCallback((callback: () => void) => client.onIdentityChange(callback), [client]);
+  return useSyncExternalStore(
+    subscribe,
+    () => client.identityVersion,
+    () => 0,
+  );
 }

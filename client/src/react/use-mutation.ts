@@ -5,7 +5,7 @@ import { getFunctionName, type FunctionArgs, type FunctionReturnType, type Mutat
 import type { ConvoyClient, MutationOptions } from "../client/client.js";
 import type { ConvoyError } from "../client/errors.js";
 import type { OptimisticUpdate } from "../client/optimistic.js";
-import { useConvoy } from "./context.js";
+import { useConvoy, useIdentity } from "./context.js";
 
 /** Runs the mutation when called; `mutate` is the same once more, for who takes it out of the object. */
 export interface Mutate<R extends MutationRef> {
@@ -56,6 +56,10 @@ export interface MutationState<R extends MutationRef> {
   readonly reset: () => void;
 }
 
+type CallState<R extends MutationRef> = Pick<MutationState<R>, "isLoading" | "error" | "data">;
+
+const IDLE: CallState<never> = Object.freeze({ isLoading: false, error: null, data: undefined });
+
 /** Returns a mutation and how its last call fares. */
 export function useMutationState<R extends MutationRef>(
   reference: R,
@@ -63,9 +67,9 @@ export function useMutationState<R extends MutationRef>(
 ): MutationState<R> {
   const client = useConvoy();
   const name = getFunctionName(reference);
-  const [state, setState] = useState<{ isLoading: boolean; error: ConvoyError | null; data: FunctionReturnType<R> | undefined }>(
-    { isLoading: false, error: null, data: undefined },
-  );
+  const identity = useIdentity(client);
+  const [{ state, of }, setState] = useState<{ state: CallState<R>; of: number }>({ state: IDLE, of: identity });
+  const shown = of === identity ? state : IDLE; // What another user's call came to is not shown.
   const last = useRef(0); // Of two calls under way, the later one counts.
   const latest = useRef(options);
   useEffect(() => {
@@ -74,14 +78,15 @@ export function useMutationState<R extends MutationRef>(
   const mutate = useCallback(
     async (...[args]: OptionalRestArgs<R>): Promise<FunctionReturnType<R>> => {
       const call = ++last.current;
-      setState((before) => ({ ...before, isLoading: true, error: null }));
+      const of = client.identityVersion;
+      setState((before) => ({ state: { ...(before.of === of ? before.state : IDLE), isLoading: true, error: null }, of }));
       try {
         const given = isEvent(args) ? {} : (args ?? {});
         const data = await client.mutation<MutationRef>(reference, given, latest.current);
-        if (call === last.current) setState({ isLoading: false, error: null, data });
+        if (call === last.current) setState({ state: { isLoading: false, error: null, data }, of });
         return data;
       } catch (error) {
-        if (call === last.current) setState({ isLoading: false, error: error as ConvoyError, data: undefined });
+        if (call === last.current) setState({ state: { isLoading: false, error: error as ConvoyError, data: undefined }, of });
         throw error;
       }
     },
@@ -89,7 +94,7 @@ export function useMutationState<R extends MutationRef>(
   );
   const reset = useCallback(() => {
     last.current += 1;
-    setState({ isLoading: false, error: null, data: undefined });
-  }, []);
-  return useMemo(() => ({ ...state, mutate, reset }), [state, mutate, reset]);
+    setState({ state: IDLE, of: client.identityVersion });
+  }, [client]);
+  return useMemo(() => ({ ...shown, mutate, reset }), [shown, mutate, reset]);
 }

@@ -5,7 +5,7 @@ import { getFunctionName, type FunctionArgs, type FunctionReturnType, type Query
 import { canonicalJson } from "../client/canonical.js";
 import type { QueryState } from "../client/client.js";
 import { ConvoyError } from "../client/errors.js";
-import { useConvoy } from "./context.js";
+import { useConvoy, useIdentity } from "./context.js";
 
 export interface UseQueryOptions {
   /** Whether to subscribe; false leaves it to `refetch`. True by default. */
@@ -50,10 +50,12 @@ export function useQuery<R extends QueryRef>(
   const isEnabled = !isSkipped && options.enabled !== false;
   const argsText = isSkipped ? null : canonicalJson(args ?? {});
 
-  // Equal arguments are the same query, however often they are written anew.
+  const identity = useIdentity(client);
+
+  // Equal arguments are the same query, however often they are written anew; another user's is another.
   const watch = useMemo(
     () => (argsText === null ? null : client.watchQuery<QueryRef<any, T>>(reference, JSON.parse(argsText))),
-    [client, name, argsText],
+    [client, identity, name, argsText],
   );
   const store = useMemo(() => {
     if (watch !== null && isEnabled) return { subscribe: watch.onUpdate, read: watch.getCurrent };
@@ -80,12 +82,13 @@ export function useQuery<R extends QueryRef>(
     }
   }, [watch, isEnabled]);
 
-  const previous = useRef<T | undefined>(undefined);
+  const previous = useRef<{ identity: number; data: T } | null>(null);
   useEffect(() => {
-    if (state.data !== undefined) previous.current = state.data;
+    if (state.data !== undefined) previous.current = { identity, data: state.data };
   }, [state.data]);
 
-  const held = options.keepPreviousData === true && state.data === undefined && state.error === null ? previous.current : undefined;
+  const isHeld = options.keepPreviousData === true && state.data === undefined && state.error === null;
+  const held = isHeld && previous.current?.identity === identity ? previous.current.data : undefined;
   const own = asked !== null && asked.watch === watch ? asked : null;
   return useMemo(() => {
     if (!isEnabled) {

@@ -48,6 +48,7 @@ export function convoyQuery<R extends QueryRef>(
       if (queryClient === undefined) {
         throw new TypeError("convoy/tanstack needs @tanstack/react-query 5.63 or later: its query functions are told of their QueryClient");
       }
+      forgetful(queryClient, convoy);
       return keep(queryClient, context.queryKey as ConvoyQueryKey, watch, context.signal);
     },
     enabled: !isSkipped,
@@ -122,8 +123,8 @@ const feeds = new WeakMap<QueryClient, Map<string, Feed>>();
 
 /** Returns the feeds of a cache by the hash of their query. A feed runs while its query is observed. */
 function feedsOf(queryClient: QueryClient): Map<string, Feed> {
-  const known = feeds.get(queryClient);
-  if (known !== undefined) return known;
+  const before = feeds.get(queryClient);
+  if (before !== undefined) return before;
   const all = new Map<string, Feed>();
   feeds.set(queryClient, all);
   queryClient.getQueryCache().subscribe(({ type, query }) => {
@@ -137,6 +138,26 @@ function feedsOf(queryClient: QueryClient): Map<string, Feed> {
     }
   });
   return all;
+}
+
+const ends = new FinalizationRegistry<() => void>((end) => end());
+const known = new WeakMap<QueryClient, WeakSet<ConvoyClient>>();
+
+/** Lets a cache forget what it has of ours when somebody else is logged in; what is observed is asked for anew. */
+function forgetful(queryClient: QueryClient, convoy: ConvoyClient): void {
+  let clients = known.get(queryClient);
+  if (clients === undefined) known.set(queryClient, (clients = new WeakSet()));
+  if (clients.has(convoy)) return;
+  clients.add(convoy);
+  // A server has a cache for each request, and perhaps one client for all: that must not hold on to them.
+  const cache = new WeakRef(queryClient);
+  const end = convoy.onIdentityChange(() => {
+    const queryClient = cache.deref();
+    if (queryClient === undefined) return;
+    const feeds = feedsOf(queryClient); // They may have been given keys of their own.
+    void queryClient.resetQueries({ predicate: ({ queryKey, queryHash }) => queryKey[0] === "convoy" || feeds.has(queryHash) });
+  });
+  ends.register(queryClient, end);
 }
 
 /** Subscribes, feeds the cache, and returns the first answer. */
