@@ -1,7 +1,6 @@
 //! The crate against real projects in folders, with a host in memory.
 
 mod calls;
-mod cost;
 mod database;
 mod determinism;
 mod errors;
