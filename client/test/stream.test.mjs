@@ -270,3 +270,31 @@ test("credentials that never come are waited for as long as the server is, and n
   await shows(list, () => true, 3_000);
   assert.equal(peer.streams.length, 2);
 });
+
+test("subscribe tells of an error that stands already, and nothing once it is over", async (t) => {
+  const { client, watch } = await start(t);
+  const nothing = client.watchQuery(api.nothing, {});
+  watched(t, nothing);
+  watched(t, watch);
+  await until(nothing, () => nothing.getCurrent().error !== null);
+  await shows(watch, (n) => n === 1);
+  const told = [];
+  t.after(client.subscribe(api.nothing, {}, () => {}, (error) => told.push(error.code)));
+  client.subscribe(api.n, {}, (n) => told.push(n))();
+  client.subscribe(api.nothing, {}, () => {}, (error) => told.push(error.code))();
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual(told, ["NOT_FOUND"]);
+});
+
+test("a client that was closed before its first use opens nothing, and says so", async (t) => {
+  const { peer, client, watch } = await start(t);
+  client.close();
+  const errors = [];
+  t.after(client.subscribe(api.n, {}, () => {}, (error) => errors.push(error.message)));
+  watched(t, watch);
+  await assert.rejects(watch.refetch(), { code: "UNAVAILABLE" });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(errors, ["the client was closed"]);
+  assert.deepEqual([watch.getCurrent().isLoading, client.connectionState], [false, "closed"]);
+  assert.equal(peer.requests.length, 0);
+});

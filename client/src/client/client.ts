@@ -174,20 +174,25 @@ export class ConvoyClient {
     onError: (error: ConvoyError) => void = () => {},
   ): () => void {
     const watch = this.watchQuery(reference, args);
+    let isOver = false;
     let data: unknown;
     let error: ConvoyError | null = null;
     const tell = (): void => {
+      if (isOver) return;
       const state = watch.getCurrent();
       const isNews = state.data !== undefined && !Object.is(state.data, data);
       const isError = state.error !== null && state.error !== error;
       data = state.data;
       error = state.error;
       if (isNews) onData(state.data as FunctionReturnType<R>);
-      if (isError) onError(state.error as ConvoyError);
+      if (isError && !isOver) onError(state.error as ConvoyError);
     };
     const end = watch.onUpdate(tell);
-    if (watch.getCurrent().data !== undefined) queueMicrotask(() => this.#entries.has(watch.key) && tell());
-    return end;
+    queueMicrotask(() => tellAll([tell])); // What is there already.
+    return () => {
+      isOver = true;
+      end();
+    };
   }
 
   /** Returns a list that grows page by page, and stays gapless while rows come and go. */
@@ -247,13 +252,15 @@ export class ConvoyClient {
 
   /** Ends everything. */
   close(): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#user.abort(new ConvoyError("UNAVAILABLE", "the client was closed"));
+    this.#user.abort(CLOSED);
     this.#detach();
     this.#source?.close();
+    this.#connected({ state: "closed", error: null });
     for (const entry of this.#entries.values()) {
       clearTimeout(entry.linger);
-      this.#refuse(entry, new ConvoyError("UNAVAILABLE", "the client was closed"));
+      this.#refuse(entry, CLOSED);
     }
   }
 
@@ -262,7 +269,7 @@ export class ConvoyClient {
     if (entry === undefined) {
       entry = { key, name, args, listeners: new Set(), linger: undefined, state: this.#unseen, wasOptimistic: false, waiting: [] };
       this.#entries.set(key, entry);
-      this.#open().want(key, { query: name, args });
+      if (!this.#isClosed) this.#open().want(key, { query: name, args });
       // An optimistic update may have been here first.
       this.#refresh(entry);
     }
@@ -287,7 +294,7 @@ export class ConvoyClient {
 
   #refetch(key: string, name: string, args: unknown): Promise<unknown> {
     const entry = this.#entries.get(key);
-    if (entry === undefined) return this.#ask(name, args);
+    if (entry === undefined || this.#isClosed) return this.#ask(name, args);
     return new Promise((resolve, reject) => {
       entry.waiting.push({ resolve, reject });
       if (entry.waiting.length === 1) this.#open().again(key);
@@ -383,10 +390,12 @@ export class ConvoyClient {
 
   #show(result: Result | undefined, data: unknown, isOptimistic = false): QueryState<unknown> {
     const { state } = this.#connection;
-    const error = isOptimistic ? null : (result?.error ?? null);
+    const wire = isOptimistic ? null : (result?.error ?? null);
+    // What a closed client does not have will not come.
+    const error = wire !== null ? errorOf(wire) : this.#isClosed && data === undefined ? CLOSED : null;
     return {
       data,
-      error: error === null ? null : errorOf(error),
+      error,
       isLoading: data === undefined && error === null,
       isStale: data !== undefined && (result?.status === "stale" || error !== null || state !== "live"),
       isReconnecting: state === "reconnecting",
@@ -406,6 +415,8 @@ export class ConvoyClient {
     for (const { reject } of entry.waiting.splice(0)) reject(error);
   }
 }
+
+const CLOSED = new ConvoyError("UNAVAILABLE", "the client was closed");
 
 /** How long a query that is asked once is tried. */
 const QUERY_PATIENCE_MS = 10_000;
