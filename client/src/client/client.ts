@@ -12,7 +12,7 @@ import {
   type OptionalRestArgs,
   type QueryRef,
 } from "../api.js";
-import { canonicalJson, queryKey } from "./canonical.js";
+import { canonicalJson, keyOf } from "./canonical.js";
 import { ConvoyError, errorFromWire } from "./errors.js";
 import type { ConnectionState } from "./machine.js";
 import { Optimistic, type Base, type OptimisticUpdate } from "./optimistic.js";
@@ -109,7 +109,7 @@ export class ConvoyClient {
 
   /** Asks once. */
   async query<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Promise<FunctionReturnType<R>> {
-    return (await this.#ask(getFunctionName(reference), args)) as FunctionReturnType<R>;
+    return (await this.#ask(getFunctionName(reference), canonicalJson(args ?? {}))) as FunctionReturnType<R>;
   }
 
   /**
@@ -124,11 +124,12 @@ export class ConvoyClient {
     ...[args, options]: [...OptionalRestArgs<R>, options?: MutationOptions<FunctionArgs<R>>]
   ): Promise<FunctionReturnType<R>> {
     const name = getFunctionName(reference);
-    canonicalJson(args ?? {}); // Throws before anything is shown.
+    // What is sent is what was given at the call, whatever its turn is. Throws before anything is shown.
+    const body = canonicalJson(args ?? {});
     const id = uuid();
     const update = options?.optimisticUpdate;
     if (update !== undefined) {
-      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, (args ?? {}) as FunctionArgs<R>), lsn: null };
+      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, JSON.parse(body) as FunctionArgs<R>), lsn: null };
       this.#changed(this.#optimistic.push(layer, this.#base));
     }
     const extra = (): Record<string, string> => {
@@ -137,7 +138,7 @@ export class ConvoyClient {
     };
     const { signal } = this.#user; // Of who calls, and not of whoever is logged in when it is its turn.
     const turn = this.#lastMutation.then(() =>
-      ask(this.#parts.request, "mutation", name, args, {
+      ask(this.#parts.request, "mutation", name, body, {
         patienceMs: this.#parts.patienceMs,
         extra,
         signal: () => signal,
@@ -157,12 +158,14 @@ export class ConvoyClient {
   /** Returns a query that can be looked at and listened to. It is subscribed to while somebody listens. */
   watchQuery<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Watch<FunctionReturnType<R>> {
     const name = getFunctionName(reference);
-    const key = queryKey(name, args);
+    // Key and arguments of one text, taken once: the caller's object may change, and JSON can't say all that it may hold.
+    const argsText = canonicalJson(args ?? {});
+    const key = keyOf(name, argsText);
     return {
       key,
       getCurrent: () => (this.#entries.get(key)?.state ?? this.#unseen) as QueryState<FunctionReturnType<R>>,
-      onUpdate: (callback) => this.#listen(key, name, args ?? {}, callback),
-      refetch: () => this.#refetch(key, name, args) as Promise<FunctionReturnType<R>>,
+      onUpdate: (callback) => this.#listen(key, name, argsText, callback),
+      refetch: () => this.#refetch(key, name, argsText) as Promise<FunctionReturnType<R>>,
     };
   }
 
@@ -264,9 +267,10 @@ export class ConvoyClient {
     }
   }
 
-  #listen(key: string, name: string, args: unknown, callback: () => void): () => void {
+  #listen(key: string, name: string, argsText: string, callback: () => void): () => void {
     let entry = this.#entries.get(key);
     if (entry === undefined) {
+      const args: unknown = JSON.parse(argsText);
       entry = { key, name, args, listeners: new Set(), linger: undefined, state: this.#unseen, wasOptimistic: false, waiting: [] };
       this.#entries.set(key, entry);
       if (!this.#isClosed) this.#open().want(key, { query: name, args });
@@ -292,9 +296,9 @@ export class ConvoyClient {
     };
   }
 
-  #refetch(key: string, name: string, args: unknown): Promise<unknown> {
+  #refetch(key: string, name: string, argsText: string): Promise<unknown> {
     const entry = this.#entries.get(key);
-    if (entry === undefined || this.#isClosed) return this.#ask(name, args);
+    if (entry === undefined || this.#isClosed) return this.#ask(name, argsText);
     return new Promise((resolve, reject) => {
       entry.waiting.push({ resolve, reject });
       if (entry.waiting.length === 1) this.#open().again(key);
@@ -302,9 +306,9 @@ export class ConvoyClient {
   }
 
   /** Asks once; anew where somebody else logs in meanwhile, as everything is that is only read. */
-  async #ask(name: string, args: unknown): Promise<unknown> {
+  async #ask(name: string, body: string): Promise<unknown> {
     const options = { patienceMs: QUERY_PATIENCE_MS, signal: () => this.#user.signal };
-    return (await ask(this.#parts.request, "query", name, args, options)).value;
+    return (await ask(this.#parts.request, "query", name, body, options)).value;
   }
 
   #open(): Source {
