@@ -164,6 +164,26 @@ test("what is equal is shared", () => {
   assert.equal(share([{ x: 0 }, row], [row])[0], row, "what has its identity keeps it");
 });
 
+test("diffs and patches keep what is equal, also where it is written anew", () => {
+  const before = applyChange(LOADING, snapshot([{ id: 1, tags: ["x"], n: 1 }, { id: 2 }]));
+  const diff = (ops) => applyChange(before, { type: "diff", digest: "e", ops }).value;
+  assert.equal(diff([{ op: "update", key: "1", set: { tags: ["x"] } }]), before.value);
+  const updated = diff([{ op: "update", key: "1", set: { tags: ["x"], n: 2 } }]);
+  assert.deepEqual(updated[0], { id: 1, tags: ["x"], n: 2 });
+  assert.equal(updated[0].tags, before.value[0].tags);
+  const again = diff([{ op: "remove", key: "1" }, { op: "insert", key: "1", at: 1, row: { id: 1, tags: ["x"], n: 1 } }]);
+  assert.equal(again[1], before.value[0]);
+
+  const page = (...ids) => ids.map((_id) => ({ _id, tags: ["x"] }));
+  const list = applyChange(LOADING, { type: "snapshot", digest: "d", value: { page: page("a", "b"), isDone: false } });
+  const next = applyChange(list, { type: "patch", digest: "e", patch: [{ op: "replace", path: "/page", value: page("c", "a", "b") }] });
+  assert.deepEqual(next.value, { page: page("c", "a", "b"), isDone: false });
+  assert.equal(next.value.page[1], list.value.page[0], "by their ids");
+  assert.equal(next.value.page[2], list.value.page[1]);
+  assert.equal(applyChange(list, { type: "patch", digest: "e", patch: [{ op: "replace", path: "/page", value: page("a", "b") }] }).value, list.value);
+  assert.deepEqual(share([{ _id: "a", n: 1 }, { _id: "a", n: 2 }], [{ _id: "a", n: 1 }]), [{ _id: "a", n: 1 }], "whatever the ids are");
+});
+
 test("equal arguments have one spelling", () => {
   assert.equal(canonicalJson({ b: 1, a: [undefined, { d: undefined, c: null }] }), '{"a":[null,{"c":null}],"b":1}');
   assert.equal(canonicalJson({ n: 9007199254740993n, at: new Date(0) }), '{"at":"1970-01-01T00:00:00.000Z","n":"9007199254740993"}');

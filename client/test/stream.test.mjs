@@ -270,3 +270,62 @@ test("credentials that never come are waited for as long as the server is, and n
   await shows(list, () => true, 3_000);
   assert.equal(peer.streams.length, 2);
 });
+
+test("subscribe tells of an error that stands already, and nothing once it is over", async (t) => {
+  const { client, watch } = await start(t);
+  const nothing = client.watchQuery(api.nothing, {});
+  watched(t, nothing);
+  watched(t, watch);
+  await until(nothing, () => nothing.getCurrent().error !== null);
+  await shows(watch, (n) => n === 1);
+  const told = [];
+  t.after(client.subscribe(api.nothing, {}, () => {}, (error) => told.push(error.code)));
+  client.subscribe(api.n, {}, (n) => told.push(n))();
+  client.subscribe(api.nothing, {}, () => {}, (error) => told.push(error.code))();
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual(told, ["NOT_FOUND"]);
+});
+
+test("a client that was closed before its first use opens nothing, and says so", async (t) => {
+  const { peer, client, watch } = await start(t);
+  client.close();
+  const errors = [];
+  t.after(client.subscribe(api.n, {}, () => {}, (error) => errors.push(error.message)));
+  watched(t, watch);
+  await assert.rejects(watch.refetch(), { code: "UNAVAILABLE" });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(errors, ["the client was closed"]);
+  assert.deepEqual([watch.getCurrent().isLoading, client.connectionState], [false, "closed"]);
+  assert.equal(peer.requests.length, 0);
+});
+
+test("arguments are those of the call, whatever becomes of the object, and a bigint is one", async (t) => {
+  const written = [];
+  const { peer, client } = await start(t, {}, { mutations: { set: (_, args) => void written.push(args.n) } });
+  const args = { n: 9007199254740993n, tags: ["a"] };
+  const watch = client.watchQuery(api.echo, args);
+  args.tags.push("b");
+  args.n = 0n;
+  watched(t, watch);
+  assert.deepEqual(await shows(watch, () => true), { n: "9007199254740993", tags: ["a"] });
+  assert.deepEqual(await watch.refetch(), { n: "9007199254740993", tags: ["a"] });
+  const list = client.watchQuery(api.echo, { n: "9007199254740993", tags: ["a"] });
+  assert.equal(list.key, watch.key);
+  let layers = 0;
+  const shown = [];
+  peer.isHeld = true;
+  const optimisticUpdate = (store, { n }) => {
+    layers += 1;
+    shown.push(n);
+    store.setQuery(api.echo, { n: 9007199254740993n, tags: ["a"] }, n);
+  };
+  const first = client.mutation(api.set, { n: 1 });
+  const given = { n: 2 };
+  const second = client.mutation(api.set, given, { optimisticUpdate });
+  given.n = 3;
+  await Promise.all([first, second]);
+  peer.release();
+  await shows(watch, (value) => value !== 2);
+  assert.deepEqual(written, [1, 2]);
+  assert.ok(layers >= 1 && shown.every((n) => n === 2), shown.join());
+});

@@ -172,6 +172,21 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     await leader.shows(3, "and may lead again");
   });
 
+  test("a leader whose lead was taken over does not say any more that it leads", async (t) => {
+    await quiet();
+    const page = await tab(t, { identity: "kim" }, 35);
+    await page.shows(0);
+    await page.evaluate(`(async () => {
+      const { held } = await navigator.locks.query();
+      const name = held.map(({ name }) => name).find((name) => /^convoy:1:[0-9a-f]+$/.test(name));
+      window.heard = [];
+      new BroadcastChannel(name).onmessage = ({ data }) => heard.push(data.type);
+      navigator.locks.request(name, { steal: true }, () => new Promise(() => {}));
+    })()`);
+    await page.until("it has stepped down, and says what it wants", `heard.includes("wants")`);
+    assert.deepEqual(await page.evaluate("heard"), ["wants"]);
+  });
+
   test("who takes over while the server is away says so, and is right when it is back", async (t) => {
     await quiet();
     const tabs = [];

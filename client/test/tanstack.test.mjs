@@ -78,6 +78,19 @@ test("errors, skip, fetching ahead, mutations", async (t) => {
   await screen(container, "A,B");
 });
 
+test("a query whose key is hashed in a way of its own is fed too, and no other", async (t) => {
+  const { peer, convoy, queryClient, within } = await start(t);
+  function View() {
+    const { data } = useQuery({ ...convoyQuery(convoy, api.list, {}), queryKeyHashFn: (key) => `own ${key.join()}` });
+    return data ? data.map(({ text }) => text).join(",") : "";
+  }
+  const { container } = await render(t, within(h(View)));
+  await screen(container, "A");
+  peer.write((db) => (db.list = [...db.list, { _id: "b", text: "B" }]));
+  await screen(container, "A,B", 3_000);
+  assert.equal(queryClient.getQueryCache().getAll().length, 1);
+});
+
 test("what is fetched ahead does not stay subscribed", async (t) => {
   const { peer, convoy, queryClient } = await start(t);
   await queryClient.prefetchQuery(convoyQuery(convoy, api.list, {}));

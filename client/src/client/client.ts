@@ -12,7 +12,7 @@ import {
   type OptionalRestArgs,
   type QueryRef,
 } from "../api.js";
-import { canonicalJson, queryKey } from "./canonical.js";
+import { canonicalJson, keyOf } from "./canonical.js";
 import { ConvoyError, errorFromWire } from "./errors.js";
 import type { ConnectionState } from "./machine.js";
 import { Optimistic, type Base, type OptimisticUpdate } from "./optimistic.js";
@@ -109,7 +109,7 @@ export class ConvoyClient {
 
   /** Asks once. */
   async query<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Promise<FunctionReturnType<R>> {
-    return (await this.#ask(getFunctionName(reference), args)) as FunctionReturnType<R>;
+    return (await this.#ask(getFunctionName(reference), canonicalJson(args ?? {}))) as FunctionReturnType<R>;
   }
 
   /**
@@ -124,11 +124,12 @@ export class ConvoyClient {
     ...[args, options]: [...OptionalRestArgs<R>, options?: MutationOptions<FunctionArgs<R>>]
   ): Promise<FunctionReturnType<R>> {
     const name = getFunctionName(reference);
-    canonicalJson(args ?? {}); // Throws before anything is shown.
+    // What is sent is what was given at the call, whatever its turn is. Throws before anything is shown.
+    const body = canonicalJson(args ?? {});
     const id = uuid();
     const update = options?.optimisticUpdate;
     if (update !== undefined) {
-      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, (args ?? {}) as FunctionArgs<R>), lsn: null };
+      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, JSON.parse(body) as FunctionArgs<R>), lsn: null };
       this.#changed(this.#optimistic.push(layer, this.#base));
     }
     const extra = (): Record<string, string> => {
@@ -137,7 +138,7 @@ export class ConvoyClient {
     };
     const { signal } = this.#user; // Of who calls, and not of whoever is logged in when it is its turn.
     const turn = this.#lastMutation.then(() =>
-      ask(this.#parts.request, "mutation", name, args, {
+      ask(this.#parts.request, "mutation", name, body, {
         patienceMs: this.#parts.patienceMs,
         extra,
         signal: () => signal,
@@ -157,12 +158,14 @@ export class ConvoyClient {
   /** Returns a query that can be looked at and listened to. It is subscribed to while somebody listens. */
   watchQuery<R extends QueryRef>(reference: R, ...[args]: OptionalRestArgs<R>): Watch<FunctionReturnType<R>> {
     const name = getFunctionName(reference);
-    const key = queryKey(name, args);
+    // Key and arguments of one text, taken once: the caller's object may change, and JSON can't say all that it may hold.
+    const argsText = canonicalJson(args ?? {});
+    const key = keyOf(name, argsText);
     return {
       key,
       getCurrent: () => (this.#entries.get(key)?.state ?? this.#unseen) as QueryState<FunctionReturnType<R>>,
-      onUpdate: (callback) => this.#listen(key, name, args ?? {}, callback),
-      refetch: () => this.#refetch(key, name, args) as Promise<FunctionReturnType<R>>,
+      onUpdate: (callback) => this.#listen(key, name, argsText, callback),
+      refetch: () => this.#refetch(key, name, argsText) as Promise<FunctionReturnType<R>>,
     };
   }
 
@@ -174,20 +177,25 @@ export class ConvoyClient {
     onError: (error: ConvoyError) => void = () => {},
   ): () => void {
     const watch = this.watchQuery(reference, args);
+    let isOver = false;
     let data: unknown;
     let error: ConvoyError | null = null;
     const tell = (): void => {
+      if (isOver) return;
       const state = watch.getCurrent();
       const isNews = state.data !== undefined && !Object.is(state.data, data);
       const isError = state.error !== null && state.error !== error;
       data = state.data;
       error = state.error;
       if (isNews) onData(state.data as FunctionReturnType<R>);
-      if (isError) onError(state.error as ConvoyError);
+      if (isError && !isOver) onError(state.error as ConvoyError);
     };
     const end = watch.onUpdate(tell);
-    if (watch.getCurrent().data !== undefined) queueMicrotask(() => this.#entries.has(watch.key) && tell());
-    return end;
+    queueMicrotask(() => tellAll([tell])); // What is there already.
+    return () => {
+      isOver = true;
+      end();
+    };
   }
 
   /** Returns a list that grows page by page, and stays gapless while rows come and go. */
@@ -247,22 +255,25 @@ export class ConvoyClient {
 
   /** Ends everything. */
   close(): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#user.abort(new ConvoyError("UNAVAILABLE", "the client was closed"));
+    this.#user.abort(CLOSED);
     this.#detach();
     this.#source?.close();
+    this.#connected({ state: "closed", error: null });
     for (const entry of this.#entries.values()) {
       clearTimeout(entry.linger);
-      this.#refuse(entry, new ConvoyError("UNAVAILABLE", "the client was closed"));
+      this.#refuse(entry, CLOSED);
     }
   }
 
-  #listen(key: string, name: string, args: unknown, callback: () => void): () => void {
+  #listen(key: string, name: string, argsText: string, callback: () => void): () => void {
     let entry = this.#entries.get(key);
     if (entry === undefined) {
+      const args: unknown = JSON.parse(argsText);
       entry = { key, name, args, listeners: new Set(), linger: undefined, state: this.#unseen, wasOptimistic: false, waiting: [] };
       this.#entries.set(key, entry);
-      this.#open().want(key, { query: name, args });
+      if (!this.#isClosed) this.#open().want(key, { query: name, args });
       // An optimistic update may have been here first.
       this.#refresh(entry);
     }
@@ -285,9 +296,9 @@ export class ConvoyClient {
     };
   }
 
-  #refetch(key: string, name: string, args: unknown): Promise<unknown> {
+  #refetch(key: string, name: string, argsText: string): Promise<unknown> {
     const entry = this.#entries.get(key);
-    if (entry === undefined) return this.#ask(name, args);
+    if (entry === undefined || this.#isClosed) return this.#ask(name, argsText);
     return new Promise((resolve, reject) => {
       entry.waiting.push({ resolve, reject });
       if (entry.waiting.length === 1) this.#open().again(key);
@@ -295,9 +306,9 @@ export class ConvoyClient {
   }
 
   /** Asks once; anew where somebody else logs in meanwhile, as everything is that is only read. */
-  async #ask(name: string, args: unknown): Promise<unknown> {
+  async #ask(name: string, body: string): Promise<unknown> {
     const options = { patienceMs: QUERY_PATIENCE_MS, signal: () => this.#user.signal };
-    return (await ask(this.#parts.request, "query", name, args, options)).value;
+    return (await ask(this.#parts.request, "query", name, body, options)).value;
   }
 
   #open(): Source {
@@ -383,10 +394,12 @@ export class ConvoyClient {
 
   #show(result: Result | undefined, data: unknown, isOptimistic = false): QueryState<unknown> {
     const { state } = this.#connection;
-    const error = isOptimistic ? null : (result?.error ?? null);
+    const wire = isOptimistic ? null : (result?.error ?? null);
+    // What a closed client does not have will not come.
+    const error = wire !== null ? errorOf(wire) : this.#isClosed && data === undefined ? CLOSED : null;
     return {
       data,
-      error: error === null ? null : errorOf(error),
+      error,
       isLoading: data === undefined && error === null,
       isStale: data !== undefined && (result?.status === "stale" || error !== null || state !== "live"),
       isReconnecting: state === "reconnecting",
@@ -406,6 +419,8 @@ export class ConvoyClient {
     for (const { reject } of entry.waiting.splice(0)) reject(error);
   }
 }
+
+const CLOSED = new ConvoyError("UNAVAILABLE", "the client was closed");
 
 /** How long a query that is asked once is tried. */
 const QUERY_PATIENCE_MS = 10_000;

@@ -21,6 +21,7 @@ export interface LocalStore {
   getAllQueries<R extends QueryRef>(reference: R): { args: FunctionArgs<R>; value: FunctionReturnType<R> | undefined }[];
 }
 
+/** `args` are as the server gets them, and a copy for each call: what JSON has no form for is a string there. */
 export type OptimisticUpdate<Args> = (localStore: LocalStore, args: Args) => void;
 
 export interface Layer {

@@ -8,6 +8,7 @@
 // Leaves to others: subscriptions (client.ts).
 
 import type { QueryRef } from "../api.js";
+import { canonicalJson } from "./canonical.js";
 import type { ConvoyClient, QueryState, Watch } from "./client.js";
 import type { ConvoyError } from "./errors.js";
 
@@ -73,7 +74,7 @@ export class Paginator {
     }
     this.#client = client;
     this.#reference = reference;
-    this.#args = args;
+    this.#args = JSON.parse(canonicalJson(args)) as object; // For all pages those of the call.
     this.#numItems = initialNumItems;
     this.#identity = client.identityVersion;
   }

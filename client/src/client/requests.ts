@@ -3,7 +3,6 @@
 // Responsible for: retries, credentials that have run out, what an answer says.
 // Leaves to others: optimistic values (client.ts), the stream (stream.ts).
 
-import { canonicalJson } from "./canonical.js";
 import { ConvoyError, errorOfResponse } from "./errors.js";
 import { RETRY_FIRST_MS } from "./machine.js";
 import { headersOf, timeLimit, type StreamOptions } from "./stream.js";
@@ -26,15 +25,14 @@ const RETRY_MAX_MS = 5_000;
 /** One try: longer than any statement may run, so that a slow one is not asked twice. */
 const TRY_TIMEOUT_MS = 60_000;
 
-/** Posts to `/api/{kind}/{name}`. Throws ConvoyError, or what the signal was aborted with. */
+/** Posts the arguments, `body`, to `/api/{kind}/{name}`. Throws ConvoyError, or what the signal was aborted with. */
 export async function ask(
   options: StreamOptions,
   kind: "query" | "mutation",
   name: string,
-  args: unknown,
+  body: string,
   { patienceMs, extra = () => ({}), signal: signalNow }: AskOptions,
 ): Promise<Answer> {
-  const body = canonicalJson(args ?? {});
   const deadline = Date.now() + patienceMs;
   let fresh = false;
   let withoutSession = false;

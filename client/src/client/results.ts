@@ -54,7 +54,7 @@ export function applyChange(result: Result, change: Change): Result {
       if (result.value === undefined || result.digest === null) {
         throw new MisfitError("a patch for a result that has no value");
       }
-      return ready(result.columns, null, applyPatch(result.value, change.patch), change.digest);
+      return ready(result.columns, null, share(result.value, applyPatch(result.value, change.patch)), change.digest);
     case "unchanged":
       if (result.value === undefined || result.digest === null) {
         throw new MisfitError("'unchanged' for a result that was never here");
@@ -84,7 +84,10 @@ function ready(
   return { status: "ready", columns, keys, value, digest, staleSince: null, error: null };
 }
 
-/** Returns `{keys, rows}` after the operations, applied in order; each `at` is the index right after its own. */
+/**
+ * Returns `{keys, rows}` after the operations, applied in order; each `at` is the index right after its own. What is
+ * equal keeps its identity, also where it was written anew.
+ */
 export function applyOperations(
   keysBefore: readonly string[],
   rowsBefore: readonly Row[],
@@ -92,6 +95,7 @@ export function applyOperations(
 ): { keys: readonly string[]; rows: readonly Row[] } {
   const keys = keysBefore.slice();
   const rows = rowsBefore.slice();
+  const removed = new Map<string, Row>();
   const find = (key: string): number => {
     const index = keys.indexOf(key);
     if (index < 0) throw new MisfitError(`no row has the key ${JSON.stringify(key)}`);
@@ -107,18 +111,20 @@ export function applyOperations(
       case "remove": {
         const index = find(operation.key);
         keys.splice(index, 1);
-        rows.splice(index, 1);
+        const [row] = rows.splice(index, 1) as [Row];
+        removed.set(operation.key, row);
         break;
       }
       case "insert":
         if (keys.includes(operation.key)) {
           throw new MisfitError(`the key ${JSON.stringify(operation.key)} is there already`);
         }
-        place(operation.at, operation.key, operation.row);
+        place(operation.at, operation.key, share(removed.get(operation.key), operation.row));
         break;
       case "update": {
         const index = find(operation.key);
-        rows[index] = { ...(rows[index] as Row), ...operation.set };
+        const row = rows[index] as Row;
+        rows[index] = share(row, { ...row, ...operation.set });
         break;
       }
       case "move": {
@@ -132,5 +138,6 @@ export function applyOperations(
         throw new MisfitError(`unknown operation ${JSON.stringify((operation as { op: unknown }).op)}`);
     }
   }
-  return { keys, rows };
+  const isSame = rows.length === rowsBefore.length && rows.every((row, index) => row === rowsBefore[index]);
+  return { keys, rows: isSame ? rowsBefore : rows };
 }

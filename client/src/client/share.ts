@@ -2,18 +2,25 @@
 
 /**
  * Returns a value equal to `next` that reuses every part of `before` that is equal to the part of `next` in the same
- * place; `before` itself where all of it is. Both are JSON.
+ * place, or in a document with the same `_id`; `before` itself where all of it is. Both are JSON.
  */
 export function share<T>(before: unknown, next: T): T {
   if (Object.is(before, next)) return next;
   if (before === null || next === null || typeof before !== "object" || typeof next !== "object") return next;
   if (Array.isArray(next)) {
     if (!Array.isArray(before)) return next;
-    // What has its identity already keeps it, wherever it stands now.
+    // What has its identity already keeps it, wherever it stands now; a document is known by its id.
     const known = new Set<unknown>(before);
+    const byId = new Map<string, unknown>();
+    for (const item of before) {
+      const id = idOf(item);
+      if (id !== null) byId.set(id, item);
+    }
     let same = before.length === next.length;
     const items = next.map((item, index) => {
-      const shared = index < before.length && !known.has(item) ? share(before[index], item) : item;
+      const id = idOf(item);
+      const old = id === null ? before[index] : byId.get(id);
+      const shared = known.has(item) ? item : share(old, item);
       if (same && !Object.is(shared, before[index])) same = false;
       return shared;
     });
@@ -52,6 +59,11 @@ export function shareRows(
     return shared;
   });
   return same ? before : rows;
+}
+
+function idOf(item: unknown): string | null {
+  const id = typeof item === "object" && item !== null ? (item as { _id?: unknown })._id : undefined;
+  return typeof id === "string" ? id : null;
 }
 
 function isPlain(value: object): boolean {

@@ -207,7 +207,9 @@ export class TabsSource implements Source {
         // Most users have one tab.
         if (tabs.size > 0) this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects });
       },
-      moved: () => this.#reportLead(),
+      moved: () => {
+        if (this.#lead?.stream === stream) this.#reportLead(); // Its end is no news of who leads.
+      },
     };
     const listener: Listener = {
       changed: (change) => this.#listener.changed(change),

@@ -1,7 +1,7 @@
 /** The schema: tables, their fields as zod types, their indexes. */
 
 import { z } from 'zod';
-import type { Output, Shape, ShapeInput, ShapeOutput, Validator } from './validator.js';
+import type { Shape, ShapeInput, ShapeOutput, Validator } from './validator.js';
 
 declare const TABLE: unique symbol;
 
@@ -142,6 +142,3 @@ export type Fields<T> = T extends TableDefinition<infer S, any> ? ShapeOutput<S>
 
 /** What insert takes for a table: a field with a default may be left out. */
 export type FieldsInput<T> = T extends TableDefinition<infer S, any> ? ShapeInput<S> : never;
-
-/** The type of one field's values. */
-export type FieldOutput<S extends Shape, F extends keyof S> = Output<S[F]>;

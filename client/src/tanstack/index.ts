@@ -86,14 +86,14 @@ export function convoyMutation<R extends MutationRef>(
 /** The subscription that feeds one query of a cache. */
 class Feed {
   readonly #queryClient: QueryClient;
-  readonly #queryKey: ConvoyQueryKey;
+  readonly #queryHash: string;
   readonly watch: Watch<unknown>;
   #end: (() => void) | null = null;
   #error: ConvoyError | null = null;
 
-  constructor(queryClient: QueryClient, queryKey: ConvoyQueryKey, watch: Watch<unknown>) {
+  constructor(queryClient: QueryClient, queryHash: string, watch: Watch<unknown>) {
     this.#queryClient = queryClient;
-    this.#queryKey = queryKey;
+    this.#queryHash = queryHash;
     this.watch = watch;
   }
 
@@ -107,13 +107,14 @@ class Feed {
   }
 
   #feed(): void {
-    const query = this.#queryClient.getQueryCache().find({ queryKey: this.#queryKey, exact: true });
+    // By its hash and not by its key: keys may be hashed in another way for one query than for others.
+    const query = this.#queryClient.getQueryCache().get(this.#queryHash);
     const { data, error } = this.watch.getCurrent();
     if (query === undefined) return;
     if (error !== null) {
       if (error !== this.#error) query.setState({ status: "error", error, errorUpdatedAt: Date.now(), fetchStatus: "idle" });
     } else if (data !== undefined && (data !== query.state.data || this.#error !== null)) {
-      this.#queryClient.setQueryData(this.#queryKey, data);
+      query.setData(data, { manual: true });
     }
     this.#error = error;
   }
@@ -168,7 +169,7 @@ async function keep<T>(queryClient: QueryClient, queryKey: ConvoyQueryKey, watch
   let feed = all.get(query.queryHash);
   if (feed === undefined || feed.watch.key !== watch.key) {
     feed?.stop();
-    feed = new Feed(queryClient, queryKey, watch);
+    feed = new Feed(queryClient, query.queryHash, watch);
     all.set(query.queryHash, feed);
   }
   if (query.getObserversCount() > 0) feed.start();

@@ -87,7 +87,7 @@ function Composer({ channel }: { channel: string }) {
     try {
       await send({ channel, author, text });
     } catch (error) {
-      setText(text);
+      setText((now) => now || text); // What was typed meanwhile stays.
       setProblem(error instanceof ConvoyError ? error.message : String(error));
     }
   };
