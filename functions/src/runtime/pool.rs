@@ -153,7 +153,9 @@ impl Pool {
             };
             if !job.ticket.is_cancelled() {
                 let isolate = state.ready.pop_if(|isolate| isolate.is_of(job.project.graph()));
-                self.taken.notify_one();
+                if state.ready.len() < self.limits.ready_contexts / 2 {
+                    self.taken.notify_one();
+                }
                 return Some((job, isolate));
             }
         }
@@ -197,6 +199,9 @@ impl Pool {
         let is_replaced = job.ticket.end();
         // It may be gone.
         let _ = job.out.send(FromWorker::Done(outcome));
+        // Not before, while there are enough: a thread that prepares may hold up one that has just been woken for the call, for
+        // a time slice (3 ms), however much it gives way.
+        self.taken.notify_one();
         drop(isolate);
         is_replaced
     }
