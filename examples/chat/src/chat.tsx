@@ -1,5 +1,5 @@
 import { ConvoyError, useConnectionState, useMutation, useQuery } from 'convoy/react';
-import { useEffect, useRef, useState, type FormEvent } from 'react';
+import { memo, useEffect, useRef, useState, type FormEvent } from 'react';
 import { api } from '../convoy/_generated/api';
 import type { Doc, Id } from '../convoy/_generated/server';
 
@@ -58,16 +58,19 @@ function Messages({ channel }: { channel: string }) {
   );
 }
 
-function Message({ message }: { message: Doc<'messages'> }) {
+const TIME = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit' });
+
+// A message that did not change is the same object, so only new ones are drawn.
+const Message = memo(function Message({ message }: { message: Doc<'messages'> }) {
   const at = new Date(message._creationTime);
   return (
     <li data-id={message._id} data-pending={message._id.startsWith('pending:') || undefined}>
-      <time dateTime={at.toISOString()}>{at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}</time>
+      <time dateTime={at.toISOString()}>{TIME.format(at)}</time>
       <b>{message.author}</b>
       {message.text}
     </li>
   );
-}
+});
 
 function Composer({ channel }: { channel: string }) {
   const [author, setAuthor] = useState(() => localStorage.getItem('author') ?? 'Ada');
