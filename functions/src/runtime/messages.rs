@@ -78,6 +78,11 @@ impl Ticket {
         *self.phase() == Phase::Waiting
     }
 
+    /// Returns whether a worker runs the call.
+    pub(super) fn is_running(&self) -> bool {
+        *self.phase() == Phase::Running
+    }
+
     /// Gives up on the worker, and returns whether one runs the call.
     pub(super) fn replace(&self) -> bool {
         let mut phase = self.phase();
@@ -113,6 +118,9 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.ticket.is_cancelled.store(true, Ordering::Relaxed);
-        self.pool.give_up(&self.ticket);
+        // Nearly always it has ended, and nobody has to wait for the pool.
+        if self.ticket.is_running() {
+            self.pool.give_up(&self.ticket);
+        }
     }
 }
