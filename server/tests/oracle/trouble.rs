@@ -3,6 +3,8 @@
 
 use super::dice::Dice;
 use super::schema::Table;
+use super::writers::APPLICATION;
+use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 use tokio_postgres::Client;
 
@@ -20,6 +22,10 @@ pub async fn make_trouble(client: Client, tables: Vec<Table>, mut dice: Dice) {
             dice.between(50, 400).try_into().expect("positive"),
         ))
         .await;
+        if dice.percent(40) {
+            stop_a_writer(&client, &mut dice).await;
+            continue;
+        }
         let table = dice.pick(&tables);
         let name = table.sql();
         let sql = match dice.below(10) {
@@ -36,6 +42,29 @@ pub async fn make_trouble(client: Client, tables: Vec<Table>, mut dice: Dice) {
         };
         // A lock that was not to be had, say.
         let _ = client.batch_execute(&sql).await;
+    }
+}
+
+/// A process that stands still until this is dropped.
+struct Stopped(Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// Lets the backend of a writer stand still for a moment, wherever it is: between its commit record and when others see
+/// the commit, say, while a stream begins (docs/postgres.md, P6).
+async fn stop_a_writer(client: &Client, dice: &mut Dice) {
+    const SQL: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+        AND application_name = $1 AND state <> 'idle' ORDER BY random() LIMIT 1";
+    let Ok(Some(row)) = client.query_opt(SQL, &[&APPLICATION]).await else { return };
+    let Some(pid) = Pid::from_raw(row.get(0)) else { return };
+    if kill_process(pid, Signal::STOP).is_ok() {
+        let _stopped = Stopped(pid);
+        let pause = dice.between(5, 150).try_into().expect("positive");
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Compared {
     pub with_model: usize,
     pub with_snapshots: usize,
     pub snapshots: usize,
+    /// Samples of which it can't be said when they were taken.
+    pub shifting: usize,
 }
 
 /// Returns the number of the query that a subscription is of: `q7`, or `q7.2` for a second time.
@@ -43,7 +45,10 @@ pub async fn verify(
 ) -> (Compared, Vec<String>) {
     let mut compared = Compared::default();
     let mut problems = labels(line, subscribers);
-    let samples = samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let shifting = shifting(line, model.journaled());
+    compared.shifting = samples.keys().filter(|moment| shifting.contains(moment)).count();
+    samples.retain(|moment, _| !shifting.contains(moment));
     let mut steps: BTreeMap<Moment, Vec<(&'static str, Step)>> = BTreeMap::new();
     // Before a table's first rows are read, not all that was written to it was in the stream.
     let mut answered_at: BTreeMap<usize, Moment> = BTreeMap::new();
@@ -170,15 +175,11 @@ fn states(line: &[LineEntry], journaled: &BTreeSet<u64>) -> Vec<(Moment, Vec<u64
     let mut last = 0;
     for (epoch, stream) in (0..).zip(&streams) {
         let is_last = epoch + 1 == streams.len() as u64;
-        let mut applied = BTreeSet::new();
-        let mut newest = None;
-        for entry in *stream {
-            match entry {
-                LineEntry::Applied { xid, .. } => drop(applied.insert(*xid)),
-                LineEntry::Closed { mark } => newest = Some(mark),
-                LineEntry::Started => {}
-            }
-        }
+        let applied = applied(stream);
+        let newest = stream.iter().rev().find_map(|entry| match entry {
+            LineEntry::Closed { mark } => Some(mark),
+            _ => None,
+        });
         let is_at_start = |xid: &u64| {
             let is_shown = newest.is_some_and(|mark| mark.shows(FullXid(*xid)));
             !applied.contains(xid) && (is_last || is_shown)
@@ -192,6 +193,40 @@ fn states(line: &[LineEntry], journaled: &BTreeSet<u64>) -> Vec<(Moment, Vec<u64
         }
     }
     states
+}
+
+fn applied(stream: &[LineEntry]) -> BTreeSet<u64> {
+    let xid = |entry: &LineEntry| match entry {
+        LineEntry::Applied { xid, .. } => Some(*xid),
+        _ => None,
+    };
+    stream.iter().filter_map(xid).collect()
+}
+
+/// Returns the moments at which snapshots closed that do not all show the same: between them a transaction became visible
+/// that is never in this stream, and of two samples of one moment nobody could say which has it. (It wrote to a table before
+/// that was published, say, whose first readers wait for it; whoever reads no such table sees snapshots close meanwhile.)
+fn shifting(line: &[LineEntry], journaled: &BTreeSet<u64>) -> BTreeSet<Moment> {
+    let mut shifting = BTreeSet::new();
+    let mut last = 0;
+    for (epoch, stream) in (0..).zip(line.split(|entry| matches!(entry, LineEntry::Started))) {
+        let applied = applied(stream);
+        let mut shown: Option<BTreeSet<u64>> = None;
+        for entry in stream {
+            match entry {
+                LineEntry::Applied { position, .. } => (last, shown) = (*position, None),
+                LineEntry::Closed { mark } => {
+                    let unstreamed = journaled.difference(&applied).copied();
+                    let shows = unstreamed.filter(|xid| mark.shows(FullXid(*xid))).collect();
+                    if shown.replace(shows).is_some_and(|before| shown.as_ref() != Some(&before)) {
+                        shifting.insert((epoch, last));
+                    }
+                }
+                LineEntry::Started => {}
+            }
+        }
+    }
+    shifting
 }
 
 /// Checks what `lsn` promises: whatever commits at or before it is in.

@@ -18,9 +18,12 @@ pub struct Outcome {
     pub failed: u64,
 }
 
+/// What a writer's session is called.
+pub const APPLICATION: &str = "oracle writer";
+
 /// How a writer's session is set.
-pub const SESSION: &str =
-    "SET deadlock_timeout = '20ms'; SET lock_timeout = '400ms'; SET TimeZone = 'UTC'";
+pub const SESSION: &str = "SET application_name = 'oracle writer'; \
+    SET deadlock_timeout = '20ms'; SET lock_timeout = '400ms'; SET TimeZone = 'UTC'";
 
 /// Returns what fills the tables at first.
 pub fn seed_rows(tables: &[Table], dice: &mut Dice) -> String {
