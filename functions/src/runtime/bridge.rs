@@ -63,6 +63,11 @@ impl Bridge {
         };
     }
 
+    /// Ends the call: nobody is told any more.
+    pub(super) fn forget_call(&self) {
+        *self.lock() = Link::default();
+    }
+
     /// Takes what was logged while modules were evaluated.
     pub(super) fn take_early(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().early)

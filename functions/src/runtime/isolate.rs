@@ -1,6 +1,7 @@
-//! A context with a heap of its own, its project's modules evaluated, ready for one call.
+//! A context with a heap of its own, its project's modules evaluated, ready for a call.
 
 use super::bridge::Bridge;
+use super::heap::Heap;
 use super::messages::{Job, Reply};
 use super::meter::{Meter, Tripped};
 use super::stack;
@@ -16,12 +17,14 @@ use rquickjs::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// The part of its memory that a heap may grow by before cycles are looked for. Most calls end before: a heap is freed as a whole.
+/// The part of its memory that a heap may grow by before cycles are looked for. Most calls end before, and their heap is put back
+/// as a whole.
 const GC_FRACTION: usize = 4;
 
-/// A context, ready for one call.
+/// A context, ready for a call, and after [`Isolate::reset`] for another one, which finds what the first has found.
 pub(crate) struct Isolate {
     context: Context,
+    heap: Heap,
     graph: Arc<Graph>,
     bridge: Arc<Bridge>,
     meter: Arc<Meter>,
@@ -72,7 +75,8 @@ impl Isolate {
         limits: &Limits,
     ) -> Result<Self, ProjectError> {
         let engine = |source| ProjectError::Engine { source };
-        let runtime = Runtime::new().map_err(engine)?;
+        let heap = Heap::default();
+        let runtime = Runtime::new_with_alloc(heap.clone()).map_err(engine)?;
         runtime.set_memory_limit(limits.memory_bytes_max);
         runtime.set_gc_threshold(limits.memory_bytes_max / GC_FRACTION);
         runtime.set_max_stack_size(limits.stack_bytes_max);
@@ -92,12 +96,34 @@ impl Isolate {
         let context = Context::full(&runtime).map_err(engine)?;
         let isolate = Self {
             context,
+            heap,
             graph: graph.clone(),
             bridge: Arc::new(Bridge::new(limits.log_bytes_max)),
             meter,
         };
         isolate.meter.slice(|| isolate.context.with(|ctx| isolate.evaluate(&ctx, now_ms)))?;
+        // What evaluating left behind is not copied with each reset.
+        runtime.run_gc();
+        isolate.keep();
         Ok(isolate)
+    }
+
+    #[allow(unsafe_code, reason = "the heap can't know who uses it")]
+    fn keep(&self) {
+        // SAFETY: this context is the runtime's only one, has not been given away, and nothing runs in it.
+        unsafe { self.heap.keep() };
+    }
+
+    /// Forgets the call: the context is as it was before, to the byte.
+    #[allow(unsafe_code, reason = "the heap can't know who uses it")]
+    pub(super) fn reset(self) -> Self {
+        self.bridge.forget_call();
+        self.meter.forget_call();
+        // SAFETY: nobody else has the context, so nothing runs in it; values of the engine's don't leave the methods that call it.
+        // What has a finalizer in Rust are the natives, all made before. They are alive: `host.ts` holds them in a binding of its
+        // module, which lasts as long as the context and which no other module can import.
+        unsafe { self.heap.restore() };
+        self
     }
 
     fn evaluate(&self, ctx: &Ctx<'_>, now_ms: f64) -> Result<(), ProjectError> {

@@ -61,6 +61,11 @@ impl Meter {
         };
     }
 
+    /// Ends the call, and lets go of what belongs to it.
+    pub(super) fn forget_call(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ticket = None;
+    }
+
     /// Measures what this thread does in `slice`.
     pub(super) fn slice<T>(&self, slice: impl FnOnce() -> T) -> T {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).began = Some(thread_time());

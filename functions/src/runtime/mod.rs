@@ -4,9 +4,11 @@
 //! own task (`Runtime::call`), so what the host does runs where the caller runs, and ends when the caller goes. Between both go
 //! the messages of `messages.rs`.
 //!
-//! A context is prepared ahead by threads of low priority (`pool.rs`), serves one call, and is thrown away.
+//! A context is prepared ahead by threads of low priority (`pool.rs`): the project's modules are evaluated in it, once. Each call
+//! has one to itself; after it the context's memory is put back as it was (`heap.rs`), and it is ready for another.
 
 mod bridge;
+mod heap;
 mod isolate;
 mod messages;
 mod meter;

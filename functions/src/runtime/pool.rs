@@ -33,6 +33,8 @@ struct State {
     jobs: VecDeque<Job>,
     ready: Vec<Isolate>,
     preparing: usize,
+    /// Contexts that calls have, or make.
+    lent: usize,
     /// Workers that were replaced and still run.
     given_up: usize,
     /// Preparing this version failed, and would again.
@@ -47,6 +49,7 @@ impl Pool {
             jobs: VecDeque::new(),
             ready: Vec::new(),
             preparing: 0,
+            lent: 0,
             given_up: 0,
             is_broken: false,
             is_closed: false,
@@ -153,7 +156,8 @@ impl Pool {
             };
             if !job.ticket.is_cancelled() {
                 let isolate = state.ready.pop_if(|isolate| isolate.is_of(job.project.graph()));
-                if state.ready.len() < self.limits.ready_contexts / 2 {
+                state.lent += 1;
+                if self.are_too_few(&state) {
                     self.taken.notify_one();
                 }
                 return Some((job, isolate));
@@ -166,14 +170,20 @@ impl Pool {
     fn next_to_prepare(&self) -> Option<Arc<Project>> {
         let mut state = self.lock();
         while !state.is_closed {
-            if !state.is_broken && state.ready.len() + state.preparing < self.limits.ready_contexts
-            {
+            if !state.is_broken && self.are_too_few(&state) {
                 state.preparing += 1;
                 return Some(state.project.clone());
             }
             state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         None
+    }
+
+    /// Returns whether another context should be prepared: there is one for each call that is expected, and where calls have them
+    /// all, some for the next ones.
+    fn are_too_few(&self, state: &State) -> bool {
+        let ready = state.ready.len() + state.preparing;
+        ready + state.lent < self.limits.ready_contexts || ready < self.limits.ready_contexts / 4
     }
 
     /// Runs a call, and returns whether another worker has taken this one's place meanwhile.
@@ -187,23 +197,41 @@ impl Pool {
             let message = format!("{} failed; the server's log says why", job.call.name);
             Err(CallError::new("INTERNAL", message).with_detail(detail))
         };
-        let outcome = match &isolate {
-            // A fault of ours is no reason to lose the worker; the context is thrown away in any case.
+        // A fault of ours is no reason to lose the worker; what its context is like then, nobody knows.
+        let ran = match &isolate {
             Ok(isolate) => {
                 catch_unwind(AssertUnwindSafe(|| worker::run(isolate, job, &self.limits)))
-                    .unwrap_or_else(|_| failed("the worker panicked".to_owned()))
             }
-            Err(error) => failed(error.to_string()),
+            Err(error) => Ok(failed(error.to_string())),
         };
+        let has_panicked = ran.is_err();
+        let outcome = ran.unwrap_or_else(|_| failed("the worker panicked".to_owned()));
         // Before the caller hears and goes, which would be giving up.
         let is_replaced = job.ticket.end();
         // It may be gone.
         let _ = job.out.send(FromWorker::Done(outcome));
-        // Not before, while there are enough: a thread that prepares may hold up one that has just been woken for the call, for
-        // a time slice (3 ms), however much it gives way.
-        self.taken.notify_one();
-        drop(isolate);
+        self.take_back(isolate.ok().filter(|_| !has_panicked));
         is_replaced
+    }
+
+    /// Makes a call's context ready for another call, where one is wanted.
+    fn take_back(&self, isolate: Option<Isolate>) {
+        let isolate = isolate.map(Isolate::reset);
+        let mut state = self.lock();
+        state.lent -= 1;
+        let is_wanted = |isolate: &Isolate| {
+            !state.is_closed
+                && state.ready.len() < self.limits.ready_contexts
+                && isolate.is_of(state.project.graph())
+        };
+        if isolate.as_ref().is_some_and(is_wanted) {
+            state.ready.extend(isolate);
+        } else {
+            self.taken.notify_one();
+            // Freeing a heap takes its time, which nobody should wait for.
+            drop(state);
+            drop(isolate);
+        }
     }
 
     fn prepare(&self, project: &Project) -> Result<Isolate, ProjectError> {
