@@ -23,6 +23,8 @@ export class Example {
   #output = "";
   #browser;
   #data;
+  /** What starts it: a program with its arguments, where, and with which variables. */
+  #command;
 
   /** Starts an example by its own command. */
   static async start(name, { command = ["npm", "start"], env = {} } = {}) {
@@ -35,22 +37,49 @@ export class Example {
     example.#data = mkdtempSync(join(tmpdir(), "convoy-example-"));
     // A Postgres that root starts runs as somebody else.
     chmodSync(example.#data, 0o711);
+    const variables = { CONVOY_BIN: BINARY, CONVOY_LISTEN: "127.0.0.1:0", CONVOY_DATA: join(example.#data, "postgres"), ...env };
+    example.#command = { command, folder, variables };
+    try {
+      await example.#run();
+      example.#browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+    } catch (error) {
+      await example.stop();
+      throw error;
+    }
+    return example;
+  }
+
+  async #run() {
+    const { command, folder, variables } = this.#command;
     const child = spawn(command[0], command.slice(1), {
       cwd: folder,
-      env: { ...process.env, CONVOY_BIN: BINARY, CONVOY_LISTEN: "127.0.0.1:0", CONVOY_DATA: join(example.#data, "postgres"), ...env },
+      env: { ...process.env, ...variables },
       stdio: ["ignore", "pipe", "pipe"],
       // A group of its own: npm does not pass signals on.
       detached: true,
     });
-    example.#process = child;
+    this.#process = child;
+    this.#output = "";
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8");
-      stream.on("data", (text) => (example.#output += text));
+      stream.on("data", (text) => (this.#output += text));
     }
-    example.url = await example.#said(/serving (http:\/\/\S+)/);
-    example.psqlLine = await example.#said(/(psql +-\S.*)/).then((line) => line.trim());
-    example.#browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-    return example;
+    this.url = await this.#said(/serving (http:\/\/\S+)/);
+    this.psqlLine = await this.#said(/(psql +-\S.*)/).then((line) => line.trim());
+  }
+
+  /** Ends it as Ctrl-C does; the browsers stay. */
+  async interrupt() {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const ended = new Promise((resolve) => this.#process.once("exit", resolve));
+    process.kill(-this.#process.pid, "SIGINT");
+    await ended;
+  }
+
+  /** Starts it again, at the same address and with the same data. */
+  async startAgain() {
+    this.#command.variables.CONVOY_LISTEN = new URL(this.url).host;
+    await this.#run();
   }
 
   async #said(pattern) {
@@ -85,11 +114,7 @@ export class Example {
   /** Ends it as Ctrl-C does. */
   async stop() {
     await this.#browser?.close();
-    const ended = new Promise((resolve) => this.#process.once("exit", resolve));
-    if (this.#process.exitCode === null) {
-      process.kill(-this.#process.pid, "SIGINT");
-      await ended;
-    }
+    await this.interrupt();
     rmSync(this.#data, { recursive: true, force: true });
   }
 }
