@@ -3,7 +3,7 @@
 use crate::nulls::MadeNull;
 use crate::project::{QueryColumn, QueryParam, SqlQuery, StatedType};
 use crate::value_type::type_of;
-use convoy_engine::{ErrorCode, QueryError, Statement};
+use convoy_engine::{ErrorCode, ParamSource, QueryError, Statement};
 use convoy_postgres::{ColumnShape, Lease, shape};
 
 /// Asks Postgres what a `.sql` file takes and gives. `file` is its path from the project's root.
@@ -23,7 +23,10 @@ pub async fn describe(
             "${missing} has no name: the {missing}. `@param` line declares it, like `-- @param tenant int4`"
         )));
     }
-    let params = statement.params.iter().zip(&shape.params).map(|(declared, ty)| QueryParam {
+    // A claim is nothing that a caller gives.
+    let arguments = (statement.params.iter().zip(&shape.params))
+        .filter(|(declared, _)| declared.source == ParamSource::Argument);
+    let params = arguments.map(|(declared, ty)| QueryParam {
         name: declared.name.clone(),
         ty: type_of(ty),
         nullable: declared.nullable,

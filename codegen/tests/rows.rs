@@ -251,7 +251,7 @@ async fn arguments_are_what_the_header_says() {
     let sql = Sql::new("arguments").await;
     let check = async |header: &str, expect: &str| {
         let params: Vec<String> =
-            (1..=header.matches("@param").count()).map(|n| format!("${n} is null")).collect();
+            (1..=header.matches("-- @").count()).map(|n| format!("${n} is null")).collect();
         sql.args(&format!("{header}\nselect {} as ok", params.join(" or ")), expect).await;
     };
     check("-- @param a int4", "{ a: number }").await;
@@ -267,6 +267,8 @@ async fn arguments_are_what_the_header_says() {
     check("-- @param a timestamptz", "{ a: string }").await;
     check("-- @param a point2", "{ a: string }").await;
     check("-- @param a email", "{ a: string }").await;
+    // Who asks gives no claim.
+    check("-- @claim a int4\n-- @param b text\n-- @claim c text = 'x'", "{ b: string }").await;
     // Null may be given; only what has a default may be left out (section 1).
     check("-- @param a text null", "{ a: string | null }").await;
     check("-- @param a text = 'x'", "{ a?: string }").await;
