@@ -45,6 +45,8 @@ export interface JwtVerifier {
 export interface JwtOptions {
   /** The shared secret, for HS256. */
   secret?: string;
+  /** A file with it, from the project's root, which keeps it out of the source. */
+  secretFile?: string;
   /** A public key as PEM, for RS256 and ES256. */
   publicKey?: string;
   /** A key set: a file from the project's root, or a URL. */

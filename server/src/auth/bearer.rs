@@ -85,8 +85,7 @@ impl JwtArgs {
             sources.push(KeySource::Secret(secret.clone()));
         }
         if let Some(path) = &self.jwt_secret_file {
-            let text = read(path)?;
-            sources.push(KeySource::Secret(text.trim_end_matches(['\r', '\n']).to_owned()));
+            sources.push(KeySource::Secret(secret_in(path)?));
         }
         if let Some(path) = &self.jwt_public_key {
             sources.push(KeySource::PublicKey(read(path)?));
@@ -127,6 +126,11 @@ impl JwtArgs {
         }
         Ok(Some(Bearer { verifier, options }))
     }
+}
+
+/// Returns the secret in a file. A line's end at its end is none of it.
+pub(super) fn secret_in(path: &Path) -> Result<String, OptionsError> {
+    Ok(read(path)?.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn read(path: &Path) -> Result<String, OptionsError> {

@@ -10,8 +10,8 @@ use thiserror::Error;
 pub enum OptionsError {
     /// No JSON object of known options.
     #[error(
-        "the options of a token's verification can't be read: {reason}; they are {{secret | publicKey | jwks, issuer, \
-         audience, algorithms, leeway, requireExp}}"
+        "the options of a token's verification can't be read: {reason}; they are {{secret | secretFile | publicKey | \
+         jwks, issuer, audience, algorithms, leeway, requireExp}}"
     )]
     Malformed {
         /// The reason.
@@ -19,7 +19,7 @@ pub enum OptionsError {
     },
     /// None, or more than one.
     #[error(
-        "tokens are verified with one of secret, publicKey and jwks (--jwt-secret-file, --jwt-public-key, --jwt-jwks), \
+        "tokens are verified with one of secret, secretFile, publicKey and jwks (--jwt-secret-file, --jwt-public-key, --jwt-jwks), \
          and {given} of them are given"
     )]
     Keys {

@@ -1,5 +1,6 @@
 //! Verification as a project's `server.ts` asks for it, `base.jwt.verify(token, options)`: JSON in, JSON out.
 
+use super::bearer::secret_in;
 use super::error::{AuthError, OptionsError};
 use super::jwt::{KeySource, LEEWAY_MAX, Verifier, VerifyOptions};
 use crate::protocol::{ApiError, shortened};
@@ -19,7 +20,7 @@ pub struct JwtHost {
 }
 
 impl JwtHost {
-    /// Returns one for a project: paths of key sets begin at this folder, its root.
+    /// Returns one for a project: paths of key sets and secrets begin at this folder, its root.
     pub fn new(folder: &Path) -> JwtHost {
         JwtHost { folder: folder.to_owned(), verifiers: Mutex::default() }
     }
@@ -48,7 +49,7 @@ impl JwtHost {
             Some(Value::Object(options)) => options,
             _ => return Err(malformed("there is no object of options").into()),
         };
-        let (source, options) = read_options(options)?;
+        let (source, options) = read_options(options, &self.folder)?;
         let verifier = self.verifier(source)?;
         // Before the token: what is wrong with the code must not look like what is wrong with a caller.
         verifier.check_options(&options)?;
@@ -86,14 +87,21 @@ fn milliseconds(time: SystemTime) -> Option<u64> {
     u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
-/// Reads `{ secret | publicKey | jwks, issuer, audience, algorithms, leeway, requireExp }`.
-fn read_options(mut given: Map<String, Value>) -> Result<(KeySource, VerifyOptions), OptionsError> {
+/// Reads `{ secret | secretFile | publicKey | jwks, issuer, audience, algorithms, leeway, requireExp }`. The file of a secret is
+/// read each time, so that a new secret counts at once.
+fn read_options(
+    mut given: Map<String, Value>,
+    folder: &Path,
+) -> Result<(KeySource, VerifyOptions), OptionsError> {
     let malformed = |reason: String| OptionsError::Malformed { reason };
     let mut sources = Vec::new();
-    for name in ["secret", "publicKey", "jwks"] {
+    for name in ["secret", "secretFile", "publicKey", "jwks"] {
         match (given.remove(name), name) {
             (None | Some(Value::Null), _) => {}
             (Some(Value::String(text)), "secret") => sources.push(KeySource::Secret(text)),
+            (Some(Value::String(path)), "secretFile") => {
+                sources.push(KeySource::Secret(secret_in(&folder.join(path))?));
+            }
             (Some(Value::String(text)), "publicKey") => sources.push(KeySource::PublicKey(text)),
             (Some(Value::String(text)), _) => sources.push(KeySource::Jwks(text)),
             (Some(_), _) => return Err(malformed(format!("{name} must be a string"))),
@@ -196,6 +204,11 @@ mod tests {
         }
         let shared = json!(Signer::new("HS256").sign(&claims(json!({}))));
         assert!(ask(&host, &shared, &json!({ "secret": SECRET })).await.is_ok());
+        let file = folder.path().join("secret");
+        std::fs::write(&file, format!("{SECRET}\n")).expect("a file");
+        assert!(ask(&host, &shared, &json!({ "secretFile": "secret" })).await.is_ok());
+        std::fs::write(&file, format!("{SECRET} another")).expect("a file");
+        assert!(ask(&host, &shared, &json!({ "secretFile": "secret" })).await.is_err());
     }
 
     /// What is wrong with the code is the code's fault, whatever the token is.
@@ -213,6 +226,7 @@ mod tests {
         check(json!({}), "0 of them").await;
         check(json!({ "secret": SECRET, "jwks": "keys.json" }), "2 of them").await;
         check(json!({ "secret": "short" }), "at least 32").await;
+        check(json!({ "secretFile": "not-there" }), "/nowhere/not-there").await;
         check(json!({ "publicKey": "no PEM" }), "no public key in PEM").await;
         check(json!({ "publicKey": 7 }), "must be a string").await;
         check(json!({ "jwks": "http://login.example/keys" }), "https://").await;
