@@ -16,15 +16,15 @@ const PEOPLE = new Map([
 const LIFE_S = 8 * 3600;
 const BODY_BYTES_MAX = 10_000;
 
-/** What signs the tokens and verifies them, as a module: functions have no environment to read it from. */
-const FILE = new URL('convoy/_secret.ts', import.meta.url);
+/** What signs the tokens and verifies them: functions have no environment to read it from. */
+const FILE = new URL('.secret', import.meta.url);
 
-/** Returns the secret: `TODO_SECRET`, else the one of before, else a new one. Writes it where `convoy/server.ts` finds it. */
+/** Returns the secret: `TODO_SECRET`, else the one of before, else a new one. Writes it where `convoy/server.ts` says. */
 export function secret() {
-  const before = existsSync(FILE) ? JSON.parse(/"[^"]*"/.exec(readFileSync(FILE, 'utf8'))[0]) : null;
+  const before = existsSync(FILE) ? readFileSync(FILE, 'utf8').trim() : null;
   const now = process.env.TODO_SECRET || before || randomBytes(32).toString('base64url');
-  const text = `// Written by issuer.mjs. Whoever has it can be anybody: never commit it.\nexport const secret = ${JSON.stringify(now)};\n`;
-  if (now !== before) writeFileSync(FILE, text, { mode: 0o600 });
+  // Whoever has it can be anybody: it is never committed.
+  if (now !== before) writeFileSync(FILE, `${now}\n`, { mode: 0o600 });
   return now;
 }
 

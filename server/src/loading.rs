@@ -8,6 +8,7 @@ use convoy_codegen::FunctionEntry;
 use convoy_postgres::SessionOptions;
 use convoy_types::DatabaseUrl;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use tracing::{info, warn};
 
 /// What to do about a build that runs no functions.
@@ -31,6 +32,8 @@ pub struct ProjectLoader {
     folder: PathBuf,
     /// Who keeps generated code true, where that is asked for.
     generator: Option<Generator>,
+    /// What was said of code that could not be generated; none where it could.
+    told: Mutex<Option<String>>,
     #[cfg(feature = "functions")]
     functions: Option<crate::backend::Loader>,
 }
@@ -41,6 +44,7 @@ impl ProjectLoader {
         ProjectLoader {
             folder: folder.to_owned(),
             generator: None,
+            told: Mutex::default(),
             #[cfg(feature = "functions")]
             functions: None,
         }
@@ -80,14 +84,35 @@ impl ProjectLoader {
         if let Some(functions) = &self.functions {
             functions.load(&mut queries, &mut failures).await;
         }
-        if let Some(generator) = self.generator.as_ref().filter(|_| failures.is_empty()) {
-            match generator.write(&queries, self.function_entries()).await {
-                Ok(changed) if changed.is_empty() => {}
-                Ok(changed) => info!("generated {}", changed.join(", ")),
-                Err(error) => warn!(error = %chain(&error), "the generated code stays as it was"),
-            }
+        if failures.is_empty() {
+            self.generate(&queries).await;
         }
         Ok((queries, failures))
+    }
+
+    /// Generates code for these queries and the functions that there are, where that is asked for. What keeps it from that is
+    /// logged, once.
+    pub async fn generate(&self, queries: &NamedQueries) {
+        let Some(generator) = &self.generator else { return };
+        let written = generator.write(queries, self.function_entries()).await;
+        let failure = written.as_ref().err().map(|error| chain(error).to_string());
+        let before = std::mem::replace(
+            &mut *self.told.lock().unwrap_or_else(PoisonError::into_inner),
+            failure.clone(),
+        );
+        match written {
+            Ok(changed) if changed.is_empty() => {}
+            Ok(changed) => info!("generated {}", changed.join(", ")),
+            Err(_) if failure == before => {}
+            Err(error) => {
+                warn!(error = %chain(&error), "the generated code stays as it was, until that is mended");
+            }
+        }
+    }
+
+    /// Returns whether code could not be generated when that was last tried.
+    pub fn is_behind(&self) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 

@@ -20,8 +20,8 @@ use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// How soon the analysis of a new version that failed is tried again.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// How soon the analysis of a new version that failed, or the generation of code, is tried again.
+pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Reads the project again on each occasion. Never ends.
 pub async fn reload_on(mut occasions: impl Occasions, app: App, project: ProjectLoader) {
@@ -29,7 +29,7 @@ pub async fn reload_on(mut occasions: impl Occasions, app: App, project: Project
     loop {
         tokio::select! {
             () = occasions.next() => reload.read().await,
-            () = sleep(RETRY_DELAY), if !reload.candidates.is_empty() => reload.retry().await,
+            () = sleep(RETRY_DELAY), if reload.is_behind() => reload.retry().await,
         }
     }
 }
@@ -118,8 +118,15 @@ impl Reload {
         self.publish(next, redefinitions);
     }
 
-    /// Analyses again what was not good.
+    fn is_behind(&self) -> bool {
+        !self.candidates.is_empty() || self.project.is_behind()
+    }
+
+    /// Analyses again what was not good, and generates the code for what serves.
     async fn retry(&mut self) {
+        if self.candidates.is_empty() {
+            return self.project.generate(&self.app.named_queries()).await;
+        }
         let mut next = NamedQueries::clone(&self.app.named_queries());
         let mut redefinitions = Vec::new();
         for (name, query) in std::mem::take(&mut self.candidates) {

@@ -9,7 +9,7 @@ use crate::generation::Generator;
 use crate::listener::bind_next;
 use crate::loading::{OpenProject, ProjectLoader, Tables};
 use crate::project::{Failure, NamedQueries, ProjectError, root};
-use crate::reload::reload_on;
+use crate::reload::{RETRY_DELAY, reload_on};
 use crate::saves::Saves;
 use crate::serve::{ServeOptions, Server};
 use crate::shutdown;
@@ -20,6 +20,7 @@ use convoy_postgres::launcher::{Fsync, LaunchOptions, PrivatePostgres, Reporter}
 use convoy_types::DatabaseUrl;
 use std::path::PathBuf;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// The database of a private Postgres: the one that there is.
@@ -133,14 +134,16 @@ async fn develop(
     if task == Task::Check {
         return check(&generator, &queries, loader.function_entries()).await;
     }
-    let changed = generator.write(&queries, loader.function_entries()).await?;
-    if !changed.is_empty() {
-        info!("generated {}", changed.join(", "));
-    }
     if task == Task::Sync {
+        let changed = generator.write(&queries, loader.function_entries()).await?;
+        if !changed.is_empty() {
+            info!("generated {}", changed.join(", "));
+        }
         return Ok(());
     }
+    // Where that fails, a table is missing, say, which somebody makes by hand: in the Postgres that would end with this.
     loader.generate_with(generator);
+    loader.generate(&queries).await;
     let saves = Saves::of(&root(&folder))?;
     if task == Task::Watch {
         tokio::select! {
@@ -180,7 +183,10 @@ async fn develop(
 async fn keep_written(mut saves: Saves, project: ProjectLoader) {
     info!("watching {}", project.folder().display());
     loop {
-        saves.next().await;
+        tokio::select! {
+            _ = saves.next() => {}
+            () = sleep(RETRY_DELAY), if project.is_behind() => {}
+        }
         match project.load_what_is_good().await {
             Ok((_, failures)) => {
                 for Failure { error, .. } in failures {
