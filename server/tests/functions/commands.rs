@@ -251,38 +251,77 @@ async fn no_serve_keeps_code_and_tables_and_serves_nothing() {
     let url = testing::shared().await.database("fn_no_serve").await;
     let client = connect(&url).await;
     let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
-    let mut watching = command(&["dev", "--no-serve"], &folder)
-        .env("CONVOY_DATABASE_URL", &url)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let mut lines = BufReader::new(watching.stderr.take().expect("a pipe")).lines();
-    let within = Duration::from_secs(40);
-    let mut said = Vec::new();
-    let mut says = async |words: &str| {
-        while let Ok(line) = tokio::time::timeout(within, lines.next_line()).await {
+    let mut watching = Watching::start(&["dev", "--no-serve"], &folder, &url);
+    watching.says("watching").await;
+    folder.write("schema.ts", &SCHEMA.replace("messages: defineTable", "letters: defineTable"));
+    folder.write("functions/u.ts", &functions(FUNCTIONS));
+    watching.says("generated api.ts").await;
+    let stands = inventory(&client).await;
+    assert!(stands.iter().any(|line| line.starts_with("public.letters r")), "{stands:?}");
+    assert!(!stands.iter().any(|line| line.starts_with("slot") || line.starts_with("publication")));
+    watching.end().await;
+}
+
+/// Whoever writes SQL alone makes the tables by hand, in the Postgres that `dev` has started.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_made_later_is_waited_for() {
+    let url = testing::shared().await.database("fn_made_later").await;
+    let folder = Folder::new(&[]);
+    std::fs::remove_file(folder.path().join("convoy/schema.ts")).expect("a schema");
+    folder.write("queries/total.sql", "select count(*) as n from made_later");
+    let mut watching = Watching::start(&["dev", "--listen", "127.0.0.1:0"], &folder, &url);
+    watching.says(r#"relation "made_later" does not exist"#).await;
+    watching.says("serving http://").await;
+    let client = connect(&url).await;
+    client.batch_execute("create table made_later (id int primary key)").await.expect("a table");
+    watching.says("generated api.ts").await;
+    let types = std::fs::read_to_string(folder.path().join("convoy/_generated/queries.d.ts"));
+    assert!(types.expect("it is generated").contains("n: string"));
+    watching.end().await;
+}
+
+/// A command that runs until it is stopped.
+struct Watching {
+    process: tokio::process::Child,
+    lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
+    said: Vec<String>,
+}
+
+impl Watching {
+    const WITHIN: Duration = Duration::from_secs(40);
+
+    fn start(arguments: &[&str], folder: &Folder, url: &str) -> Watching {
+        let mut process = command(arguments, folder)
+            .env("CONVOY_DATABASE_URL", url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+        Watching { process, lines, said: Vec::new() }
+    }
+
+    /// Waits until it says these words.
+    async fn says(&mut self, words: &str) {
+        while let Ok(line) = tokio::time::timeout(Self::WITHIN, self.lines.next_line()).await {
             let Some(line) = line.expect("a line") else { break };
             let found = line.contains(words);
-            said.push(line);
+            self.said.push(line);
             if found {
                 return;
             }
         }
-        panic!("it never said {words}: {said:#?}");
-    };
-    says("watching").await;
-    folder.write("schema.ts", &SCHEMA.replace("messages: defineTable", "letters: defineTable"));
-    folder.write("functions/u.ts", &functions(FUNCTIONS));
-    says("generated api.ts").await;
-    let stands = inventory(&client).await;
-    assert!(stands.iter().any(|line| line.starts_with("public.letters r")), "{stands:?}");
-    assert!(!stands.iter().any(|line| line.starts_with("slot") || line.starts_with("publication")));
-    let pid = watching.id().expect("it runs").to_string();
-    let killed = Command::new("kill").args(["-INT", &pid]).status().await.expect("kill is there");
-    assert!(killed.success());
-    let status = tokio::time::timeout(within, watching.wait()).await.expect("it ends");
-    assert_eq!(status.expect("a status").code(), Some(0));
+        panic!("it never said {words}: {:#?}", self.said);
+    }
+
+    /// Ends it as Ctrl-C does.
+    async fn end(mut self) {
+        let pid = self.process.id().expect("it runs").to_string();
+        let killed = Command::new("kill").args(["-INT", &pid]).status().await;
+        assert!(killed.expect("kill is there").success());
+        let ended = tokio::time::timeout(Self::WITHIN, self.process.wait()).await;
+        assert_eq!(ended.expect("it ends").expect("a status").code(), Some(0));
+    }
 }
 
 /// The files of a project, with what is in them.
