@@ -1,7 +1,7 @@
 //! Runs a project's TypeScript inside the process: its schema, its queries and its mutations.
 //!
-//! A [`Project`] is a folder, read and compiled. A [`Runtime`] answers calls of its functions, each in a fresh context that was
-//! prepared ahead. What a function asks of the database goes to a [`Host`]; this crate knows no database, no HTTP and no engine.
+//! A [`Project`] is a folder, read and compiled. A [`Runtime`] answers calls of its functions, each in a context that was
+//! prepared ahead and is as no call has seen it. What a function asks of the database goes to a [`Host`]; this crate knows no database, no HTTP and no engine.
 //!
 //! Each call has an engine of its own (a QuickJS *runtime*, which is its heap, job queue and limits), not only a context of its
 //! own: so a call that loops or uses up its memory has nothing in common with its neighbours.

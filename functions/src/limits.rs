@@ -13,7 +13,8 @@ pub struct Limits {
     pub given_up_max: usize,
     /// Calls that wait for a worker. One more is `UNAVAILABLE`.
     pub queue_len_max: usize,
-    /// Contexts that are prepared ahead. A call that finds none prepares its own.
+    /// Contexts that are prepared ahead and kept between calls, each with twice the memory of the project's modules. A call that
+    /// finds none prepares its own.
     pub ready_contexts: usize,
     /// Threads that prepare contexts ahead, and give way to all others.
     pub preparing_max: usize,
