@@ -4,6 +4,7 @@
 use crate::database::{Database, ErrorCode, QueryError, ReadId};
 use crate::diff::diff;
 use crate::engine::Engine;
+use crate::facts::OutputColumn;
 use crate::function::{self, FunctionAnswer};
 use crate::groups::{Groups, Lost};
 use crate::line::Position;
@@ -276,6 +277,9 @@ impl<D: Database> Engine<D> {
         self.exchange_membership(id, &before);
         let Some(query) = self.queries.get_mut(&id) else { return };
         let ops = match (before.rows(), query.value.rows()) {
+            (Some(before), Some(after)) if OutputColumn::are_of_value(&query.columns) => {
+                Some(function::value_diff(before, after))
+            }
             (Some(before), Some(after)) => Some(diff(before.rows(), after.rows())),
             _ => None,
         };

@@ -168,6 +168,7 @@ pub fn apply(rows: &mut Vec<ResultRow>, ops: &[DiffOp]) -> Result<(), String> {
                 }
                 rows[at] = ResultRow::new(before.key(), cells);
             }
+            DiffOp::Patch { value, .. } => *rows = vec![ResultRow::new("", [&**value])],
             DiffOp::Move { key, at } => {
                 let from = find(rows, key)?;
                 let row = rows.remove(from);

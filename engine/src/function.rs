@@ -5,11 +5,13 @@
 
 use crate::database::QueryError;
 use crate::facts::{OutputColumn, ParamType};
+use crate::json_patch::json_patch;
 use crate::result_row::ResultRow;
 use crate::row_key::row_key;
 use crate::row_list::RowList;
 use crate::statement::Statement;
 use crate::template::{Audit, Batching, Plan, QueryTemplate, ReadStatement, RefreshPlan, RowKeys};
+use crate::update::DiffOp;
 use convoy_query_index::QueryId;
 use convoy_types::{PgType, json_elements, json_members, json_text};
 use std::collections::{HashMap, HashSet};
@@ -103,6 +105,17 @@ pub(crate) fn result(json: &str) -> (Arc<[OutputColumn]>, RowList) {
         let row = ResultRow::new("", [json]);
         (Arc::new([whole_value()]), RowList::new(vec![row]))
     })
+}
+
+/// Returns the step that leads from one value to another, neither of them a set of rows; none where they are the same.
+pub(crate) fn value_diff(before: &RowList, after: &RowList) -> Vec<DiffOp> {
+    let value = |rows: &RowList| rows.rows().first().and_then(|row| row.cell(0).map(Box::from));
+    let (Some(before), Some(value)) = (value(before), value(after)) else { return Vec::new() };
+    let before: Box<str> = before;
+    match before == value {
+        true => Vec::new(),
+        false => vec![DiffOp::Patch { steps: json_patch(&before, &value), value }],
+    }
 }
 
 fn rows(json: &str) -> Option<(Arc<[OutputColumn]>, RowList)> {

@@ -40,6 +40,7 @@ mod early;
 mod engine;
 mod holdings;
 mod images;
+mod json_patch;
 mod lifecycle;
 mod limits;
 mod line;

@@ -49,6 +49,13 @@ pub enum DiffOp {
         /// Where it then stands.
         at: usize,
     },
+    /// The value, of a result that is no set of rows, changes.
+    Patch {
+        /// The steps of an RFC 6902 patch, as JSON without the brackets around them.
+        steps: Box<str>,
+        /// What it then is.
+        value: Box<str>,
+    },
 }
 
 impl DiffOp {
@@ -77,6 +84,7 @@ impl Diff {
         let step = |op: &DiffOp| match op {
             DiffOp::Remove { key } | DiffOp::Move { key, .. } => key.len(),
             DiffOp::Insert { row, .. } => row.text_bytes(),
+            DiffOp::Patch { steps, value } => steps.len() + value.len(),
             DiffOp::Update { key, set } => {
                 key.len() + set.iter().map(|(_, cell)| cell.len()).sum::<usize>()
             }

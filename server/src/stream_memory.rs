@@ -216,6 +216,7 @@ fn diff_bytes(diff: &Diff) -> usize {
         DiffOp::Update { set, .. } => {
             32 + set.iter().map(|(_, cell)| cell.len() + 24).sum::<usize>()
         }
+        DiffOp::Patch { steps, value } => steps.len() + value.len() + 32,
         DiffOp::Remove { .. } | DiffOp::Move { .. } => 32,
     };
     diff.ops.iter().map(op).sum()

@@ -319,6 +319,7 @@ fn apply_op(rows: &mut Rows, op: &DiffOp) {
                 rows[at].1[*column] = value.to_string();
             }
         }
+        DiffOp::Patch { value, .. } => rows[0].1[0] = value.to_string(),
         DiffOp::Move { key, at } => {
             let row = rows.remove(find(rows, key));
             rows.insert(*at, row);

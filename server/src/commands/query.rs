@@ -395,6 +395,9 @@ fn push_op(out: &mut String, op: &DiffOp, columns: &[convoy_engine::OutputColumn
         DiffOp::Move { key, at } => {
             let _ = writeln!(out, "> {key} to {at}");
         }
+        DiffOp::Patch { value, .. } => {
+            let _ = writeln!(out, "~ {value}");
+        }
     }
 }
 

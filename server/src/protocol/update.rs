@@ -55,15 +55,15 @@ pub(super) fn encode_ops(diff: &Diff, numbers: Numbers) -> Bytes {
 
 /// Appends the steps of a JSON patch (RFC 6902) between values that are no sets of rows.
 fn push_patch(out: &mut String, ops: &[DiffOp]) {
-    let values = ops.iter().filter_map(|op| match op {
-        DiffOp::Update { set, .. } => set.first().map(|(_, value)| value),
-        DiffOp::Insert { .. } | DiffOp::Remove { .. } | DiffOp::Move { .. } => None,
+    let steps = ops.iter().filter_map(|op| match op {
+        DiffOp::Patch { steps, .. } => Some(steps),
+        _ => None,
     });
-    for (position, value) in values.enumerate() {
+    for (position, steps) in steps.enumerate() {
         if position > 0 {
             out.push(',');
         }
-        let _ = write!(out, "{{\"op\":\"replace\",\"path\":\"\",\"value\":{value}}}");
+        out.push_str(steps);
     }
 }
 
@@ -91,6 +91,8 @@ fn push_op(out: &mut String, op: &DiffOp, columns: &Columns<'_>) {
             }
             out.push('}');
         }
+        // Of a value, which has no rows.
+        DiffOp::Patch { .. } => return,
         DiffOp::Move { key, at } => {
             out.push_str("{\"op\":\"move\",\"key\":");
             push_json_str(out, key);

@@ -22,6 +22,7 @@ export const summary = query(async (ctx) => {
   const messages = await ctx.db.query('messages').collect();
   return { total: messages.length, texts: messages.map(({ text }) => text) };
 });
+export const page = query(async (ctx) => ctx.db.query('messages').order('asc', 'rank').paginate({ numItems: 50, cursor: null }));
 export const extras = query(async (ctx) => {
   const messages = await ctx.db.query('messages').order('asc', 'rank').collect();
   return messages.map(({ _id, extra }) => (extra === undefined ? { _id } : { _id, ...extra }));
@@ -103,6 +104,41 @@ async fn an_interval_in_what_it_reads_is_refused() {
         "{error}"
     );
     viewer.close().await;
+    served.server.stop().await;
+}
+
+/// What is sent of a page is the documents that came, went and changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_changes_by_its_documents() {
+    let served = Served::start("fn_page", &[], FUNCTIONS).await;
+    for rank in 1..=20 {
+        served.message("a", &format!("message {rank}"), rank).await;
+    }
+    let mut stream = EventStream::open(served.address, "GET", "/api/query/t.page", &[], "").await;
+    stream.expect("hello").await;
+    let first = stream.transition().await.data["updates"][0].clone();
+    let mut page = first["value"].clone();
+    assert_eq!(page["page"].as_array().map(Vec::len), Some(20), "{first}");
+    for (sql, path) in [
+        (
+            "update messages set doc = doc || '{\"text\":\"changed\"}' where doc->>'rank' = '7'",
+            "/page/6/text",
+        ),
+        ("delete from messages where doc->>'rank' = '3'", "/page/2"),
+        ("update messages set doc = doc || '{\"rank\":0}' where doc->>'rank' = '20'", "/page/0"),
+    ] {
+        served.write(sql).await;
+        let update = stream.transition().await.data["updates"][0].clone();
+        let steps = update["patch"].as_array().expect("a patch");
+        // The last document says where the next page begins.
+        assert!(steps.len() <= 3, "{update}");
+        assert_eq!(steps[0]["path"], path, "{update}");
+        let patch: json_patch::Patch =
+            serde_json::from_value(update["patch"].clone()).expect("a patch");
+        json_patch::patch(&mut page, &patch).expect("it fits");
+        let asked = served.query("t.page", json!({})).await;
+        assert_eq!(asked.json()["value"], page, "{sql}");
+    }
     served.server.stop().await;
 }
 

@@ -75,12 +75,9 @@ impl Seen {
                 let Some(whole) = &mut self.whole else {
                     return Err(format!("rows do not change by patch: {update}"));
                 };
-                for step in update["patch"].as_array().into_iter().flatten() {
-                    if (&step["op"], &step["path"]) != (&json!("replace"), &json!("")) {
-                        return Err(format!("this viewer knows whole values alone: {step}"));
-                    }
-                    *whole = step["value"].clone();
-                }
+                let patch: json_patch::Patch = serde_json::from_value(update["patch"].clone())
+                    .map_err(|error| format!("{error}: {update}"))?;
+                json_patch::patch(whole, &patch).map_err(|error| format!("{error}: {update}"))?;
             }
             "diff" if self.whole.is_some() => return Err(format!("no rows change by {update}")),
             "stale" | "unchanged" => {}

@@ -426,6 +426,7 @@ fn apply(rows: &mut Vec<Row>, ops: &[DiffOp]) -> Result<(), String> {
                     *cell = value.to_string();
                 }
             }
+            DiffOp::Patch { .. } => return Err("a patch, of a set of rows".to_owned()),
             DiffOp::Move { key, at } => {
                 let from = find(rows, key)?;
                 let row = rows.remove(from);
