@@ -184,6 +184,7 @@ impl PostgresDatabase {
             ad_hoc: options.ad_hoc_url.clone().map(|url| pool(url, connections_max)),
             watched: Watched::default(),
             lock_scripts: LockScripts::default(),
+            ad_hoc_lock_scripts: LockScripts::default(),
             kept_out: KeptOut::default(),
             batches: Batches::new(options.batch_max),
             functions: options.functions.clone(),
@@ -452,6 +453,7 @@ impl Shared {
         if !changed.is_empty() {
             self.publisher.forget(&changed);
             self.context.lock_scripts.forget();
+            self.context.ad_hoc_lock_scripts.forget();
             self.context.main.prepare_anew();
             self.context.ad_hoc.iter().for_each(Pool::prepare_anew);
             tracing::info!(?changed, "tables have changed in the catalog");

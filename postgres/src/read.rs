@@ -68,6 +68,8 @@ pub(crate) struct ReadContext {
     pub(crate) ad_hoc: Option<Pool>,
     pub(crate) watched: Watched,
     pub(crate) lock_scripts: LockScripts,
+    /// As far as the ad-hoc role may lock.
+    pub(crate) ad_hoc_lock_scripts: LockScripts,
     pub(crate) kept_out: KeptOut,
     pub(crate) batches: Batches,
     /// Who runs functions.
@@ -277,10 +279,12 @@ impl Read {
             Worker::new(&mut self.lease).work(&main).await;
             own_is_done.notify_one();
         };
+        let tables = &self.tables;
         let helpers = async {
             match exported.await {
-                Ok(exported) => {
-                    help_out(&context, exported.as_deref(), &main, &ad_hoc, &own_is_done).await;
+                Ok(None) => {}
+                Ok(Some(exported)) => {
+                    help_out(&context, &exported, tables, &main, &ad_hoc, &own_is_done).await;
                 }
                 // Our own statements, behind it on the wire, fail with it.
                 Err(error) => ad_hoc.fail(&error.into()),
@@ -341,16 +345,20 @@ enum Must {
 /// Takes helpers, one after another, as long as queries still wait; ends when all of them have.
 async fn help_out(
     context: &ReadContext,
-    exported: Option<&str>,
+    exported: &str,
+    tables: &[RelationId],
     main: &Jobs<'_>,
     ad_hoc: &Jobs<'_>,
     own_is_done: &Notify,
 ) {
-    let Some(exported) = exported else { return };
-    let ad_hoc_pool = context.ad_hoc.as_ref().unwrap_or(&context.main);
+    let source = Source { exported, tables, pool: &context.main, scripts: &context.lock_scripts };
+    let ad_hoc_source = match &context.ad_hoc {
+        Some(pool) => Source { pool, scripts: &context.ad_hoc_lock_scripts, ..source },
+        None => source,
+    };
     let mut helpers = FuturesUnordered::new();
     if ad_hoc.has_waiting() {
-        helpers.push(help(ad_hoc_pool, exported, ad_hoc, Must::Answer));
+        helpers.push(help(ad_hoc_source, ad_hoc, Must::Answer));
     }
     let mut own_done = false;
     while !(own_done && helpers.is_empty()) {
@@ -360,9 +368,9 @@ async fn help_out(
             () = tokio::time::sleep(context.helper_after) => {
                 if helpers.len() < context.helpers_max {
                     if main.has_waiting() {
-                        helpers.push(help(&context.main, exported, main, Must::Try));
+                        helpers.push(help(source, main, Must::Try));
                     } else if ad_hoc.has_waiting() {
-                        helpers.push(help(ad_hoc_pool, exported, ad_hoc, Must::Try));
+                        helpers.push(help(ad_hoc_source, ad_hoc, Must::Try));
                     }
                 }
             }
@@ -370,8 +378,18 @@ async fn help_out(
     }
 }
 
+/// Where helpers come from, and what they begin with.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    pool: &'a Pool,
+    scripts: &'a LockScripts,
+    exported: &'a str,
+    tables: &'a [RelationId],
+}
+
 /// Takes queries of a queue on another connection, at the exported snapshot.
-async fn help(pool: &Pool, exported: &str, jobs: &Jobs<'_>, must: Must) {
+async fn help(source: Source<'_>, jobs: &Jobs<'_>, must: Must) {
+    let Source { pool, scripts, exported, tables } = source;
     let lease = match must {
         Must::Answer => pool.get().await,
         Must::Try => match pool.try_get().await {
@@ -382,17 +400,38 @@ async fn help(pool: &Pool, exported: &str, jobs: &Jobs<'_>, must: Must) {
     let imported = async {
         let mut lease = lease?;
         lease.mark_used();
+        // Locks of its own, and before the snapshot is imported, which is possible only while the read's own connection still
+        // has its transaction and with it its locks: else that one could end, somebody truncate a table, and this one see it
+        // empty (docs/postgres.md, P3). What its role may not lock is covered by the read's locks alone.
+        let locks = scripts.get(lease.client(), tables).await?.sql;
         // The name is Postgres' own, of hexadecimal digits and dashes.
         let script = format!(
-            "{BEGIN}; SET TRANSACTION SNAPSHOT '{exported}'; SET LOCAL lock_timeout = {HELPER_LOCK_WAIT_MS}"
+            "{locks}; SET TRANSACTION SNAPSHOT '{exported}'; SET LOCAL lock_timeout = {HELPER_LOCK_WAIT_MS}"
         );
-        lease.client().batch_execute(&script).await?;
-        Ok::<_, PostgresError>(lease)
+        match lease.client().batch_execute(&script).await {
+            Err(error) if is_out_of_date(&error) => {
+                scripts.forget();
+                Err(error.into())
+            }
+            other => Ok::<_, PostgresError>(other.map(|()| lease)?),
+        }
     };
     match imported.await {
         Ok(mut lease) => Worker::helper(&mut lease).work(jobs).await,
-        Err(error) if must == Must::Answer => jobs.fail(&error.into()),
+        // The queries are no worse for what keeps a helper away: all is read again.
+        Err(error) if must == Must::Answer => jobs.fail(&unhelped(error)),
         Err(error) => tracing::debug!(error = %error.chain(), "a read goes on without a helper"),
+    }
+}
+
+fn unhelped(error: PostgresError) -> QueryError {
+    match &error {
+        PostgresError::Query(cause)
+            if is_out_of_date(cause) || cause.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) =>
+        {
+            QueryError::new(ErrorCode::Unavailable, error.to_string())
+        }
+        _ => error.into(),
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Worker<'a> {
     window: usize,
     /// Whether a cancellation is on its way, which may meet another statement than the one that it was meant for.
     cancelled: bool,
-    /// Whether it has no locks of its own, and may have to wait where the read's own connection does not.
+    /// Whether it helps the read's own connection, and may have to wait for a lock where that one does not.
     is_helper: bool,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Worker<'a> {
         Worker { lease, window: 1, cancelled, is_helper: false }
     }
 
-    /// Returns one on a connection that has not locked the read's tables.
+    /// Returns one on a connection beside the read's own.
     pub(crate) fn helper(lease: &'a mut Lease) -> Worker<'a> {
         Worker { is_helper: true, ..Worker::new(lease) }
     }

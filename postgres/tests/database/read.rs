@@ -230,6 +230,49 @@ async fn p3_several_connections_read_at_one_snapshot() {
         .await;
 }
 
+/// The connection that took the locks may end while others still read: what they read stays what the snapshot shows.
+#[tokio::test]
+async fn p3_a_table_is_not_truncated_under_those_who_help() {
+    let mut harness = Harness::new(
+        "helpers_lock",
+        "create table s (id int primary key); insert into s values (1); \
+         create table t (id int primary key); insert into t values (1), (2)",
+    )
+    .await;
+    let tables = vec![harness.oid("s").await, harness.oid("t").await];
+    let (read, opened) = harness.open(tables).await;
+    opened.expect("an open read");
+    harness.snapshot(read).await.expect("a snapshot");
+    // The first is the read's own connection's, the others are a helper's.
+    let queries = vec![
+        query(0, "select pg_sleep(3)::text || 'own' from s"),
+        query(1, "select pg_sleep(1)::text || 'helper' from s"),
+        query(2, "select count(*)::text from t"),
+    ];
+    harness.database.run(read, queries, Vec::new());
+    for at_work in ["own", "helper"] {
+        let sql = "select count(*) from pg_stat_activity where state = 'active' \
+                   and pid <> pg_backend_pid() and query like '%pg_sleep%' || $1 || '%'";
+        while harness.admin.query_one(sql, &[&at_work]).await.expect("a row").get::<_, i64>(0) == 0
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let ended = "select pg_terminate_backend(pid) from pg_stat_activity where state = 'active' \
+                 and pid <> pg_backend_pid() and query like '%pg_sleep%own%'";
+    harness.admin.batch_execute(ended).await.expect("it is ended");
+    let other = client(&harness.url).await;
+    let truncated = tokio::spawn(async move { other.batch_execute("truncate t").await });
+    let rows = harness
+        .wait(|event| match event {
+            convoy_engine::Event::QueryRead(_, id, result) if id.0 == 2 => Ok(result),
+            other => Err(other),
+        })
+        .await;
+    assert_eq!(shown(&rows.expect("a count")), [["2"]]);
+    truncated.await.expect("it ends").expect("it is truncated");
+}
+
 #[tokio::test]
 async fn limits_end_a_query_and_no_other() {
     let mut harness =
