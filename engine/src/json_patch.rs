@@ -18,17 +18,21 @@ const DEPTH_MAX: usize = 32;
 /// Steps of one array beyond which it is replaced: each is looked for from the array's front.
 const STEPS_MAX: usize = 500;
 
+/// Bytes that are looked through for one patch; each level of a value costs its own length. It is the engine's time.
+const WORK_MAX: usize = 16 << 20;
+
 /// Returns the steps from one value to another without the brackets around them: one that replaces the whole, where no others are
 /// shorter.
 pub(crate) fn json_patch(old: &str, new: &str) -> Box<str> {
-    let mut steps = Steps { out: String::new(), path: String::new(), bytes_max: new.len() };
+    let (out, path) = (String::new(), String::new());
+    let mut steps = Steps { out, path, bytes_max: new.len(), work_left: WORK_MAX };
     match steps.differ(old, new, 0) {
         Ok(()) if !steps.out.is_empty() => steps.out.into(),
         _ => format!(r#"{{"op":"replace","path":"","value":{new}}}"#).into(),
     }
 }
 
-/// The whole is shorter.
+/// The whole is shorter, or finding out would take too long.
 struct TooLong;
 
 struct Steps {
@@ -36,6 +40,7 @@ struct Steps {
     /// Where we are, as a JSON pointer without the quotes, in the form that it has within a JSON string.
     path: String,
     bytes_max: usize,
+    work_left: usize,
 }
 
 impl Steps {
@@ -43,6 +48,7 @@ impl Steps {
         if old == new {
             return Ok(());
         }
+        self.work_left = self.work_left.checked_sub(old.len() + new.len()).ok_or(TooLong)?;
         if depth < DEPTH_MAX {
             if let (Ok(Some(old)), Ok(Some(new))) = (json_members(old), json_members(new))
                 && let Some(known) = known_in_order(&old, &new)
@@ -262,6 +268,17 @@ mod tests {
             &page(&[a.clone(), b.clone(), c.clone()]),
             &page(&[c, a, b]),
             r#"{"op":"move","from":"/page/2","path":"/page/0"}"#,
+        );
+    }
+
+    #[test]
+    fn what_would_take_too_long_is_replaced() {
+        let nested = |n: u32| {
+            let text = "x".repeat(1 << 20);
+            (0..30).fold(format!("{n},\"{text}\""), |inner, _| format!("[{inner}]"))
+        };
+        assert!(
+            json_patch(&nested(1), &nested(2)).starts_with(r#"{"op":"replace","path":"","value""#)
         );
     }
 
