@@ -8,8 +8,10 @@
 use rquickjs::allocator::Allocator;
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
 use std::ptr::{NonNull, copy_nonoverlapping, null_mut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What stands before each block.
 #[repr(C, align(16))]
@@ -27,8 +29,8 @@ struct Blocks {
     all: Vec<NonNull<Header>>,
     /// How many are kept. These are neither moved nor given back while the heap lasts, whatever the engine says.
     kept: usize,
-    /// What the kept ones held.
-    image: Vec<u8>,
+    /// What the kept ones held, the bytes too that nobody wrote.
+    image: Vec<MaybeUninit<u8>>,
 }
 
 /// The memory of one context; also the allocator through which the engine has it.
@@ -36,7 +38,11 @@ struct Blocks {
 pub(super) struct Heap(Arc<Shared>);
 
 #[derive(Default)]
-struct Shared(UnsafeCell<Blocks>);
+struct Shared {
+    blocks: UnsafeCell<Blocks>,
+    /// What all blocks take.
+    bytes: AtomicUsize,
+}
 
 // SAFETY: there is one user at a time: the engine allocates under its runtime's lock, and who calls `keep` or `restore` states that
 // no engine is at work. The blocks themselves may go from thread to thread.
@@ -114,6 +120,20 @@ impl Drop for Blocks {
     }
 }
 
+impl Heap {
+    /// Returns how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    fn grew(&self, block: *mut u8, size: usize) -> *mut u8 {
+        if !block.is_null() {
+            self.0.bytes.fetch_add(size, Ordering::Relaxed);
+        }
+        block
+    }
+}
+
 #[allow(unsafe_code, reason = "the engine's own contract with its allocator is unsafe")]
 impl Heap {
     /// Keeps what the heap holds now.
@@ -122,13 +142,13 @@ impl Heap {
     /// No engine is at work in it.
     pub(super) unsafe fn keep(&self) {
         // SAFETY: nobody else uses the blocks, says the caller.
-        let blocks = unsafe { &mut *self.0.0.get() };
+        let blocks = unsafe { &mut *self.0.blocks.get() };
         blocks.image.clear();
         for header in &blocks.all {
-            // SAFETY: every header in `all` is one, and so many bytes stand behind it, which the allocator or the engine wrote.
+            // SAFETY: every header in `all` is one, and so many bytes stand behind it, of which nothing is assumed.
             let held = unsafe {
                 std::slice::from_raw_parts(
-                    header.add(1).as_ptr().cast::<u8>(),
+                    header.add(1).as_ptr().cast::<MaybeUninit<u8>>(),
                     header.as_ref().size,
                 )
             };
@@ -145,11 +165,12 @@ impl Heap {
     /// finalizer in Rust is still alive: the engine's side of it comes back.
     pub(super) unsafe fn restore(&self) {
         // SAFETY: nobody else uses the blocks, says the caller.
-        let blocks = unsafe { &mut *self.0.0.get() };
+        let blocks = unsafe { &mut *self.0.blocks.get() };
         for header in blocks.all.drain(blocks.kept..) {
             // SAFETY: what is put back does not know of it.
             unsafe { free(header) };
         }
+        self.0.bytes.store(blocks.image.len(), Ordering::Relaxed);
         let mut image = blocks.image.as_slice();
         for header in &blocks.all {
             // SAFETY: every header in `all` is one.
@@ -169,22 +190,25 @@ unsafe impl Allocator for Heap {
     fn alloc(&mut self, size: usize) -> *mut u8 {
         let Some(layout) = layout(size) else { return null_mut() };
         // SAFETY: a layout is at least as large as a header; the engine holds its lock.
-        unsafe { (*self.0.0.get()).add(alloc(layout), size) }
+        let block = unsafe { (*self.0.blocks.get()).add(alloc(layout), size) };
+        self.grew(block, size)
     }
 
     fn calloc(&mut self, count: usize, size: usize) -> *mut u8 {
         let Some(size) = count.checked_mul(size) else { return null_mut() };
         let Some(layout) = layout(size) else { return null_mut() };
         // SAFETY: a layout is at least as large as a header; the engine holds its lock.
-        unsafe { (*self.0.0.get()).add(alloc_zeroed(layout), size) }
+        let block = unsafe { (*self.0.blocks.get()).add(alloc_zeroed(layout), size) };
+        self.grew(block, size)
     }
 
     unsafe fn dealloc(&mut self, block: *mut u8) {
         // SAFETY: the engine holds its lock, and had the block from here.
         unsafe {
-            let blocks = &mut *self.0.0.get();
-            let place = Blocks::header(block).as_ref().place;
+            let blocks = &mut *self.0.blocks.get();
+            let Header { size, place } = *Blocks::header(block).as_ptr();
             if !blocks.is_kept(place) {
+                self.0.bytes.fetch_sub(size, Ordering::Relaxed);
                 blocks.remove(place);
             }
         }
@@ -197,7 +221,7 @@ unsafe impl Allocator for Heap {
         let Some(new_layout) = layout(size) else { return null_mut() };
         // SAFETY: the engine holds its lock, and had the block from here.
         unsafe {
-            let blocks = &mut *self.0.0.get();
+            let blocks = &mut *self.0.blocks.get();
             let header = Blocks::header(block);
             let Header { size: old_size, place } = *header.as_ptr();
             if blocks.is_kept(place) {
@@ -205,13 +229,15 @@ unsafe impl Allocator for Heap {
                 if !new.is_null() {
                     copy_nonoverlapping(block, new, old_size.min(size));
                 }
-                return new;
+                return self.grew(new, size);
             }
             let Some(old_layout) = layout(old_size) else { return null_mut() };
             let moved = realloc(header.as_ptr().cast(), old_layout, new_layout.size());
             let Some(header) = NonNull::new(moved.cast::<Header>()) else { return null_mut() };
             header.write(Header { size, place });
             blocks.all[place] = header;
+            self.0.bytes.fetch_sub(old_size, Ordering::Relaxed);
+            self.0.bytes.fetch_add(size, Ordering::Relaxed);
             header.add(1).as_ptr().cast()
         }
     }
@@ -300,7 +326,8 @@ mod tests {
                 scribble(&mut heap, &mut model, 400, &mut state);
                 unsafe { heap.restore() };
                 assert_eq!(unsafe { held(kept.keys().copied()) }, kept, "seed {seed}");
-                assert_eq!(unsafe { &*heap.0.0.get() }.all.len(), kept.len(), "seed {seed}");
+                assert_eq!(unsafe { &*heap.0.blocks.get() }.all.len(), kept.len(), "seed {seed}");
+                assert_eq!(heap.bytes(), kept.values().map(Vec::len).sum::<usize>(), "seed {seed}");
             }
         }
     }
@@ -313,6 +340,7 @@ mod tests {
         let block = heap.alloc(10);
         assert!(unsafe { heap.realloc(block, usize::MAX - 3) }.is_null());
         unsafe { heap.dealloc(block) };
-        assert!(unsafe { &*heap.0.0.get() }.all.is_empty());
+        assert!(unsafe { &*heap.0.blocks.get() }.all.is_empty());
+        assert_eq!(heap.bytes(), 0);
     }
 }

@@ -21,6 +21,10 @@ use std::sync::Arc;
 /// as a whole.
 const GC_FRACTION: usize = 4;
 
+/// How many times its memory a heap is refused more at once. A script is stopped at its memory, but only after some ten thousand
+/// steps at most.
+const REFUSED_FROM: usize = 3;
+
 /// A context, ready for a call, and after [`Isolate::reset`] for another one, which finds what the first has found.
 pub(crate) struct Isolate {
     context: Context,
@@ -77,11 +81,14 @@ impl Isolate {
         let engine = |source| ProjectError::Engine { source };
         let heap = Heap::default();
         let runtime = Runtime::new_with_alloc(heap.clone()).map_err(engine)?;
-        runtime.set_memory_limit(limits.memory_bytes_max);
+        // The meter stops what takes more than it may. The engine itself refuses only what goes far beyond before it is asked: it
+        // has places that do not survive a refusal.
+        runtime.set_memory_limit(limits.memory_bytes_max.saturating_mul(REFUSED_FROM));
         runtime.set_gc_threshold(limits.memory_bytes_max / GC_FRACTION);
         runtime.set_max_stack_size(limits.stack_bytes_max);
         runtime.set_loader(Modules(graph.clone()), Modules(graph.clone()));
-        let meter = Arc::new(Meter::new(limits.prepare_cpu_max));
+        let meter =
+            Arc::new(Meter::new(limits.prepare_cpu_max, heap.clone(), limits.memory_bytes_max));
         let of_handler = meter.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || of_handler.stop())));
         runtime.set_host_promise_rejection_tracker(Some(Box::new(
@@ -121,7 +128,8 @@ impl Isolate {
         self.meter.forget_call();
         // SAFETY: nobody else has the context, so nothing runs in it; values of the engine's don't leave the methods that call it.
         // What has a finalizer in Rust are the natives, all made before. They are alive: `host.ts` holds them in a binding of its
-        // module, which lasts as long as the context and which no other module can import.
+        // module, which lasts as long as the context and which no other module can import. What rquickjs has of the engine's
+        // outside the heap, prototypes of Rust classes, was made with the natives too: a call must make no Rust class.
         unsafe { self.heap.restore() };
         self
     }
@@ -131,6 +139,9 @@ impl Isolate {
         let failed = |error: CaughtError<'_>| self.unevaluated(&error);
         let promise: Promise<'_> = Module::import(ctx, ENTRY).catch(ctx).map_err(failed)?;
         self.run_jobs(ctx);
+        if self.meter.tripped().is_some() {
+            return Err(self.stuck());
+        }
         match promise.state() {
             PromiseState::Resolved => Ok(()),
             PromiseState::Rejected => {
@@ -235,7 +246,7 @@ impl Isolate {
 
     /// Returns how many bytes its heap has.
     pub(super) fn memory_bytes(&self) -> usize {
-        usize::try_from(self.context.runtime().memory_usage().malloc_size).unwrap_or(0)
+        self.heap.bytes()
     }
 
     /// Returns whether the context is of this version.
@@ -256,7 +267,11 @@ impl Isolate {
 
     /// Runs what waits, until nothing does or the script was stopped.
     fn run_jobs(&self, ctx: &Ctx<'_>) {
-        while self.meter.tripped().is_none() && ctx.execute_pending_job() {}
+        // The engine asks while script runs. What it does at one go, reading JSON say, is looked at here.
+        self.meter.look();
+        while self.meter.tripped().is_none() && ctx.execute_pending_job() {
+            self.meter.look();
+        }
     }
 
     fn convoy<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
@@ -273,6 +288,7 @@ impl Isolate {
 
     fn stuck(&self) -> ProjectError {
         let message = match self.meter.tripped() {
+            Some(Tripped::Memory) => "they take too much memory",
             Some(_) => "they take too much processor time",
             None => "a module awaits something that never settles",
         };

@@ -1,5 +1,6 @@
-//! Measures the time that JavaScript takes, and stops it.
+//! Measures the time and the memory that JavaScript takes, and stops it.
 
+use super::heap::Heap;
 use super::messages::Ticket;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +11,19 @@ use std::time::{Duration, Instant};
 pub(super) enum Tripped {
     /// It used its processor time.
     Cpu,
+    /// It used its memory.
+    Memory,
     /// It took too long.
     Wall,
     /// Nobody waits for it any more.
     Cancelled,
 }
 
-/// The time that one context may take.
-#[derive(Debug)]
+/// The time and the memory that one context may take.
 pub(super) struct Meter {
     state: Mutex<State>,
+    heap: Heap,
+    heap_bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -35,8 +39,8 @@ struct State {
 }
 
 impl Meter {
-    /// Makes a meter that allows so much processor time.
-    pub(super) fn new(cpu_max: Duration) -> Self {
+    /// Makes a meter that allows so much processor time, and the heap so many bytes.
+    pub(super) fn new(cpu_max: Duration, heap: Heap, heap_bytes_max: usize) -> Self {
         let state = State {
             cpu_max,
             used: Duration::ZERO,
@@ -45,7 +49,7 @@ impl Meter {
             ticket: None,
             tripped: None,
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), heap, heap_bytes_max }
     }
 
     /// Begins anew, for a call.
@@ -79,11 +83,20 @@ impl Meter {
 
     /// Returns whether to stop. The engine asks every ten thousand or so steps, and throws what no script can catch.
     pub(super) fn stop(&self) -> bool {
+        self.look();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.tripped.is_none() {
             state.tripped = state.reached();
         }
         state.tripped.is_some()
+    }
+
+    /// Notes where there is more in the heap than may be.
+    pub(super) fn look(&self) {
+        if self.heap.bytes() > self.heap_bytes_max {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.tripped.get_or_insert(Tripped::Memory);
+        }
     }
 
     /// Returns why JavaScript was stopped, if it was.

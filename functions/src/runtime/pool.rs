@@ -197,7 +197,7 @@ impl Pool {
             let message = format!("{} failed; the server's log says why", job.call.name);
             Err(CallError::new("INTERNAL", message).with_detail(detail))
         };
-        // A fault of ours is no reason to lose the worker; what its context is like then, nobody knows.
+        // A fault of ours is no reason to lose the worker; only its context is not used again.
         let ran = match &isolate {
             Ok(isolate) => {
                 catch_unwind(AssertUnwindSafe(|| worker::run(isolate, job, &self.limits)))
@@ -210,17 +210,19 @@ impl Pool {
         let is_replaced = job.ticket.end();
         // It may be gone.
         let _ = job.out.send(FromWorker::Done(outcome));
-        self.take_back(isolate.ok().filter(|_| !has_panicked));
+        self.take_back(isolate.ok(), has_panicked);
         is_replaced
     }
 
     /// Makes a call's context ready for another call, where one is wanted.
-    fn take_back(&self, isolate: Option<Isolate>) {
+    fn take_back(&self, isolate: Option<Isolate>, has_panicked: bool) {
+        // Also what is then let go: the engine takes a heap apart only where nothing in it is held.
         let isolate = isolate.map(Isolate::reset);
         let mut state = self.lock();
         state.lent -= 1;
         let is_wanted = |isolate: &Isolate| {
-            !state.is_closed
+            !has_panicked
+                && !state.is_closed
                 && state.ready.len() < self.limits.ready_contexts
                 && isolate.is_of(state.project.graph())
         };

@@ -143,6 +143,7 @@ fn stopped(name: &str, why: Tripped, limits: &Limits) -> CallError {
             "LIMIT_EXCEEDED",
             format!("{name} took more than {:?} of processor time and was stopped", limits.cpu_max),
         ),
+        Tripped::Memory => out_of_memory(name, limits),
         Tripped::Wall => timed_out(name, limits.wall_max),
         Tripped::Cancelled => {
             CallError::new("UNAVAILABLE", format!("{name} was stopped: its caller is gone"))
