@@ -7,6 +7,7 @@ mod errors;
 mod isolation;
 mod limits;
 mod loading;
+mod reuse;
 mod support;
 mod swap;
 mod throughput;
