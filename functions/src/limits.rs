@@ -18,7 +18,8 @@ pub struct Limits {
     pub ready_contexts: usize,
     /// Threads that prepare contexts ahead, and give way to all others.
     pub preparing_max: usize,
-    /// Bytes of a call's heap, what its modules take included. Then it fails with `LIMIT_EXCEEDED`.
+    /// Bytes of a call's heap, what its modules take included. Then it is stopped, whatever it catches, with `LIMIT_EXCEEDED`.
+    /// That is looked at every ten thousand steps or so; at three times as much the engine refuses more at once.
     pub memory_bytes_max: usize,
     /// Bytes of native stack of a call. Deeper recursion is JavaScript's own `RangeError`.
     pub stack_bytes_max: usize,

@@ -102,8 +102,6 @@ const { state, instance, Private, template, described } = own;
 const first = template();
 let calls = 0;
 const depth = () => { let n = 0; const down = () => { n++; down(); }; try { down(); } catch (error) { return `${n} ${error}`; } };
-const blocks = () => { const all: any[] = []; try { for (;;) all.push(new Uint8Array(1 << 18)); } catch (error) { const n = all.length; all.length = 0; return `${n} ${error}`; } };
-const smalls = () => { let all: any = null; let n = 0; try { for (;;) { all = { all, n, s: `${n}` }; n++; } } catch (error) { all = null; return `${n} ${error}`; } };
 export const look = query({ handler: async (ctx) => {
   const seen: string[] = [];
   seen.push(`calls ${calls++}`);
@@ -137,8 +135,6 @@ export const look = query({ handler: async (ctx) => {
   seen.push(`depth ${depth()}`);
   return seen.join('\n');
 }});
-/** Apart: what is left of the memory after it is not like before. */
-export const room = query({ handler: () => `${blocks()} ${depth()} ${blocks()} ${smalls()}` });
 "#;
 
 /// Does what harms, by a seed.
@@ -304,8 +300,6 @@ async fn wreck_and_look(zod: Zod, rounds: u64, from: u64) {
     let folder = folder(zod);
     let fresh = reusing(&folder);
     let untouched = answer(&fresh, "check.look").await;
-    let fresh = reusing(&folder);
-    let room = answer(&fresh, "check.room").await;
     let runtime = reusing(&folder);
     let sizes = query(&runtime, &Arc::new(Memory::default()), "wreck.size", json!({}))
         .await
@@ -314,7 +308,6 @@ async fn wreck_and_look(zod: Zod, rounds: u64, from: u64) {
     let (attacks, ends) =
         (sizes[0].as_u64().expect("a number"), sizes[1].as_u64().expect("a number"));
     assert_same(&answer(&runtime, "check.look").await, &untouched, "one call");
-    assert_same(&answer(&runtime, "check.room").await, &room, "one call");
     let host = Arc::new(Memory::default());
     for nth in 0..attacks {
         let ended = query(&runtime, &host, "wreck.one", json!({ "nth": nth })).await;
@@ -351,9 +344,6 @@ async fn wreck_and_look(zod: Zod, rounds: u64, from: u64) {
         is_back(&runtime).await;
         let after = format!("{args}: {}", after.chars().take(300).collect::<String>());
         assert_same(&answer(&runtime, "check.look").await, &untouched, &after);
-        if round % 16 == 0 {
-            assert_same(&answer(&runtime, "check.room").await, &room, &after);
-        }
     }
 }
 
@@ -439,7 +429,6 @@ const GLUTTONS: [&str; 12] = [
 
 /// A module that takes all memory as it is evaluated is a project that can't be used, and no end of the process.
 #[tokio::test]
-#[ignore = "it ends the process: the engine collects cycles while a shape that it enlarges is out of its list"]
 async fn modules_that_take_all_memory_are_an_error() {
     for (nth, glutton) in GLUTTONS.iter().enumerate() {
         let text = format!(
@@ -457,7 +446,6 @@ async fn modules_that_take_all_memory_are_an_error() {
 
 /// A function that is bound where memory ends: the engine's finalizer of such functions takes for granted that there was some.
 #[tokio::test]
-#[ignore = "it ends the process: `js_bound_function_finalizer` of the engine reads through a null pointer"]
 async fn functions_that_are_bound_at_the_end_of_memory_end_their_call_alone() {
     let bind = "
         import { query } from '../_generated/server';
