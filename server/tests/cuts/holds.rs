@@ -196,7 +196,7 @@ async fn a_first_answer_holds_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_stale_for_anothers_slowness() {
     // Well above what the others take on a busy machine: each may be stale for its own slowness.
-    let flags = ["--allow-sql", "--max-hold", "3"];
+    let flags = ["--allow-sql", "--max-hold", "6"];
     let mut busy = Busy::start("holds_others", &flags, Duration::from_millis(1)).await;
     busy.fixture
         .write("create table gate (id int4 primary key); insert into gate values (1)")
@@ -207,8 +207,8 @@ async fn nobody_is_stale_for_anothers_slowness() {
     let states = States::default();
     let mut screen = busy.watched(Some(gated), states.check()).await;
     busy.fixture.write("begin; lock table gate in access exclusive mode").await;
-    // Three holds, in which the others are read again and again.
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    // Two holds, in which the others are read again and again.
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let before = screen.panels().transitions;
     busy.fixture.write("commit").await;
     screen.until("all move on", |panels| panels.transitions >= before + 3).await;

@@ -22,8 +22,9 @@ async fn connections_that_hang_are_given_up_and_the_catalogue_is_watched_again()
     let write = "update orders set total = 77 where id = 1";
     behind.client.batch_execute(write).await.expect("a write");
     mirrors.agree(&behind.client).await;
-    // The statement's time and ten seconds; more on a machine that is busy.
-    assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
+    // The statement's time and ten seconds, twice where a connection is taken that hangs too; more on a machine that is busy. It
+    // is not the 15 minutes of the system's own.
+    assert!(since.elapsed() < Duration::from_secs(90), "{:?}", since.elapsed());
     assert_eq!(behind.losses().await, 0);
     // P7: only the watch tells of this.
     let by_hand =
