@@ -144,7 +144,8 @@ async fn p10_past_max_lag_a_line_that_crawls_costs_the_slot_and_not_the_disk() {
     client.batch_execute(much).await.expect("writes");
     let end = text(&client, "select pg_current_wal_insert_lsn()::text").await.expect("a position");
     // The engine is not behind: the server says what it keeps.
-    until("it is given up", async || replication(&fixture).await["reconnects"] == 1).await;
+    until("it is given up", async || replication(&fixture).await["reconnects"].as_u64() >= Some(1))
+        .await;
     proxy.throttle(Whose::Replication, None);
     let after = streams_after(&fixture, 1).await;
     let reason = after["last_loss"]["reason"].as_str().expect("a reason");
