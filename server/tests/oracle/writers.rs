@@ -22,8 +22,8 @@ pub struct Outcome {
 pub const APPLICATION: &str = "oracle writer";
 
 /// How a writer's session is set.
-pub const SESSION: &str = "SET application_name = 'oracle writer'; \
-    SET deadlock_timeout = '20ms'; SET lock_timeout = '400ms'; SET TimeZone = 'UTC'";
+const SESSION: &str =
+    "SET deadlock_timeout = '20ms'; SET lock_timeout = '400ms'; SET TimeZone = 'UTC'";
 
 /// Returns what fills the tables at first.
 pub fn seed_rows(tables: &[Table], dice: &mut Dice) -> String {
@@ -54,7 +54,8 @@ pub async fn write(
     transactions: usize,
     mut go: watch::Receiver<bool>,
 ) -> Outcome {
-    client.batch_execute(SESSION).await.expect("a writer's session");
+    let session = format!("SET application_name = '{APPLICATION}'; {SESSION}");
+    client.batch_execute(&session).await.expect("a writer's session");
     let mut outcome = Outcome::default();
     for number in 0..transactions {
         if number == BEFORE_ANSWERS {
