@@ -72,18 +72,6 @@ pub enum ArgumentMisfit {
     },
 }
 
-/// Puts arguments into the order of the parameters; none where one is not given and has a default. Nobody asks: a claim
-/// is its default or null, where it may be.
-///
-/// # Errors
-/// As [`arguments_with_claims`].
-pub fn arguments_in_order(
-    params: &[ParamDeclaration],
-    given: Vec<(String, Argument)>,
-) -> Result<Vec<Option<Argument>>, ArgumentMisfit> {
-    arguments_with_claims(params, given, |_| None)
-}
-
 /// Puts arguments into the order of the parameters, with what who asks has for those that are not arguments; none where
 /// one is not given and has a default.
 ///
@@ -318,7 +306,7 @@ mod tests {
         let nothing = |_: &ParamDeclaration| Some(Argument::Null);
         let misfit = ArgumentMisfit::NoClaim { name: "b".to_owned() };
         assert_eq!(arguments_with_claims(&params, given(&["a"]), nothing), Err(misfit.clone()));
-        assert_eq!(arguments_in_order(&params, given(&["a"])), Err(misfit));
+        assert_eq!(arguments_with_claims(&params, given(&["a"]), |_| None), Err(misfit));
         let of_function = [param("identity", ParamSource::Identity)];
         let misfit = ArgumentMisfit::Unknown { name: "identity".to_owned() };
         assert_eq!(arguments_with_claims(&of_function, given(&["identity"]), claim), Err(misfit));

@@ -65,9 +65,7 @@ mod upkeep;
 mod why;
 mod write_log;
 
-pub use args::{
-    Argument, ArgumentMisfit, argument_text, arguments_in_order, arguments_with_claims,
-};
+pub use args::{Argument, ArgumentMisfit, argument_text, arguments_with_claims};
 pub use database::{
     CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, OwnError, ProbeId,
     ProbeKind, Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
@@ -90,7 +88,7 @@ pub use precision::WakeUps;
 pub use read_rows::{ReadRow, ReadRows};
 pub use redefine::{Definition, Redefinition};
 pub use result_row::{Cells, ResultRow};
-pub use session::{Outbox, OutboxState, QueryReference, SessionId};
+pub use session::{Outbox, OutboxState, QueryReference, SessionId, Wish};
 pub use statement::{Directives, ParamDeclaration, ParamSource, Statement, StatementKind};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{

@@ -1,16 +1,15 @@
 //! Named queries that come to mean another statement, or none, while subscriptions run.
 //!
 //! A subscription goes over to the new statement once that is analysed; until then its old live query serves it. Its
-//! arguments are those that were given by name. One that the new meaning does not fit is suspended: it is told an error
-//! that is not final, has no live query, and comes back with a meaning that fits it.
+//! arguments are made anew of what was given with the name. One that the new meaning does not fit is suspended: it is told
+//! an error that is not final, has no live query, and comes back with a meaning that fits it.
 
-use crate::args::arguments_with_claims;
 use crate::database::{Database, ErrorCode, QueryError};
 use crate::engine::Engine;
 use crate::live_query::Told;
-use crate::session::{QueryReference, SessionId};
+use crate::session::{QueryReference, SessionId, Wish};
 use crate::sessions::Sub;
-use crate::statement::{ParamDeclaration, ParamSource, Statement, StatementKind};
+use crate::statement::Statement;
 use crate::templates::Applicant;
 use convoy_query_index::QueryId;
 use std::collections::{HashMap, HashSet};
@@ -69,7 +68,9 @@ impl<D: Database> Engine<D> {
         self.stop_on_their_way(&on_their_way.collect());
         for (session, sub, wish, definition) in concerned {
             match definition {
-                Definition::Statement(statement) => self.go_over(session, &sub, &wish, statement),
+                Definition::Statement(statement) => {
+                    self.go_over(session, &sub, &*wish.given, statement)
+                }
                 Definition::Broken(error) => self.notify(session, &sub, error),
                 Definition::Removed(error) => self.refuse(session, &sub, error.clone()),
             }
@@ -96,12 +97,12 @@ impl<D: Database> Engine<D> {
         &mut self,
         session: SessionId,
         sub: &Arc<str>,
-        wish: &QueryReference,
+        wish: &dyn Wish,
         statement: &Arc<Statement>,
     ) {
-        let args = match arguments_for(wish, statement) {
+        let args = match wish.arguments(statement) {
             Ok(args) => args,
-            Err(error) => return self.refuse(session, sub, error),
+            Err(error) => return self.refuse(session, sub, misfit(statement, error)),
         };
         let statement_of = |query: QueryId| {
             Some(&self.templates.get(self.queries.get(&query)?.template)?.statement)
@@ -210,11 +211,12 @@ impl<D: Database> Engine<D> {
         &self,
         reference: QueryReference,
     ) -> Result<QueryReference, QueryError> {
+        let Some(wish) = &reference.wish else { return Ok(reference) };
         let name = reference.statement.name.as_ref();
         match name.and_then(|name| self.definitions.get(name)) {
             Some(Ok(statement)) if *statement != reference.statement => {
-                let args = arguments_for(&reference, statement)?;
-                Ok(QueryReference { statement: statement.clone(), args })
+                let args = wish.arguments(statement).map_err(|error| misfit(statement, error))?;
+                Ok(QueryReference { statement: statement.clone(), args, wish: Some(wish.clone()) })
             }
             Some(Err(error)) => Err(error.clone()),
             _ => Ok(reference),
@@ -222,61 +224,15 @@ impl<D: Database> Engine<D> {
     }
 }
 
-/// Returns a reference's arguments in the order of another statement's parameters. What is known of who asks is what the
-/// statement before took of it: arguments don't become claims, nor claims arguments.
-fn arguments_for(
-    reference: &QueryReference,
-    statement: &Statement,
-) -> Result<Vec<Option<crate::args::Argument>>, QueryError> {
-    let are_functions = [&*reference.statement, statement]
-        .into_iter()
-        .all(|statement| statement.kind == StatementKind::Function);
-    if are_functions {
-        // The same JSON: whether it fits any more the function says itself.
-        return Ok(reference.args.clone());
+/// Returns what is told of a subscription that its name's new meaning does not fit.
+fn misfit(statement: &Statement, error: QueryError) -> QueryError {
+    if error.code != ErrorCode::InvalidArgs {
+        return error;
     }
-    let claim = |param: &ParamDeclaration| {
-        let mut known = reference.given(param.source).into_iter();
-        known.find(|(name, _)| *name == param.name).map(|(_, value)| value)
-    };
-    let given = reference.given(ParamSource::Argument);
-    arguments_with_claims(&statement.params, given, claim).map_err(|misfit| {
-        let name = statement.name.as_deref().unwrap_or("the query");
-        QueryError::new(
-            ErrorCode::InvalidArgs,
-            format!("{name} takes other arguments now, and the subscription's don't fit: {misfit}"),
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::args::Argument;
-
-    fn statement(header: &str) -> Arc<Statement> {
-        let text = format!("{header}\nselect id from t where a = $1");
-        Arc::new(Statement::named("q", &text).expect("good"))
-    }
-
-    /// A client's argument would otherwise be what it says it is, and a claim what a client could have chosen.
-    #[test]
-    fn arguments_never_become_claims_nor_claims_arguments() {
-        let seven = Argument::Number("7".to_owned());
-        let (argument, claim) =
-            (statement("-- @param tenant int4"), statement("-- @claim tenant int4"));
-        let function = Arc::new(Statement::function("q", "1"));
-        let identity = statement("-- @param identity text");
-        let go = |from: &Arc<Statement>, to: &Arc<Statement>| {
-            let (statement, args) = (from.clone(), vec![Some(seven.clone())]);
-            arguments_for(&QueryReference { statement, args }, to)
-        };
-        for same in [&argument, &claim] {
-            assert_eq!(go(same, same), Ok(vec![Some(seven.clone())]));
-        }
-        for (from, to) in [(&argument, &claim), (&claim, &argument), (&identity, &function)] {
-            let error = go(from, to).expect_err("refused");
-            assert_eq!(error.code, ErrorCode::InvalidArgs);
-        }
-    }
+    let name = statement.name.as_deref().unwrap_or("the query");
+    let message = format!(
+        "{name} takes other arguments now, and the subscription's don't fit: {}",
+        error.message
+    );
+    QueryError { message, ..error }
 }

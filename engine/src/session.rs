@@ -1,9 +1,11 @@
 //! Sessions: who subscribes, and where what they are told goes.
 
 use crate::args::Argument;
+use crate::database::QueryError;
 use crate::digest::Digest;
-use crate::statement::{ParamSource, Statement};
+use crate::statement::Statement;
 use crate::update::Transition;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// A session, by a number of the process' own; the wire's 128-bit id belongs to the server.
@@ -17,15 +19,37 @@ pub struct QueryReference {
     pub statement: Arc<Statement>,
     /// The arguments, `$1` first; none for one that is not given and has a default.
     pub args: Vec<Option<Argument>>,
+    /// What they were made of, where the statement is what a name means at present. Without it the reference is to this
+    /// statement, whatever its name comes to mean.
+    pub wish: Option<Arc<dyn Wish>>,
 }
 
 impl QueryReference {
-    /// Returns what was given from this source, by the parameters' names; none of ad hoc SQL has one.
-    pub(crate) fn given(&self, source: ParamSource) -> Vec<(String, Argument)> {
-        let given = self.statement.params.iter().zip(&self.args);
-        let given = given.filter(|(param, _)| param.source == source);
-        given.filter_map(|(param, arg)| Some((param.name.clone(), arg.clone()?))).collect()
+    /// Returns a reference to just this statement.
+    pub fn fixed(statement: Arc<Statement>, args: Vec<Option<Argument>>) -> QueryReference {
+        QueryReference { statement, args, wish: None }
     }
+
+    /// Returns a reference to what a name means.
+    ///
+    /// # Errors
+    /// Why what was given does not fit that.
+    pub fn named(
+        statement: Arc<Statement>,
+        wish: Arc<dyn Wish>,
+    ) -> Result<QueryReference, QueryError> {
+        let args = wish.arguments(&statement)?;
+        Ok(QueryReference { statement, args, wish: Some(wish) })
+    }
+}
+
+/// What somebody gave with a name, and who that is: it outlives what the name means.
+pub trait Wish: Debug + Send + Sync {
+    /// Returns the arguments of a statement, `$1` first; none for one that is not given and has a default.
+    ///
+    /// # Errors
+    /// Why what was given does not fit it.
+    fn arguments(&self, statement: &Statement) -> Result<Vec<Option<Argument>>, QueryError>;
 }
 
 /// What became of a transition that was put into an outbox.

@@ -9,7 +9,8 @@ use crate::digest::Digest;
 use crate::line::Position;
 use crate::live_query::Told;
 use crate::mutations::Reflections;
-use crate::session::{Outbox, OutboxState, QueryReference, SessionId};
+use crate::session::{Outbox, OutboxState, SessionId, Wish};
+use crate::statement::Statement;
 use crate::update::{Transition, Update, UpdateKind};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, PgTimestamp};
@@ -17,11 +18,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What a subscription asked for by a name.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedWish {
+    /// What the name meant then.
+    pub statement: Arc<Statement>,
+    /// What was given with it.
+    pub given: Arc<dyn Wish>,
+}
+
 /// A subscription of a session.
 #[derive(Debug)]
 pub(crate) struct Sub {
     /// What it asked for, where that is a name, which may come to mean another statement.
-    pub wish: Option<QueryReference>,
+    pub wish: Option<NamedWish>,
     /// The live query; none while its statement is being analysed, and where its name means nothing that fits it.
     pub query: Option<QueryId>,
     /// What it is to be told of its name; without a live query it stays so, and is told again after a resume.

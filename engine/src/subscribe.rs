@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::live_query::{ArgumentTexts, KeptBy, LiveQuery, Told, Value};
 use crate::session::{QueryReference, SessionId};
-use crate::sessions::Sub;
+use crate::sessions::{NamedWish, Sub};
 use crate::statement::Statement;
 use crate::template::{Count, Plan, QueryTemplate};
 use crate::templates::{Applicant, wrong_argument_count};
@@ -41,8 +41,10 @@ impl<D: Database> Engine<D> {
     ) {
         let now = self.now;
         let Some(state) = self.sessions.get_mut(session) else { return };
+        let (statement, given) = (&query.statement, &query.wish);
+        let named = |given| NamedWish { statement: statement.clone(), given };
         let wish = Sub {
-            wish: query.statement.name.is_some().then(|| query.clone()),
+            wish: given.clone().map(named),
             query: None,
             notice: None,
             told: Told::Nothing,
@@ -52,7 +54,7 @@ impl<D: Database> Engine<D> {
         };
         state.subs.insert(sub.clone(), wish);
         match self.present_meaning(query) {
-            Ok(QueryReference { statement, args }) => {
+            Ok(QueryReference { statement, args, .. }) => {
                 self.apply_for(&statement, Applicant { session, sub, args });
             }
             Err(error) => self.refuse(session, &sub, error),

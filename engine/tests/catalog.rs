@@ -73,7 +73,7 @@ fn p2_what_was_analysed_meanwhile_is_not_read_at_an_older_snapshot() {
 #[test]
 fn a_read_that_is_silent_is_given_up_and_read_again() {
     let mut talk = Talk::new();
-    talk.subscribe(Panel::ALL[0]);
+    talk.subscribe(Panel::STATEMENTS[0]);
     talk.describe(|facts| facts);
     let silence = talk.limits.read_silence_max;
     // Waiting for its locks.

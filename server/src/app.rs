@@ -8,17 +8,14 @@ use crate::metrics::Metrics;
 use crate::mutations::Mutations;
 use crate::pipeline::{EventQueue, Lag};
 use crate::project::NamedQueries;
-use crate::protocol::{
-    ApiError, Code, Detail, Reference, argument, arguments_by_name, arguments_text,
-};
+use crate::protocol::{ApiError, Code, Detail, Reference};
 use crate::public_folder::PublicFolder;
 use crate::routes;
 use crate::sessions::Sessions;
+use crate::wish;
 use axum::Router;
 use axum::middleware;
-use convoy_engine::{
-    Argument, ParamDeclaration, ParamSource, QueryReference, Statement, StatementKind,
-};
+use convoy_engine::{QueryReference, Statement};
 use convoy_postgres::DatabaseHandle;
 use convoy_types::nearest;
 use std::ops::Deref;
@@ -147,7 +144,7 @@ impl App {
         }
     }
 
-    /// Finds out what a reference names, and puts its arguments in order, with what is known of who asks.
+    /// Finds out what a reference names, and has its arguments put in order, with what is known of who asks.
     ///
     /// # Errors
     /// What is wrong with it, fit for the client.
@@ -172,17 +169,7 @@ impl App {
                         format!("no query is named {shown:?}: {hint}"),
                     ));
                 };
-                let args = match statement.kind {
-                    StatementKind::Function => {
-                        vec![Some(Argument::String(arguments_text(args))), identity.argument()]
-                    }
-                    StatementKind::Query | StatementKind::Recorded => {
-                        check_known(statement, identity)?;
-                        let claim = |param: &ParamDeclaration| claimed(identity, param);
-                        arguments_by_name(&statement.params, args, claim)?
-                    }
-                };
-                Ok(QueryReference { statement: statement.clone(), args })
+                Ok(wish::reference(statement.clone(), args, identity)?)
             }
             Reference::Sql { .. } if self.ad_hoc_sql == AdHocSql::Refused => Err(ApiError::new(
                 Code::Forbidden,
@@ -190,33 +177,9 @@ impl App {
             )),
             Reference::Sql { sql, params } => {
                 let statement = Statement::ad_hoc(&sql).map_err(ApiError::from)?;
-                Ok(QueryReference {
-                    statement: Arc::new(statement),
-                    args: params.into_iter().map(Some).collect(),
-                })
+                let params = params.into_iter().map(Some).collect();
+                Ok(QueryReference::fixed(Arc::new(statement), params))
             }
         }
     }
-}
-
-/// Returns what an identity has for a parameter that is no argument.
-fn claimed(identity: &Identity, param: &ParamDeclaration) -> Option<Argument> {
-    match param.source {
-        ParamSource::Argument => None,
-        ParamSource::Claim => identity.claim(&param.name).cloned().map(argument),
-        ParamSource::Identity => identity.argument(),
-    }
-}
-
-/// Checks that somebody is known where a query goes by who asks.
-fn check_known(statement: &Statement, identity: &Identity) -> Result<(), ApiError> {
-    let has_claims = statement.params.iter().any(|param| param.source == ParamSource::Claim);
-    if !has_claims || statement.directives.public || !identity.is_nobody() {
-        return Ok(());
-    }
-    let name = statement.name.as_deref().unwrap_or("the query");
-    let message = format!(
-        "{name} goes by who asks, and the request does not say: send `Authorization: Bearer …`"
-    );
-    Err(ApiError::new(Code::Unauthorized, message))
 }

@@ -30,6 +30,7 @@ pub mod protocol;
 pub mod public_folder;
 mod reply;
 mod routes;
+mod wish;
 
 // The process.
 pub mod commands;

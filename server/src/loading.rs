@@ -83,6 +83,8 @@ impl ProjectLoader {
         #[cfg(feature = "functions")]
         if let Some(functions) = &self.functions {
             functions.load(&mut queries, &mut failures).await;
+        } else if has_functions(&self.folder) {
+            warn!("the project has functions by now: convoy serves them when it is started again");
         }
         if failures.is_empty() {
             self.generate(&queries).await;

@@ -43,8 +43,8 @@ impl Schedule {
                 is_quiet && self.engine.status().dirty_queries == 0 && self.is_answered();
             quiet_turns = if is_settled { quiet_turns + 1 } else { 0 };
             if quiet_turns == 5 {
-                // What is only noticed by asking now and then is noticed.
-                self.leap(Duration::from_secs(2));
+                // What is only noticed by asking now and then is noticed, and what failed last is tried again.
+                self.leap(Duration::from_secs(11));
             }
             if quiet_turns > 20 {
                 break;

@@ -3,10 +3,9 @@
 use super::clients::{Inbox, Wish};
 use super::schedule::Schedule;
 use super::temper::STATED_HOLD;
-use crate::world::Panel;
+use crate::world::{OfGroup, Panel};
 use convoy_engine::{
-    Argument, Definition, ErrorCode, Event, QueryError, QueryReference, Redefinition, Transition,
-    UpdateKind,
+    Definition, ErrorCode, Event, QueryError, QueryReference, Redefinition, Transition, UpdateKind,
 };
 use rand::Rng;
 use std::sync::Arc;
@@ -56,8 +55,7 @@ impl Schedule {
                 };
                 let wish = Wish::Name(name, meanings.len() - 1 - ago);
                 let statement = meaning.named(&format!("q{name}"));
-                let args = vec![Some(Argument::Number(grp.to_string()))];
-                (wish, QueryReference { statement, args })
+                (wish, QueryReference::named(statement, Arc::new(OfGroup(grp))).expect("it fits"))
             }
         };
         let client = &mut self.clients[at];
@@ -80,7 +78,7 @@ impl Schedule {
                 Definition::Removed(error(ErrorCode::NotFound))
             }
             _ => {
-                let panel = Panel::ALL[self.random.random_range(0..Panel::ALL.len())];
+                let panel = Panel::WISHES[self.random.random_range(0..Panel::WISHES.len())];
                 self.names[name].push(Some(panel));
                 Definition::Statement(panel.named(&format!("q{name}")))
             }

@@ -6,7 +6,7 @@ mod panel;
 mod questions;
 mod stream;
 
-pub use panel::{Panel, TextRow};
+pub use panel::{OfGroup, Panel, TextRow};
 pub use questions::{Question, Questions};
 pub use stream::{Creation, Telling};
 

@@ -1,7 +1,10 @@
 //! Statements that the world knows how to answer.
 
 use super::Item;
-use convoy_engine::{Argument, FunctionAnswer, QueryReference, RecordedRead, Statement};
+use convoy_engine::{
+    Argument, ErrorCode, FunctionAnswer, QueryError, QueryReference, RecordedRead, Statement,
+    StatementKind, Wish,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,10 +28,11 @@ pub enum Panel {
 }
 
 impl Panel {
-    pub const ALL: [Panel; 6] =
+    /// Those that are statements.
+    pub const STATEMENTS: [Panel; 6] =
         [Panel::Group, Panel::Top, Panel::Sum, Panel::Groups, Panel::Joined, Panel::TopJoined];
 
-    /// What clients wish to see.
+    /// What clients wish to see, and names mean.
     pub const WISHES: [Panel; 7] = [
         Panel::Group,
         Panel::Top,
@@ -73,23 +77,21 @@ impl Panel {
     /// Returns a subscription to it: the statement, with what stands above it, and the arguments.
     pub fn reference(self, header: &str, grp: i32) -> QueryReference {
         if self == Panel::Linked {
-            let statement = Arc::new(Statement::function("linked", "1"));
-            return QueryReference {
-                statement,
-                args: vec![Some(Argument::String(grp.to_string())), None],
-            };
+            let statement = self.named("linked");
+            return QueryReference::named(statement, Arc::new(OfGroup(grp))).expect("it fits");
         }
         let text = format!("{header}{}", self.sql());
         let statement = Arc::new(Statement::ad_hoc(&text).expect("a statement"));
         let grp = || Argument::Number(grp.to_string());
-        QueryReference {
-            statement,
-            args: self.has_parameter().then(grp).into_iter().map(Some).collect(),
-        }
+        let args = self.has_parameter().then(grp).into_iter().map(Some).collect();
+        QueryReference::fixed(statement, args)
     }
 
-    /// The statement as a project's file.
+    /// The statement as a project's file, or its function.
     pub fn named(self, name: &str) -> Arc<Statement> {
+        if self == Panel::Linked {
+            return Arc::new(Statement::function(name, "1"));
+        }
         let header = if self.has_parameter() { "-- @param grp int4\n" } else { "" };
         let text = format!("{header}{}", self.sql());
         Arc::new(Statement::named(name, &text).expect("a statement"))
@@ -236,6 +238,21 @@ impl Panel {
             Panel::Linked | Panel::LinkedGroup | Panel::LinkedRow => {
                 unreachable!("it is no query")
             }
+        }
+    }
+}
+
+/// Asks for a group by a name, whatever that means.
+#[derive(Debug)]
+pub struct OfGroup(pub i32);
+
+impl Wish for OfGroup {
+    fn arguments(&self, statement: &Statement) -> Result<Vec<Option<Argument>>, QueryError> {
+        let grp = self.0.to_string();
+        match (statement.kind, statement.params.len()) {
+            (StatementKind::Function, _) => Ok(vec![Some(Argument::String(grp)), None]),
+            (_, 1) => Ok(vec![Some(Argument::Number(grp))]),
+            _ => Err(QueryError::new(ErrorCode::InvalidArgs, "it takes no group")),
         }
     }
 }

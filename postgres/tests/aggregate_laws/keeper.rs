@@ -73,7 +73,7 @@ impl Keeper {
 
     pub fn subscribe(&mut self, sql: &str, args: &[Option<Argument>]) {
         let statement = Arc::new(Statement::ad_hoc(sql).expect("a statement"));
-        let query = QueryReference { statement, args: args.to_vec() };
+        let query = QueryReference::fixed(statement, args.to_vec());
         let sub = self.subscribed.to_string().into();
         self.subscribed += 1;
         self.handle(Event::Subscribe { session: SESSION, sub, query, have: None });

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -57,20 +58,36 @@ impl<S: Sync> FromRequestParts<S> for RequestHead {
 
 /// Who asks.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct Identity(Arc<Known>);
+
+/// What is known of who asks.
+#[derive(Debug)]
+pub struct Known {
     /// What identities are compared by: the same for equal contexts, whatever the order of their members.
     pub key: Arc<str>,
     /// The context, as JSON for `ctx.auth`; none: nobody. Equal contexts have one text.
     pub auth: Option<Arc<str>>,
     /// Until when it counts; none: for ever.
     pub expires_at: Option<SystemTime>,
-    claims: Option<Arc<Value>>,
+    claims: Option<Value>,
+}
+
+impl Deref for Identity {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.0
+    }
 }
 
 impl Identity {
     /// Returns nobody.
     pub fn nobody() -> Identity {
-        Identity { key: "null".into(), auth: None, expires_at: None, claims: None }
+        Identity::nobody_until(None)
+    }
+
+    fn nobody_until(expires_at: Option<SystemTime>) -> Identity {
+        Identity(Arc::new(Known { key: "null".into(), auth: None, expires_at, claims: None }))
     }
 
     /// Returns who this context says; null is nobody.
@@ -79,7 +96,7 @@ impl Identity {
     /// Where it is larger than any context may be.
     pub fn new(auth: Value, expires_at: Option<SystemTime>) -> Result<Identity, ApiError> {
         if auth.is_null() {
-            return Ok(Identity { expires_at, ..Identity::nobody() });
+            return Ok(Identity::nobody_until(expires_at));
         }
         let auth = sorted(auth);
         let text = auth.to_string();
@@ -92,8 +109,8 @@ impl Identity {
         }
         // The text itself: a hash could be met by somebody who chooses what is in a token.
         let text: Arc<str> = text.into();
-        let claims = Some(Arc::new(auth));
-        Ok(Identity { key: text.clone(), auth: Some(text), expires_at, claims })
+        let (key, auth, claims) = (text.clone(), Some(text), Some(auth));
+        Ok(Identity(Arc::new(Known { key, auth, expires_at, claims })))
     }
 
     /// Returns whether nobody is known.

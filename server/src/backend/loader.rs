@@ -93,16 +93,29 @@ impl Loader {
             Ok(()) => return,
             Err(error) => error,
         };
-        let message = chain(&error).to_string();
-        warn!("the functions stay as they were: {message}");
+        warn!("the functions stay as they were: {}", chain(&error));
+        let (message, twice) = match &error {
+            ServerError::Project(ProjectError::Twice { name, first, second }) => {
+                let shown = |path: &Path| {
+                    path.strip_prefix(root(&self.folder)).unwrap_or(path).display().to_string()
+                };
+                let (first, second) = (shown(first), shown(second));
+                (format!("{second}: {first} defines the query {name} too"), Some(name))
+            }
+            error => (chain(error).to_string(), None),
+        };
         let before = self.functions.project();
         let is_query = |kind| kind == FunctionKind::Query;
         let known = before.functions().values().filter(|function| {
-            is_query(function.kind) && function.visibility == Visibility::Public
+            is_query(function.kind)
+                && function.visibility == Visibility::Public
+                && Some(&function.name) != twice
         });
-        failures.extend(known.map(|function| Failure {
-            name: Some(function.name.clone()),
-            file: function.file.clone(),
+        let known = known.map(|function| (&function.name, function.file.clone()));
+        let twice = twice.map(|name| (name, String::new()));
+        failures.extend(known.chain(twice).map(|(name, file)| Failure {
+            name: Some(name.clone()),
+            file,
             error: ProjectError::Functions { message: message.clone() },
         }));
     }

@@ -86,7 +86,8 @@ fn statement(args: &ExplainArgs) -> Result<Arc<Statement>, ServerError> {
         let given = read_args(given.as_bytes(), usize::MAX).map_err(misused)?;
         // Whoever asks; only whether the arguments fit is looked at.
         let claim = |_: &ParamDeclaration| Some(Argument::String(String::new()));
-        arguments_by_name(&statement.params, given, claim).map_err(misused)?;
+        arguments_by_name(&statement.params, given, claim)
+            .map_err(|error| ServerError::Misused(error.message))?;
     }
     Ok(statement)
 }

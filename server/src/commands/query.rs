@@ -8,15 +8,15 @@ use crate::error::ServerError;
 use crate::loading::has_functions;
 use crate::project::NamedQueries;
 use crate::protocol::{
-    ApiError, Code, Numbers, TransitionWriter, arguments_by_name, encode_row, read_args,
+    ApiError, Numbers, TransitionWriter, arguments_by_name, encode_row, read_args,
 };
 use crate::serve::{ServeOptions, Server, bind};
 use crate::shutdown;
 use axum::Router;
 use clap::{Args, Parser};
 use convoy_engine::{
-    Argument, DiffOp, Event, Outbox, OutboxState, ParamDeclaration, QueryReference, ResultRow,
-    Statement, StatementFacts, Transition, UpdateKind, argument_text,
+    Argument, DiffOp, ErrorCode, Event, Outbox, OutboxState, ParamDeclaration, QueryReference,
+    ResultRow, Statement, StatementFacts, Transition, UpdateKind, argument_text,
 };
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase, PublishMode};
 use convoy_types::{PgType, nearest, write_json};
@@ -73,7 +73,7 @@ pub async fn run(args: QueryArgs) -> Result<(), ServerError> {
     };
     let values = arguments_by_name(&statement.params, given, claim).map_err(|error| {
         let hint = match error.code {
-            Code::Forbidden => ": give it with --claims",
+            ErrorCode::Forbidden => ": give it with --claims",
             _ => "",
         };
         ServerError::Misused(format!("{}{hint}", error.message))
@@ -275,7 +275,7 @@ async fn live(
     let app: App = server.app().clone();
     let session = app.sessions.next_id();
     let room = app.queue.reserve(0, 2).await;
-    let query = QueryReference { statement, args: values };
+    let query = QueryReference::fixed(statement, values);
     app.queue.push_request(
         room,
         vec![

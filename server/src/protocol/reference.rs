@@ -3,7 +3,8 @@
 use super::error::{ApiError, Code};
 use super::{push_json_str, shortened};
 use convoy_engine::{
-    Argument, ArgumentMisfit, ParamDeclaration, ParamSource, arguments_with_claims,
+    Argument, ArgumentMisfit, ErrorCode, ParamDeclaration, ParamSource, QueryError,
+    arguments_with_claims,
 };
 use convoy_types::nearest;
 use serde_json::{Map, Value};
@@ -166,19 +167,20 @@ pub fn arguments_by_name(
     params: &[ParamDeclaration],
     given: Vec<(String, Argument)>,
     claim: impl Fn(&ParamDeclaration) -> Option<Argument>,
-) -> Result<Vec<Option<Argument>>, ApiError> {
+) -> Result<Vec<Option<Argument>>, QueryError> {
+    let invalid = |message: String| QueryError::new(ErrorCode::InvalidArgs, message);
     let of_clients = || params.iter().filter(|param| param.source == ParamSource::Argument);
     let known = || of_clients().map(|param| param.name.as_str());
     arguments_with_claims(params, given, claim).map_err(|misfit| {
         let name = match &misfit {
             ArgumentMisfit::Unknown { name } => name,
             ArgumentMisfit::NoClaim { .. } => {
-                return ApiError::new(Code::Forbidden, misfit.to_string());
+                return QueryError::new(ErrorCode::Forbidden, misfit.to_string());
             }
-            _ => return ApiError::invalid(misfit.to_string()),
+            _ => return invalid(misfit.to_string()),
         };
         let shown = shortened(name);
-        ApiError::invalid(match nearest(name, known()) {
+        invalid(match nearest(name, known()) {
             Some(nearest) => format!("unknown argument {shown:?}: did you mean {nearest:?}?"),
             None if known().next().is_none() => {
                 format!("unknown argument {shown:?}: the query takes none")
@@ -280,7 +282,7 @@ mod tests {
             param("since", Some("now()"), false),
             param("status", None, true),
         ];
-        arguments_by_name(&params, read_args(text.as_bytes(), 1000)?, |_| None)
+        Ok(arguments_by_name(&params, read_args(text.as_bytes(), 1000)?, |_| None)?)
     }
 
     #[test]

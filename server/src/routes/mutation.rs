@@ -30,7 +30,7 @@ pub(super) async fn post(
                            --features functions";
             return Err(ApiError::new(Code::NotFound, message));
         };
-        let request = MutationRequest { name, args, id, session, identity: identity.auth };
+        let request = MutationRequest { name, args, id, session, identity: identity.auth.clone() };
         let answer = mutations.mutate(request).await?;
         Ok(reply::json(Body::from(Bytes::from(mutation_answer(&answer.value, answer.lsn)))))
     };

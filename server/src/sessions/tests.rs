@@ -13,7 +13,7 @@ fn sessions() -> Sessions {
 }
 
 fn nobody() -> Arc<str> {
-    crate::auth::Identity::nobody().key
+    crate::auth::Identity::nobody().key.clone()
 }
 
 fn transition(kind: UpdateKind) -> Transition {

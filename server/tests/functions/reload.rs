@@ -103,6 +103,74 @@ async fn subscribers_go_over_to_what_their_function_became() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_goes_from_a_file_to_a_function_and_back() {
+    const FILE: &str =
+        "-- @param least int4\nselect id, body from notes where id >= $1 order by id";
+    const BEFORE: &str = "export const one = query(() => 1);";
+    let file = "queries/t/notes.sql";
+    let as_function = format!(
+        "{BEFORE}
+export const notes = query({{
+  args: {{ least: z.number() }},
+  handler: async (ctx, {{ least }}) =>
+    (await ctx.db.raw(sql`select body from notes where id >= ${{least}} order by id`)).map((note) => note.body),
+}});"
+    );
+    let mut served = Served::start("fn_or_file", &[], BEFORE).await;
+    served.folder.write(file, FILE);
+    let reload = reloading(&mut served);
+    hang_up();
+    crate::support::until("the file is served", async || {
+        served.query("t.notes", json!({"least": 2})).await.status == 200
+    })
+    .await;
+    served.write("insert into notes values (1, 'a'), (2, 'b')").await;
+    let subscribe = json!([
+        to("n", "t.notes", json!({"least": 2})),
+        to("wrong", "t.notes", json!({"least": "2"})),
+    ]);
+    let mut viewer = Viewer::open(served.address, subscribe).await;
+    viewer.shows("n", json!([{"id": 2, "body": "b"}])).await;
+    viewer.shows("wrong", json!([{"id": 2, "body": "b"}])).await;
+
+    for round in 0..2 {
+        // Both at a time is nobody's: what served goes on.
+        served.folder.write("functions/t.ts", &functions(&as_function));
+        hang_up();
+        let seen = viewer.until("an error", |view| view.of("n").error.is_some()).await.of("n");
+        assert!(!seen.is_final, "{seen:?}");
+        let error = seen.error.expect("an error").to_string();
+        let said = "functions/t.ts: queries/t/notes.sql defines the query t.notes too";
+        assert!(error.contains(said), "{error}");
+
+        std::fs::remove_file(served.folder.path().join("convoy").join(file)).expect("it is there");
+        hang_up();
+        let bodies = if round == 0 { json!(["b"]) } else { json!(["b", "c0", "d0"]) };
+        viewer.shows("n", bodies).await;
+        // SQL takes a text for a number; the function says that it does not.
+        let seen = viewer.fails("wrong", "INVALID_ARGS").await;
+        assert!(!seen.is_final, "{seen:?}");
+        served.write(&format!("insert into notes values ({}, 'c{round}')", 3 + 2 * round)).await;
+        viewer
+            .until("it is live", |view| {
+                view.of("n").value().to_string().contains(&format!("c{round}"))
+            })
+            .await;
+
+        served.folder.write("functions/t.ts", &functions(BEFORE));
+        served.folder.write(file, FILE);
+        hang_up();
+        served.write(&format!("insert into notes values ({}, 'd{round}')", 4 + 2 * round)).await;
+        let ids: Vec<i32> = (2..5 + 2 * round).collect();
+        viewer.has("n", "id", json!(ids)).await;
+        viewer.has("wrong", "id", json!(ids)).await;
+    }
+    reload.abort();
+    viewer.close().await;
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_the_schema_gets_is_created() {
     let mut served = Served::start("fn_schema", &[], FUNCTIONS).await;
     let reload = reloading(&mut served);

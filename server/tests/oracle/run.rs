@@ -386,10 +386,10 @@ fn subscribe(
     send(Event::Subscribe {
         session,
         sub,
-        query: QueryReference {
-            statement: Arc::new(statement),
-            args: query.args.iter().cloned().map(Some).collect(),
-        },
+        query: QueryReference::fixed(
+            Arc::new(statement),
+            query.args.iter().cloned().map(Some).collect(),
+        ),
         have: None,
     });
 }
