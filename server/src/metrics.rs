@@ -19,6 +19,7 @@ const READY: &str = "ready";
 const LAG: &str = "replication_lag";
 const LAG_AGE: &str = "replication_lag_age";
 const RETAINED: &str = "replication_slot_retained";
+const BLOCKERS: &str = "replication_slot_blockers";
 const RECONNECTS: &str = "replication_reconnects";
 const LIVE_QUERIES: &str = "live_queries";
 const LIVE_QUERY_MEMORY: &str = "live_query_memory";
@@ -160,6 +161,11 @@ impl Metrics {
                 retained as f64,
             );
         }
+        text.gauge(
+            BLOCKERS,
+            "Open transactions that a slot which is being made waits for",
+            lag.blockers as u64,
+        );
         text.counter(RECONNECTS, "Times that the stream was lost", lag.reconnects);
         text.gauge(SESSIONS, "Sessions", sessions as u64);
         text.gauge(STREAMS, "Streams that are open", streams as u64);

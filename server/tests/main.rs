@@ -28,4 +28,5 @@ mod slots;
 mod stream;
 mod support;
 mod sync;
+mod waits;
 mod why;

@@ -1,5 +1,6 @@
 //! How far behind the engine is, and whether the server may call itself ready.
 
+use super::slot::WalView;
 use convoy_types::Lsn;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +38,11 @@ struct State {
     slot: Option<String>,
     received: Lsn,
     confirmed: Lsn,
+    /// The server's end of the WAL and what the slot retains, as it was last asked.
+    wal_end: Lsn,
     retained_bytes: Option<u64>,
+    /// How many transactions the slot that is being made waits for, and which.
+    waiting: (usize, String),
     /// When which position had been received, the oldest first; only those that are not confirmed.
     samples: VecDeque<(Instant, Lsn)>,
     was_ready: bool,
@@ -64,12 +69,16 @@ pub struct LagView {
     pub received: Lsn,
     /// Up to where the engine has applied it.
     pub confirmed: Lsn,
-    /// WAL between what the server has and what the engine has applied.
+    /// WAL that was received and not applied; while there is no stream, all that the server has and is not applied.
     pub lag_bytes: u64,
     /// The age of the oldest change that is not applied.
     pub lag: Duration,
     /// WAL that the slot makes the server keep, as it was last asked.
     pub retained_bytes: Option<u64>,
+    /// How many open transactions the slot that is being made waits for.
+    pub blockers: usize,
+    /// Which they are, in words.
+    pub waiting_for: Option<String>,
     /// Whether requests should be sent here.
     pub is_ready: bool,
     /// Why there is no stream.
@@ -100,6 +109,7 @@ impl Lag {
         state.confirmed = start;
         state.samples.clear();
         state.error = None;
+        state.waiting = Default::default();
     }
 
     /// Notes that the stream is lost.
@@ -112,6 +122,7 @@ impl Lag {
         }
         state.slot = None;
         state.error = Some(error);
+        state.waiting = Default::default();
     }
 
     /// Notes how far the stream and the engine are.
@@ -139,12 +150,20 @@ impl Lag {
         }
     }
 
-    /// Notes how much WAL the slot retains.
-    pub fn retained(&self, bytes: Option<u64>) {
-        self.lock().retained_bytes = bytes;
+    /// Notes where the WAL ends and what the slot retains; none where nobody knows now.
+    pub(super) fn wal(&self, view: Option<&WalView>) {
+        let mut state = self.lock();
+        state.wal_end = view.map_or(state.wal_end, |view| view.end);
+        let slot = view.and_then(|view| view.slot.as_ref());
+        state.retained_bytes = slot.map(|slot| slot.retained_bytes);
     }
 
-    /// Returns how much WAL there is between what was received and what the engine has applied.
+    /// Notes how many transactions the slot that is being made waits for, and which.
+    pub fn waiting(&self, blockers: usize, which: &str) {
+        self.lock().waiting = (blockers, which.to_owned());
+    }
+
+    /// Returns how much WAL is not applied, as [`LagView::lag_bytes`].
     pub fn lag_bytes(&self) -> u64 {
         self.lock().lag_bytes()
     }
@@ -160,6 +179,8 @@ impl Lag {
             lag_bytes: state.lag_bytes(),
             lag: state.lag(now),
             retained_bytes: state.retained_bytes,
+            blockers: state.waiting.0,
+            waiting_for: (state.waiting.0 > 0).then(|| state.waiting.1.clone()),
             is_ready: state.was_ready && state.stream == StreamState::Streaming,
             error: state.error.clone(),
             last_loss: state
@@ -173,13 +194,21 @@ impl Lag {
 
 impl State {
     fn lag_bytes(&self) -> u64 {
-        self.received.bytes_since(self.confirmed)
+        // While it streams, what others of the server's databases write is none of ours.
+        let end = match self.stream {
+            StreamState::Reconnecting => self.received.max(self.wal_end),
+            StreamState::Connecting | StreamState::Streaming => self.received,
+        };
+        end.bytes_since(self.confirmed)
     }
 
     fn lag(&self, now: Instant) -> Duration {
-        self.samples
-            .front()
-            .map_or(Duration::ZERO, |(since, _)| now.saturating_duration_since(*since))
+        let received = self.samples.front().map(|(since, _)| *since);
+        let lost = self.last_loss.as_ref().map(|(at, _)| *at);
+        // When what came since was written, nobody knows: since the loss at most.
+        let is_behind = self.stream == StreamState::Reconnecting && self.lag_bytes() > 0;
+        let since = received.or(lost.filter(|_| is_behind));
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 }
 
@@ -212,6 +241,26 @@ mod tests {
         let loss = Some((Duration::from_secs(2), "gone".to_owned()));
         assert_eq!((lag.view(at(102)).error, lag.view(at(102)).last_loss), (None, loss));
         assert_eq!(lag.view(at(102)).lag, Duration::ZERO);
+    }
+
+    #[test]
+    fn without_a_stream_it_is_what_the_server_has() {
+        let lag = Lag::new(Duration::from_secs(10));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        lag.streaming("s", Lsn(100));
+        lag.progress(at(0), Lsn(200), Lsn(200));
+        let view = WalView { end: Lsn(900), slot: None };
+        lag.wal(Some(&view));
+        assert_eq!((lag.view(at(1)).lag_bytes, lag.view(at(1)).lag), (0, Duration::ZERO));
+        lag.lost(at(2), "gone".into());
+        lag.waiting(1, "pid 7");
+        let seen = lag.view(at(5));
+        assert_eq!((seen.lag_bytes, seen.lag), (700, Duration::from_secs(3)));
+        assert_eq!((seen.blockers, seen.waiting_for.as_deref()), (1, Some("pid 7")));
+        lag.streaming("s", Lsn(900));
+        let seen = lag.view(at(6));
+        assert_eq!((seen.lag_bytes, seen.lag, seen.waiting_for), (0, Duration::ZERO, None));
     }
 
     #[test]

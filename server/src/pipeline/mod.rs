@@ -7,6 +7,7 @@ mod queue;
 mod replication;
 mod runner;
 mod slot;
+mod slot_watch;
 
 pub use backlog::Pushed;
 pub use lag::{Lag, LagView, StreamState};

@@ -8,7 +8,8 @@ use super::backlog::Pushed;
 use super::lag::Lag;
 use super::queue::EventQueue;
 use super::runner::EngineTurns;
-use super::slot;
+use super::slot::{self, Blocker, Whose};
+use super::slot_watch::SlotWatch;
 use crate::error::chain;
 use convoy_engine::{ErrorCode, Event, QueryError};
 use convoy_postgres::{DatabaseHandle, Pool, ServerStart};
@@ -25,8 +26,6 @@ use tracing::{error, info, warn};
 
 /// How often the server is told how far the engine is, and the lag is looked at.
 const TICK: Duration = Duration::from_millis(250);
-/// How often the server is asked what the slot holds back.
-const SLOT_INTERVAL: Duration = Duration::from_secs(5);
 /// Events that go into the queue at a time.
 const BATCH_MAX: usize = 256;
 /// After how long a slot that is not made yet is worth a word.
@@ -121,16 +120,26 @@ impl Replication {
     /// Streams until the server stops. A temporary slot is gone when this returns.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
+        let mut watch = SlotWatch::new(self.pool.clone(), self.lag.clone());
+        let max_bytes = self.options.max_lag_bytes;
         loop {
+            // One that is kept may hold WAL back for as long as there is no stream; before the first it is not ours yet.
+            let kept = match &self.options.config.slot {
+                SlotChoice::Named(slot) if self.has_streamed() => Some(slot.as_str()),
+                _ => None,
+            };
+            watch.look_at(kept);
             let mut stopping = self.stopping.clone();
             let connected = tokio::select! {
                 connected = self.connect() => connected,
+                lag_bytes = watch.abandoned_past(max_bytes) => Err(Loss::Lag { lag_bytes, max_bytes }),
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
             let loss = match connected {
                 Ok(mut stream) => {
                     backoff.reset();
-                    let ended = self.stream(&mut stream).await;
+                    watch.look_at(Some(stream.slot_name()));
+                    let ended = self.stream(&mut stream, &mut watch).await;
                     stream.shutdown().await;
                     let Err(loss) = ended else { return };
                     self.queue.push_lost();
@@ -168,7 +177,7 @@ impl Replication {
             error!(reason, "no replication; trying again all the same");
         }
         self.lag.lost(Instant::now(), reason.clone());
-        if *self.started.borrow() != Started::Streaming {
+        if !self.has_streamed() {
             let state =
                 if is_passing { Started::Retrying(reason) } else { Started::Failed(reason) };
             let _ = self.started.send(state);
@@ -180,25 +189,13 @@ impl Replication {
         let session = ReplicationSession::open(self.options.config.clone()).await?;
         let pid = session.backend_pid();
         let mut starting = std::pin::pin!(session.start());
+        let mut told = Vec::new();
         loop {
             // Making a slot waits for every transaction that is open (P10).
             match timeout(SLOT_PATIENCE, &mut starting).await {
                 Ok(stream) => return Ok(stream?),
                 Err(_) => match slot::blockers(&self.pool, pid).await {
-                    Ok(blockers) if !blockers.is_empty() => {
-                        let blockers = blockers.join(", ");
-                        let state = Started::Waiting(blockers.clone());
-                        if *self.started.borrow() != state
-                            && *self.started.borrow() != Started::Streaming
-                        {
-                            warn!(
-                                blockers,
-                                "the replication slot waits for transactions that are open"
-                            );
-                            let _ = self.started.send(state);
-                        }
-                    }
-                    Ok(_) => {}
+                    Ok(blockers) => self.wait_for(&blockers, &mut told),
                     Err(error) => {
                         warn!(error = %chain(&error), "can't say what the replication slot waits for")
                     }
@@ -207,8 +204,45 @@ impl Replication {
         }
     }
 
+    /// Says whom the slot waits for; in the log, once of each set of them.
+    fn wait_for(&self, blockers: &[Blocker], told: &mut Vec<Whose>) {
+        let list = blockers.iter().map(Blocker::to_string).collect::<Vec<_>>().join(", ");
+        self.lag.waiting(blockers.len(), &list);
+        if blockers.is_empty() {
+            return;
+        }
+        let same = |one: &Whose, other: &Whose| match (one, other) {
+            (Whose::Session { pid: one, .. }, Whose::Session { pid: other, .. }) => one == other,
+            _ => one == other,
+        };
+        let is_told = |blocker: &Blocker| told.iter().any(|whose| same(whose, &blocker.whose));
+        if !blockers.iter().all(is_told) {
+            let query = |blocker: &Blocker| match &blocker.whose {
+                Whose::Session { pid, query, .. } => Some(format!("pid {pid}: {query}")),
+                Whose::Prepared(_) => None,
+            };
+            let queries = blockers.iter().filter_map(query).collect::<Vec<_>>().join("; ");
+            warn!(
+                blockers = list,
+                queries, "the replication slot waits for transactions that are open"
+            );
+            *told = blockers.iter().map(|blocker| blocker.whose.clone()).collect();
+        }
+        if !self.has_streamed() {
+            let _ = self.started.send(Started::Waiting(list));
+        }
+    }
+
+    fn has_streamed(&self) -> bool {
+        *self.started.borrow() == Started::Streaming
+    }
+
     /// Streams until the server stops, or until the stream is lost.
-    async fn stream(&mut self, stream: &mut ReplicationStream) -> Result<(), Loss> {
+    async fn stream(
+        &mut self,
+        stream: &mut ReplicationStream,
+        watch: &mut SlotWatch,
+    ) -> Result<(), Loss> {
         let slot = stream.slot_name().to_owned();
         self.bind_to(Some(ServerStart(stream.identity().started_micros)));
         self.lag.streaming(&slot, stream.start_lsn());
@@ -221,7 +255,6 @@ impl Replication {
         });
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut slot_views = SlotViews::new(self.pool.clone(), slot, self.lag.clone());
         let mut stopping = self.stopping.clone();
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
@@ -248,78 +281,15 @@ impl Replication {
             stream.confirm(confirmed);
             self.lag.progress(Instant::now(), stream.received(), confirmed);
             let max_bytes = self.options.max_lag_bytes;
-            let lag_bytes = self.lag.lag_bytes().max(slot_views.unconfirmed_bytes());
+            let lag_bytes = self.lag.lag_bytes().max(watch.unconfirmed_bytes());
             if lag_bytes > max_bytes {
                 return Err(Loss::Lag { lag_bytes, max_bytes });
             }
-            slot_views.warn_past(max_bytes);
-            if slot_views.publications_are_gone() {
+            watch.warn_past(max_bytes);
+            if watch.publications_are_gone() {
                 return Err(Loss::PublicationDropped);
             }
         }
-    }
-}
-
-/// What the server says of the slot, asked now and then in the background.
-struct SlotViews {
-    latest: watch::Receiver<Option<slot::SlotView>>,
-    task: tokio::task::JoinHandle<()>,
-    warned: bool,
-}
-
-impl SlotViews {
-    fn new(pool: Pool, slot: String, lag: Arc<Lag>) -> Self {
-        let (sender, latest) = watch::channel(None);
-        let task = tokio::spawn(async move {
-            loop {
-                sleep(SLOT_INTERVAL).await;
-                match slot::view(&pool, &slot).await {
-                    Ok(view) => {
-                        lag.retained(view.as_ref().map(|view| view.retained_bytes));
-                        let _ = sender.send(view);
-                    }
-                    Err(error) => {
-                        warn!(error = %chain(&error), "can't say what the slot holds back")
-                    }
-                }
-            }
-        });
-        SlotViews { latest, task, warned: false }
-    }
-
-    fn unconfirmed_bytes(&self) -> u64 {
-        self.latest.borrow().as_ref().map_or(0, |view| view.unconfirmed_bytes)
-    }
-
-    /// Before 18 the stream ends by itself when a publication is dropped; since 18 it goes on without its changes.
-    fn publications_are_gone(&self) -> bool {
-        self.latest.borrow().as_ref().is_some_and(|view| !view.has_publications)
-    }
-
-    /// Dropping the slot would not help where somebody's open transaction holds the WAL back: a new slot would wait for
-    /// the same one. So it is named instead.
-    fn warn_past(&mut self, max_bytes: u64) {
-        let view = self.latest.borrow();
-        let Some(view) = view.as_ref().filter(|view| view.retained_bytes > max_bytes) else {
-            self.warned = false;
-            return;
-        };
-        if !std::mem::replace(&mut self.warned, true) {
-            let (pid, age_seconds) = view.oldest_writer.unzip();
-            warn!(
-                retained_bytes = view.retained_bytes,
-                pid,
-                age_seconds,
-                "an open transaction makes the server keep WAL for the slot; `SELECT pg_terminate_backend(pid);` ends \
-                 it, and max_slot_wal_keep_size bounds what a slot may keep"
-            );
-        }
-    }
-}
-
-impl Drop for SlotViews {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -27,9 +27,15 @@ pub(super) async fn ready(State(app): State<App>, headers: HeaderMap) -> Result<
     if lag.is_ready {
         return Ok(json("{\"status\":\"ready\"}"));
     }
-    let message = match &lag.error {
-        Some(error) => format!("replication is {}: {error}", lag.stream.as_str()),
-        None => format!("replication is {}, and has not caught up yet", lag.stream.as_str()),
+    let message = match (&lag.waiting_for, &lag.error) {
+        (Some(blockers), _) => format!(
+            "replication is {}: its slot waits for transactions that are open: {blockers}",
+            lag.stream.as_str()
+        ),
+        (None, Some(error)) => format!("replication is {}: {error}", lag.stream.as_str()),
+        (None, None) => {
+            format!("replication is {}, and has not caught up yet", lag.stream.as_str())
+        }
     };
     Err(Refusal::new(ApiError::new(Code::Unavailable, message), &headers))
 }

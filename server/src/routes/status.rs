@@ -45,6 +45,7 @@ pub(super) async fn get(State(app): State<App>) -> Response {
             "retained_bytes": lag.retained_bytes,
             "reconnects": lag.reconnects,
             "error": lag.error,
+            "waiting_for": lag.waiting_for,
             "last_loss": lag.last_loss.map(|(ago, reason)| value!({
                 "seconds_ago": milliseconds(ago.as_secs_f64()),
                 "reason": reason,
