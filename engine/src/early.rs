@@ -3,11 +3,11 @@
 //! Nothing is known at that time and nothing is being read, so that what these transactions did will be read in any
 //! case. Past a bound they are let go, but for their ids: the first snapshots must show them.
 
-use convoy_types::{Changes, LogicalMessage, Lsn, Transaction, Xid};
+use convoy_types::{Lsn, Transaction, Xid};
 use roaring::RoaringBitmap;
 
-/// What a transaction and a message take beside the values.
-const ENTRY_BYTES: usize = 160;
+/// What a transaction takes beside itself.
+const ENTRY_BYTES: usize = 64;
 
 /// Transactions and positions that came before the line.
 #[derive(Default)]
@@ -23,7 +23,7 @@ impl Early {
     /// Takes a transaction in.
     pub fn receive(&mut self, transaction: Transaction, bytes_max: usize) {
         self.received = self.received.max(transaction.end_lsn);
-        self.bytes += bytes(&transaction);
+        self.bytes += ENTRY_BYTES + transaction.memory_bytes();
         self.transactions.push(transaction);
         if self.bytes > bytes_max {
             self.let_go.extend(self.transactions.drain(..).map(|transaction| transaction.xid.0));
@@ -47,20 +47,10 @@ impl Early {
     }
 }
 
-fn bytes(transaction: &Transaction) -> usize {
-    let tables = match &transaction.changes {
-        Changes::Rows(_) => 0,
-        Changes::Touched(relations) => relations.len() * size_of::<usize>(),
-    };
-    let message = |message: &LogicalMessage| ENTRY_BYTES + message.content.len();
-    let messages: usize = transaction.messages.iter().map(message).sum();
-    ENTRY_BYTES + transaction.row_bytes() + tables + messages
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoy_types::PgTimestamp;
+    use convoy_types::{Changes, PgTimestamp};
 
     #[test]
     fn past_the_bound_only_ids_are_kept() {

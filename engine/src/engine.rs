@@ -72,9 +72,9 @@ pub struct Engine<D> {
     pub(crate) casts: HashMap<CastId, CastPurpose>,
     pub(crate) counters: Counters,
     pub(crate) audits: Audits,
-    /// What all live queries take, estimated.
+    /// What all live queries take beside their statements, estimated.
     // Invariant: the sum of their weights.
-    pub(crate) memory_bytes: usize,
+    pub(crate) result_bytes: usize,
     /// Whether a probe of the newest snapshot is under way, and when the next one is due.
     pub(crate) probe: Probe,
     /// Who hears what the line does, in tests.
@@ -165,7 +165,7 @@ impl<D: Database> Engine<D> {
             casts: HashMap::new(),
             counters: Counters::default(),
             audits: Audits::new(now),
-            memory_bytes: 0,
+            result_bytes: 0,
             probe: Probe { in_flight: None, due: now, attempts: 0 },
             observer: None,
             next_id: 0,
@@ -295,6 +295,11 @@ impl<D: Database> Engine<D> {
     /// Returns the position that replication may confirm: everything before it has been applied.
     pub fn confirmed(&self) -> Lsn {
         self.label()
+    }
+
+    /// Returns what waits for a snapshot, in bytes. Rows have given way where it is more than may.
+    pub fn waiting_bytes(&self) -> usize {
+        self.line.as_ref().map_or(0, |line| line.waiting_bytes())
     }
 
     /// Takes every step that the line allows.

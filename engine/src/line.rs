@@ -31,8 +31,8 @@ pub(crate) struct Arrived {
     pub xid: FullXid,
     pub transaction: Transaction,
     pub received_at: Instant,
-    /// What its rows take, in bytes.
-    row_bytes: usize,
+    /// What it takes, in bytes.
+    bytes: usize,
 }
 
 /// What became of a snapshot that the line was told of.
@@ -147,9 +147,9 @@ impl Line {
         self.received = self.received.max(transaction.end_lsn);
         let xid = self.newest.widen(transaction.xid);
         self.open.retain(|open| open.xid != xid);
-        let row_bytes = transaction.row_bytes();
-        self.arrived_bytes += row_bytes;
-        self.arrived.push_back(Arrived { xid, transaction, received_at, row_bytes });
+        let bytes = transaction.memory_bytes();
+        self.arrived_bytes += bytes;
+        self.arrived.push_back(Arrived { xid, transaction, received_at, bytes });
     }
 
     /// Lets the rows of all that waits give way to the tables that they touched, where they take more than this.
@@ -159,16 +159,17 @@ impl Line {
             return 0;
         }
         let mut collapsed = 0;
-        for arrived in &mut self.arrived {
-            collapsed += u64::from(arrived.row_bytes > 0);
-            arrived.transaction.collapse();
-            arrived.row_bytes = 0;
-        }
         self.arrived_bytes = 0;
+        for arrived in &mut self.arrived {
+            collapsed += u64::from(arrived.transaction.row_bytes() > 0);
+            arrived.transaction.collapse();
+            arrived.bytes = arrived.transaction.memory_bytes();
+            self.arrived_bytes += arrived.bytes;
+        }
         collapsed
     }
 
-    /// Returns the bytes of rows that wait.
+    /// Returns what waits, in bytes.
     pub fn waiting_bytes(&self) -> usize {
         self.arrived_bytes
     }
@@ -306,7 +307,7 @@ impl Line {
         };
         if let Some(index) = next {
             let arrived = self.arrived.remove(index)?;
-            self.arrived_bytes -= arrived.row_bytes;
+            self.arrived_bytes -= arrived.bytes;
             let xid = arrived.xid;
             self.head.0 += 1;
             if !self.newest.shows(xid) {
@@ -541,7 +542,8 @@ mod tests {
         let one = line.waiting_bytes();
         assert_eq!((one > 100, line.bound_waiting(one)), (true, 0));
         line.receive(with_rows(11, 200), Instant::now());
-        assert_eq!((line.bound_waiting(one), line.waiting_bytes()), (2, 0));
+        let collapsed = line.bound_waiting(one);
+        assert_eq!((collapsed, line.waiting_bytes() < 2 * one - 200), (2, true));
         line.receive(with_rows(12, 300), Instant::now());
         line.lift_fence(ReadId(1));
         let mut touched = Vec::new();

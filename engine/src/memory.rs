@@ -9,18 +9,29 @@ use crate::held_rows::HeldRows;
 use crate::live_query::{LiveQuery, Value};
 use crate::result::Refreshed;
 use crate::session::SessionId;
+use crate::statement::Statement;
 use convoy_query_index::QueryId;
 use std::sync::Arc;
 
-/// A live query without rows: its state, its place in the index, its subscription (measured: `bench/README.md`,
-/// "Memory", less the rows that each of those has).
-const QUERY_BYTES: usize = 3 << 9;
+/// A live query without rows: its state, its place in the index, a subscriber (measured: `bench/README.md`, "Memory", less
+/// the rows that each of those has).
+pub(crate) const QUERY_BYTES: usize = 3 << 9;
+/// A statement beside its text: its plan and predicates (measured: 4,000 of one short statement each take 20 MB more than
+/// their live queries).
+const TEMPLATE_BYTES: usize = 9 << 9;
 /// A row beside its texts: its key's length, the allocation and its place in the list.
 const ROW_BYTES: usize = 48;
 /// A cell beside its text: its length.
 const CELL_BYTES: usize = 2;
 /// A row that a window holds, beside the row: where it sorts (twice in a large window), and its place in the index.
 const HELD_BYTES: usize = 64;
+
+impl Statement {
+    /// Returns about how many bytes it takes while anybody reads by it: its text, and the SQL that is made of that.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        TEMPLATE_BYTES + 2 * self.text.len()
+    }
+}
 
 impl LiveQuery {
     /// Returns about how many bytes it takes.
@@ -60,29 +71,33 @@ impl<D: Database> Engine<D> {
         if let Some(query) = self.queries.get_mut(&id) {
             let bytes = query.memory_bytes() + self.recorded.bytes_of(id);
             let before = std::mem::replace(&mut query.weight, bytes);
-            self.memory_bytes = self.memory_bytes - before + bytes;
+            self.result_bytes = self.result_bytes - before + bytes;
         }
+    }
+
+    /// Returns what live queries and their statements take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.result_bytes + self.templates.memory_bytes()
     }
 
     /// Returns why no further live query may begin, where that is so.
     pub(crate) fn check_memory(&self, more_bytes: usize) -> Result<(), QueryError> {
-        let limit = self.limits.memory_bytes_max;
-        if self.memory_bytes + more_bytes <= limit {
+        let (used, limit) = (self.memory_bytes(), self.limits.memory_bytes_max);
+        if used + more_bytes <= limit {
             return Ok(());
         }
         Err(QueryError::new(
             ErrorCode::LimitExceeded,
             format!(
-                "live queries take {} of {limit} bytes (--memory-results, a part of --memory-limit), too much for one \
-                 more: unsubscribe from some, or ask for fewer rows",
-                self.memory_bytes
+                "live queries take {used} of {limit} bytes (--memory-results, a part of --memory-limit), too much for one \
+                 more: unsubscribe from some, or ask for fewer rows"
             ),
         ))
     }
 
-    /// Returns why a new live query may not begin.
-    pub(crate) fn check_memory_for_new(&self) -> Result<(), QueryError> {
-        self.check_memory(QUERY_BYTES)
+    /// Returns why a live query of a statement that is new may not begin.
+    pub(crate) fn check_memory_for_new(&self, statement: &Statement) -> Result<(), QueryError> {
+        self.check_memory(statement.memory_bytes() + QUERY_BYTES)
     }
 
     /// Ends those who wait for a result's first answer where it is more than there is room for. Who was answered goes

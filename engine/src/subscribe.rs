@@ -5,6 +5,7 @@ use crate::database::{CastId, CastRequest, CastValue, Database, ErrorCode, Query
 use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::live_query::{ArgumentTexts, KeptBy, LiveQuery, Told, Value};
+use crate::memory::QUERY_BYTES;
 use crate::session::{QueryReference, SessionId};
 use crate::sessions::{NamedWish, Sub};
 use crate::statement::Statement;
@@ -63,6 +64,13 @@ impl<D: Database> Engine<D> {
 
     /// Lets a subscription have a live query of the statement, as soon as that is analysed.
     pub(crate) fn apply_for(&mut self, statement: &Arc<Statement>, applicant: Applicant) {
+        let Applicant { session, sub, .. } = &applicant;
+        if self.templates.id_of(statement).is_none()
+            && !self.was_answered(*session, sub)
+            && let Err(error) = self.check_memory_for_new(statement)
+        {
+            return self.refuse(*session, &sub.clone(), error);
+        }
         let (id, is_new) = self.templates.intern(statement);
         let Some(entry) = self.templates.get_mut(id) else { return };
         match &entry.template {
@@ -201,7 +209,7 @@ impl<D: Database> Engine<D> {
                 // Who was answered goes on, and only goes over to another statement.
                 let room = match self.was_answered(session, sub) {
                     true => Ok(()),
-                    false => self.check_memory_for_new(),
+                    false => self.check_memory(QUERY_BYTES),
                 };
                 match room.and_then(|()| self.make_query(id, template, args)) {
                     Ok(query) => query,
@@ -334,7 +342,7 @@ impl<D: Database> Engine<D> {
         self.dirty.remove(&id);
         self.due.cancel(id);
         let Some(query) = self.queries.remove(&id) else { return };
-        self.memory_bytes -= query.weight;
+        self.result_bytes -= query.weight;
         self.query_of.remove(&(query.template, query.args));
         // Its id may be used again: no read must answer for it any more.
         self.reads.forget(id);

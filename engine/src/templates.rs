@@ -74,6 +74,7 @@ pub(crate) struct Templates {
     by_statement: HashMap<Arc<Statement>, TemplateId>,
     entries: HashMap<TemplateId, TemplateEntry>,
     next: u32,
+    memory_bytes: usize,
 }
 
 impl Templates {
@@ -99,13 +100,24 @@ impl Templates {
         self.entries.len()
     }
 
+    /// Returns what they take, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Returns a statement's id, where it is known.
+    pub fn id_of(&self, statement: &Statement) -> Option<TemplateId> {
+        self.by_statement.get(statement).copied()
+    }
+
     /// Returns a statement's id, and whether it is new.
     pub fn intern(&mut self, statement: &Arc<Statement>) -> (TemplateId, bool) {
-        if let Some(&id) = self.by_statement.get(statement) {
+        if let Some(id) = self.id_of(statement) {
             return (id, false);
         }
         let id = TemplateId(self.next);
         self.next += 1;
+        self.memory_bytes += statement.memory_bytes();
         self.by_statement.insert(statement.clone(), id);
         let entry = TemplateEntry {
             statement: statement.clone(),
@@ -129,6 +141,7 @@ impl Templates {
     pub fn remove(&mut self, id: TemplateId) -> Option<TemplateEntry> {
         let entry = self.entries.remove(&id)?;
         self.by_statement.remove(&entry.statement);
+        self.memory_bytes -= entry.statement.memory_bytes();
         Some(entry)
     }
 
@@ -265,7 +278,11 @@ impl<D: Database> Engine<D> {
             self.renew(query, &template);
         }
         for applicant in applicants {
-            self.admit(id, &template, applicant);
+            // It goes with one who is refused, where no more are to be kept.
+            match self.templates.get(id) {
+                Some(_) => self.admit(id, &template, applicant),
+                None => self.apply_for(&template.statement, applicant),
+            }
         }
         if changed_again {
             self.describe_again(id);
@@ -351,7 +368,9 @@ impl<D: Database> Engine<D> {
         let is_useless = (!entry.is_current
             && !matches!(entry.progress, Progress::Describing(_) | Progress::Casting(..)))
             || self.is_replaced(&entry.statement);
-        let are_many = self.templates.len() > self.limits.idle_templates_max;
+        // Those that are kept in case somebody asks again must not keep others out.
+        let are_many = self.templates.len() > self.limits.idle_templates_max
+            || self.templates.memory_bytes() > self.limits.memory_bytes_max / 8;
         if is_idle && !is_used_soon && (is_useless || are_many) {
             self.templates.remove(id);
             self.retries.cancel(id);

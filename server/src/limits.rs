@@ -5,9 +5,10 @@
 //!
 //! | part | share | what is in it | past it |
 //! |---|---|---|---|
-//! | results | 14/32 | live queries: results, diffs for slower subscribers | one that would be new is refused (`LIMIT_EXCEEDED`) |
+//! | results | 12/32 | live queries: results, diffs for slower subscribers | one that would be new is refused (`LIMIT_EXCEEDED`) |
+//! | sessions | 4/32 | sessions, their subscriptions, the names that those had | further ones are refused (`LIMIT_EXCEEDED`) |
 //! | streams | 4/32 | what waits for clients, from the engine to the socket, shared frames once | what waits for one client collapses to snapshots, from three quarters on; past it new streams and answers are refused (`LIMIT_EXCEEDED`) |
-//! | backlog | 8/32 | row changes on their way: a quarter the transaction that is being received, half what waits for the engine, a quarter what waits there for a snapshot | they give way to the tables that they touched, which are read again |
+//! | backlog | 6/32 | row changes on their way: a quarter the transaction that is being received, half what waits for the engine, a quarter what waits there for a snapshot | they give way to the tables that they touched, which are read again; where those take too much, too, the stream is given up, and everything is read again |
 //! | log | 2/32 | row changes kept for results being read, and before the first snapshot | those results are read once more |
 //! | reads | 3/32 | answers on their way from the database to the engine | further rows wait in the database, but for one result at a time |
 //! | requests | 1/32 | bodies being read, and requests that wait for the engine | further bytes wait in the network, but for one request at a time |
@@ -27,15 +28,19 @@ pub struct MemoryLimits {
     #[arg(long, value_name = "BYTES", default_value_t = MEMORY_LIMIT, env = "CONVOY_MEMORY_LIMIT")]
     pub memory_limit: usize,
     /// Live queries, in bytes: their results, and diffs for slower subscribers; past it a subscription that needs a new
-    /// one is refused, and the others go on [default: 14/32]
+    /// one is refused, and the others go on [default: 12/32]
     #[arg(long, value_name = "BYTES", env = "CONVOY_MEMORY_RESULTS")]
     pub memory_results: Option<usize>,
+    /// Sessions, in bytes: with their subscriptions, and the names that those had; past it further ones are refused
+    /// [default: 4/32]
+    #[arg(long, value_name = "BYTES", env = "CONVOY_MEMORY_SESSIONS")]
+    pub memory_sessions: Option<usize>,
     /// What waits for clients, in bytes; from three quarters on it collapses to snapshots, past it new streams are refused
     /// [default: 4/32]
     #[arg(long, value_name = "BYTES", env = "CONVOY_MEMORY_STREAMS")]
     pub memory_streams: Option<usize>,
     /// Row changes that are received or wait to be applied, in bytes; past it what they touched is read again
-    /// [default: 8/32]
+    /// [default: 6/32]
     #[arg(long, value_name = "BYTES", env = "CONVOY_MEMORY_BACKLOG")]
     pub memory_backlog: Option<usize>,
     /// Row changes that are kept for results being read, in bytes; past it those are read once more [default: 2/32]
@@ -57,6 +62,7 @@ impl Default for MemoryLimits {
         MemoryLimits {
             memory_limit: MEMORY_LIMIT,
             memory_results: None,
+            memory_sessions: None,
             memory_streams: None,
             memory_backlog: None,
             memory_log: None,
@@ -71,6 +77,8 @@ impl Default for MemoryLimits {
 pub struct MemoryParts {
     /// Live queries.
     pub results: usize,
+    /// Sessions and their subscriptions.
+    pub sessions: usize,
     /// What waits for clients.
     pub streams: usize,
     /// Row changes that are received or wait to be applied.
@@ -90,9 +98,10 @@ impl MemoryLimits {
     /// Where the parts that are given are more than the whole.
     pub fn parts(&self) -> Result<MemoryParts, ServerError> {
         let all = [
-            (14, self.memory_results),
+            (12, self.memory_results),
+            (4, self.memory_sessions),
             (4, self.memory_streams),
-            (8, self.memory_backlog),
+            (6, self.memory_backlog),
             (2, self.memory_log),
             (3, self.memory_reads),
             (1, self.memory_requests),
@@ -107,11 +116,14 @@ impl MemoryLimits {
         };
         let shares: u128 =
             all.iter().filter(|(_, given)| given.is_none()).map(|(share, _)| share).sum();
-        let [results, streams, backlog, log, reads, requests] = all.map(|(share, given)| {
-            // A share of a whole is no more than the whole.
-            given.unwrap_or_else(|| usize::try_from(rest as u128 * share / shares).unwrap_or(rest))
-        });
-        Ok(MemoryParts { results, streams, backlog, log, reads, requests })
+        let [results, sessions, streams, backlog, log, reads, requests] =
+            all.map(|(share, given)| {
+                // A share of a whole is no more than the whole.
+                given.unwrap_or_else(|| {
+                    usize::try_from(rest as u128 * share / shares).unwrap_or(rest)
+                })
+            });
+        Ok(MemoryParts { results, sessions, streams, backlog, log, reads, requests })
     }
 }
 
@@ -212,8 +224,6 @@ impl Default for RequestLimits {
     }
 }
 
-/// Transactions that wait for the engine; past it the stream is given up and everything is read again.
-pub const BACKLOG_TRANSACTIONS_MAX: usize = 1 << 20;
 /// Events that the engine takes before it publishes what they changed, while more keep coming.
 pub const EVENTS_PER_FLUSH_MAX: usize = 1024;
 
@@ -246,14 +256,15 @@ mod tests {
         let limits = MemoryLimits::default();
         let parts = limits.parts().expect("shares");
         let sum = |parts: MemoryParts| {
-            parts.results + parts.streams + parts.backlog + parts.log + parts.reads + parts.requests
+            let MemoryParts { results, sessions, streams, backlog, log, reads, requests } = parts;
+            results + sessions + streams + backlog + log + reads + requests
         };
-        assert_eq!((sum(parts), parts.results, parts.streams), (1 << 30, 448 << 20, 128 << 20));
+        assert_eq!((sum(parts), parts.results, parts.streams), (1 << 30, 384 << 20, 128 << 20));
         assert_eq!(parts.transaction() + parts.queued() + parts.waiting(), parts.backlog);
         let given = MemoryLimits { memory_results: Some(1 << 29), memory_log: Some(0), ..limits };
         let parts = given.parts().expect("shares of the rest");
-        assert_eq!((parts.results, parts.log, parts.streams), (1 << 29, 0, 1 << 27));
-        assert!((1 << 30) - sum(parts) < 6);
+        assert_eq!((parts.results, parts.log, parts.streams), (1 << 29, 0, (1 << 29) * 4 / 18));
+        assert!((1 << 30) - sum(parts) < 7);
         let too_much = MemoryLimits { memory_reads: Some(1 << 29), memory_limit: 100, ..given };
         assert!(too_much.parts().is_err());
     }

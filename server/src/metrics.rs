@@ -311,7 +311,7 @@ pub struct MemoryUse {
 }
 
 /// Returns what each part of memory takes.
-pub fn memory_use(app: &App, status: Option<&EngineStatus>) -> [MemoryUse; 6] {
+pub fn memory_use(app: &App, status: Option<&EngineStatus>) -> [MemoryUse; 7] {
     let of_engine = |bytes: fn(&EngineStatus) -> usize| status.map_or(0, bytes);
     let parts = &app.memory;
     let part = |part, bytes, limit_bytes| MemoryUse { part, bytes, limit_bytes };
@@ -319,6 +319,7 @@ pub fn memory_use(app: &App, status: Option<&EngineStatus>) -> [MemoryUse; 6] {
     let waiting = of_engine(|status| status.waiting_bytes);
     [
         part("results", of_engine(|status| status.memory_bytes), parts.results),
+        part("sessions", app.sessions.kept().used(), parts.sessions),
         part("streams", app.sessions.memory().used(), parts.streams),
         part("backlog", queued + waiting, parts.backlog),
         part("log", of_engine(|status| status.log_bytes), parts.log),

@@ -14,7 +14,6 @@ use crate::pipeline::{EngineThread, EventQueue, Lag, Replication, ReplicationOpt
 use crate::project::NamedQueries;
 use crate::sessions::{Sessions, expiry_interval};
 use crate::shutdown;
-use crate::stream_memory::StreamMemory;
 use axum::Router;
 use convoy_postgres::doctor::{PreflightError, preflight};
 use convoy_postgres::{DatabaseOptions, Pool, PostgresDatabase};
@@ -119,7 +118,7 @@ impl Server {
         let sessions = Arc::new(Sessions::new(
             queue.clone(),
             args.limits.clone(),
-            StreamMemory::new(memory.streams),
+            &memory,
             metrics.counters(),
         ));
         let lag = Arc::new(Lag::new(args.ready_lag));

@@ -4,23 +4,26 @@
 //! *sent*: the engine can't tell what of it arrived. A resume token says up to which transition the client has got:
 //! from then on, final errors are repeated, and only digests from before count as known.
 
-use crate::limits::RequestLimits;
+use crate::limits::{MemoryParts, RequestLimits};
 use crate::metrics::Counters;
 use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Code, Goodbye};
 use crate::sse::StreamQueue;
 use crate::stream_memory::StreamMemory;
 use convoy_engine::{Event, SessionId};
+use memory::Kept;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+mod memory;
 mod session;
 mod state;
 
+pub use memory::SessionMemory;
 pub use session::{Digests, Session, Written};
-pub use state::Standing;
+pub use state::{Claim, Standing};
 
 /// A stream that may begin.
 pub struct Attached {
@@ -39,17 +42,18 @@ pub struct Sessions {
     queue: Arc<EventQueue>,
     limits: RequestLimits,
     memory: Arc<StreamMemory>,
+    kept: Arc<SessionMemory>,
     counters: Arc<Counters>,
     next_id: AtomicU64,
     stopping: Mutex<bool>,
 }
 
 impl Sessions {
-    /// Returns a place without sessions, whose streams share this memory.
+    /// Returns a place without sessions, which share their parts of memory.
     pub fn new(
         queue: Arc<EventQueue>,
         limits: RequestLimits,
-        memory: Arc<StreamMemory>,
+        memory: &MemoryParts,
         counters: Arc<Counters>,
     ) -> Self {
         Sessions {
@@ -57,7 +61,8 @@ impl Sessions {
             by_secret: Mutex::default(),
             queue,
             limits,
-            memory,
+            memory: StreamMemory::new(memory.streams),
+            kept: SessionMemory::new(memory.sessions),
             counters,
             next_id: AtomicU64::new(1),
             stopping: Mutex::new(false),
@@ -72,6 +77,11 @@ impl Sessions {
     /// Returns what streams share.
     pub fn memory(&self) -> &Arc<StreamMemory> {
         &self.memory
+    }
+
+    /// Returns what sessions take by themselves.
+    pub fn kept(&self) -> &SessionMemory {
+        &self.kept
     }
 
     /// Checks that there is memory for another stream, or answer.
@@ -147,10 +157,10 @@ impl Sessions {
                 ),
             ));
         }
+        let kept = Kept::session(&self.kept)?;
         let stream = StreamQueue::new(&self.limits.stream(), self.memory.clone());
-        let confirmed = self.queue.confirmed();
-        let session =
-            Session::begin(self.next_id(), owner.clone(), scope, stream.clone(), confirmed);
+        let (id, confirmed) = (self.next_id(), self.queue.confirmed());
+        let session = Session::begin(id, owner.clone(), scope, stream.clone(), confirmed, kept);
         sessions.insert(session.wire_id.clone(), session.clone());
         lock(&self.by_secret).insert(session.secret.clone(), session.clone());
         self.queue.push_control(Event::SessionOpened(session.id(), session.outbox(&stream)));

@@ -29,13 +29,13 @@ async fn the_parts_are_told_and_add_up() {
     mirror.shows_what(&fixture.writer, "select id, status from orders order by id").await;
     let status = get(at, "/api/status").await.json();
     let mut sum = 0;
-    for part in ["results", "streams", "backlog", "log", "reads", "requests"] {
+    for part in ["results", "sessions", "streams", "backlog", "log", "reads", "requests"] {
         let limit = status["memory"][part]["limit_bytes"].as_u64().expect("a limit");
         let of_metric = format!("convoy_memory_limit_bytes{{part=\"{part}\"}}");
         assert_eq!(metric(at, &of_metric).await, limit as f64, "{part}");
         sum += limit;
     }
-    assert!((320_000_000 - 6..=320_000_000).contains(&sum), "{status}");
+    assert!((320_000_000 - 7..=320_000_000).contains(&sum), "{status}");
     assert_eq!(status["memory"]["log"]["limit_bytes"], 10_000_000);
     assert!(used(at, "results").await > 1000.0);
     // What waited has been written, and what was read has been taken in.
@@ -44,6 +44,79 @@ async fn the_parts_are_told_and_add_up() {
     })
     .await;
     assert!(metric(at, "process_resident_memory_bytes").await > 1e6);
+    fixture.server.stop().await;
+}
+
+/// Subscriptions to one live query cost no result, and memory all the same; so do names, for as long as the session lives.
+#[tokio::test]
+async fn sessions_and_their_subscriptions_are_bounded() {
+    let flags = ["--allow-sql", "--memory-sessions", "200000", "--session-ttl", "1"];
+    let fixture = Fixture::start("memory_sessions", &flags).await;
+    let at = fixture.address;
+    let subscribe = |session: usize, round: usize| {
+        let name = |n: usize| format!("s{session} r{round} n{n} {}", "x".repeat(100));
+        let one = |n| json!({"sub": name(n), "sql": "select count(*) as n from orders"});
+        json!({"subscribe": (0..50).map(one).collect::<Vec<_>>()}).to_string()
+    };
+    let mut stream = EventStream::open(at, "GET", "/api/sync", &[], "").await;
+    let hello = stream.expect("hello").await.data;
+    let path = format!("/api/sync/{}", hello["session"].as_str().expect("a session"));
+    let one_session = used(at, "sessions").await;
+    assert!(one_session > 1000.0);
+    let mut taken = 0;
+    let refused = loop {
+        let answer = post(at, &path, &subscribe(0, taken)).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 8, "more than 400 subscriptions in 200,000 bytes");
+    };
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "LIMIT_EXCEEDED"));
+    assert!(refused.body.contains("--memory-sessions"), "{}", refused.body);
+    assert!(taken >= 4, "{taken}");
+    // Nothing of what was refused is left, and what there is goes on.
+    let before = used(at, "sessions").await;
+    assert!((100_000.0..=200_000.0).contains(&before), "{before}");
+    let mut mirror = Mirror::of_sql(at, "select count(*) as n from orders").await;
+    mirror.shows(&json!([{"n": 3}])).await;
+    // What ends leaves its name.
+    let ended: Vec<String> = (0..50).map(|n| format!("s0 r0 n{n} {}", "x".repeat(100))).collect();
+    assert_eq!(post(at, &path, &json!({"unsubscribe": ended}).to_string()).await.status, 202);
+    let left = used(at, "sessions").await;
+    assert!(before - left > 50.0 * 200.0 && left > 100_000.0, "{before} {left}");
+    drop(stream);
+    until("the session is over", async || used(at, "sessions").await < 2.0 * one_session).await;
+    fixture.server.stop().await;
+}
+
+/// What a client writes into a statement is kept for as long as anybody reads by it.
+#[tokio::test]
+async fn statements_are_bounded_with_the_results() {
+    let flags = ["--allow-sql", "--memory-results", "1000000", "--session-ttl", "1"];
+    let fixture = Fixture::start("memory_statements", &flags).await;
+    let at = fixture.address;
+    let sql = |n: usize| format!("select {n} as n from orders -- {}", "x".repeat(100_000));
+    let mut mirrors = Vec::new();
+    let refused = loop {
+        let body = json!({"sql": sql(mirrors.len())}).to_string();
+        let answer = post(at, "/api/sql", &body).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        let body = json!({"subscribe": [{"sub": "a", "sql": sql(mirrors.len())}]}).to_string();
+        let mut stream = EventStream::open(at, "POST", "/api/sync", &[], &body).await;
+        stream.expect("hello").await;
+        stream.transition().await;
+        mirrors.push(stream);
+        assert!(mirrors.len() < 10, "ten texts of 100,000 bytes in 1,000,000");
+    };
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "LIMIT_EXCEEDED"));
+    assert!(refused.body.contains("--memory-results"), "{}", refused.body);
+    assert!(mirrors.len() >= 3, "{}", mirrors.len());
+    let full = used(at, "results").await;
+    mirrors.pop();
+    until("one is forgotten", async || used(at, "results").await < full - 150_000.0).await;
     fixture.server.stop().await;
 }
 

@@ -46,6 +46,19 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// Returns about how many bytes of memory it takes.
+    pub fn memory_bytes(&self) -> usize {
+        let tables = match &self.changes {
+            Changes::Rows(_) => 0,
+            Changes::Touched(tables) => tables.len() * size_of::<Arc<Relation>>(),
+        };
+        let message = |message: &LogicalMessage| {
+            size_of::<LogicalMessage>() + message.prefix.len() + message.content.len()
+        };
+        let messages: usize = self.messages.iter().map(message).sum();
+        size_of::<Transaction>() + self.row_bytes() + tables + messages
+    }
+
     /// Returns about how many bytes of memory its rows take; nothing where only its tables are known.
     pub fn row_bytes(&self) -> usize {
         match &self.changes {

@@ -2,9 +2,9 @@
 //! that they touched, which are then read again.
 //!
 //! Too much is WAL, from what the engine has applied to what was received (`--refresh-lag`): reading again once costs
-//! less by then than each change does. And it is memory, whatever the WAL is.
+//! less by then than each change does. And it is memory, whatever the WAL is: where what is left of the transactions is
+//! too much, too, the stream is given up.
 
-use crate::limits::BACKLOG_TRANSACTIONS_MAX;
 use convoy_engine::Event;
 use convoy_types::Lsn;
 
@@ -15,14 +15,13 @@ pub enum Pushed {
     Waiting,
     /// It waits, and rows gave way.
     Collapsed,
-    /// There are too many transactions: give the stream up.
+    /// There are too many transactions, even without their rows: give the stream up.
     Overrun,
 }
 
 /// Counts what waits.
 pub(super) struct Backlog {
-    row_bytes: usize,
-    transactions: usize,
+    bytes: usize,
     /// Where the stream began; none before its first event.
     began: Option<Lsn>,
     /// The greatest position that was received.
@@ -30,32 +29,29 @@ pub(super) struct Backlog {
     /// Whether the engine is behind: then rows give way as they come.
     is_behind: bool,
     lag_bytes_max: u64,
-    row_bytes_max: usize,
-    transactions_max: usize,
+    bytes_max: usize,
     /// How often rows gave way, a transaction each.
     collapsed: u64,
 }
 
 impl Backlog {
-    /// Returns an empty one, for an engine that may be so many bytes of WAL behind, and rows that may take so many bytes
-    /// of memory while they wait.
-    pub fn new(lag_bytes_max: u64, row_bytes_max: usize) -> Self {
+    /// Returns an empty one, for an engine that may be so many bytes of WAL behind, and transactions that may take so many
+    /// bytes of memory while they wait.
+    pub fn new(lag_bytes_max: u64, bytes_max: usize) -> Self {
         Backlog {
-            row_bytes: 0,
-            transactions: 0,
+            bytes: 0,
             began: None,
             received: Lsn::default(),
             is_behind: false,
             lag_bytes_max,
-            row_bytes_max,
-            transactions_max: BACKLOG_TRANSACTIONS_MAX,
+            bytes_max,
             collapsed: 0,
         }
     }
 
     /// Forgets what waited, and how far the stream was.
     pub fn clear(&mut self) {
-        (self.row_bytes, self.transactions) = (0, 0);
+        self.bytes = 0;
         (self.began, self.received, self.is_behind) = (None, Lsn::default(), false);
     }
 
@@ -67,8 +63,7 @@ impl Backlog {
                     self.collapsed += u64::from(transaction.row_bytes() > 0);
                     transaction.collapse();
                 }
-                self.transactions += 1;
-                self.row_bytes += transaction.row_bytes();
+                self.bytes += transaction.memory_bytes();
                 (transaction.commit_lsn, transaction.end_lsn)
             }
             Event::Progress(lsn) => (*lsn, *lsn),
@@ -78,13 +73,12 @@ impl Backlog {
         self.received = self.received.max(to);
     }
 
-    /// Counts an event that waits no more. Returns the bytes of its rows.
+    /// Counts an event that waits no more. Returns what it takes, in bytes.
     pub fn discount(&mut self, event: &Event) -> usize {
         let Event::Committed(transaction) = event else { return 0 };
-        let row_bytes = transaction.row_bytes();
-        self.transactions = self.transactions.saturating_sub(1);
-        self.row_bytes = self.row_bytes.saturating_sub(row_bytes);
-        row_bytes
+        let bytes = transaction.memory_bytes();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        bytes
     }
 
     /// Lets rows give way where there are too many, or where the engine, which has applied so much, is too far behind.
@@ -93,25 +87,27 @@ impl Backlog {
         applied: Lsn,
         waiting: impl Iterator<Item = &'a mut Event>,
     ) -> Pushed {
-        if self.transactions > self.transactions_max {
-            return Pushed::Overrun;
-        }
         // Before it has applied anything, the engine's position is none of this stream.
         let applied = applied.max(self.began.unwrap_or_default());
         let is_behind = self.received.bytes_since(applied) > self.lag_bytes_max;
         let was_behind = std::mem::replace(&mut self.is_behind, is_behind);
         // While it stays behind, what came was collapsed as it came.
-        if (!is_behind || was_behind) && self.row_bytes <= self.row_bytes_max {
+        if (!is_behind || was_behind) && self.bytes <= self.bytes_max {
             return Pushed::Waiting;
         }
+        self.bytes = 0;
         for event in waiting {
             if let Event::Committed(transaction) = event {
                 self.collapsed += u64::from(transaction.row_bytes() > 0);
                 transaction.collapse();
+                self.bytes += transaction.memory_bytes();
             }
         }
-        self.row_bytes = 0;
-        Pushed::Collapsed
+        // Else it would be gone through again and again for ever less.
+        match self.bytes > self.bytes_max / 2 {
+            true => Pushed::Overrun,
+            false => Pushed::Collapsed,
+        }
     }
 
     /// Returns how many transactions' rows have given way so far.
@@ -119,9 +115,9 @@ impl Backlog {
         self.collapsed
     }
 
-    /// Returns the bytes of rows that wait.
-    pub fn row_bytes(&self) -> usize {
-        self.row_bytes
+    /// Returns what waits, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -170,11 +166,11 @@ mod tests {
 
     #[test]
     fn p10_rows_give_way_to_tables_once_they_are_too_many() {
-        let mut backlog = Backlog::new(1 << 20, 1000);
-        let mut waiting = vec![transaction(&[1, 2, 1], 100)];
+        let mut backlog = Backlog::new(1 << 20, 5000);
+        let mut waiting = vec![transaction(&[1, 2, 1], 1000)];
         backlog.add(&mut waiting[0]);
         assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Waiting);
-        waiting.push(transaction(&[3], 900));
+        waiting.push(transaction(&[3], 2000));
         backlog.add(&mut waiting[1]);
         assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Collapsed);
         let touched = |event: &Event| match event {
@@ -186,18 +182,26 @@ mod tests {
             _ => panic!("still rows"),
         };
         assert_eq!(waiting.iter().map(touched).collect::<Vec<_>>(), [vec![1, 2], vec![3]]);
-        assert_eq!(backlog.row_bytes(), 0);
+        let left = backlog.bytes();
+        assert!((1..1000).contains(&left), "{left} bytes of two transactions without rows");
         let discounted: usize = waiting.iter().map(|event| backlog.discount(event)).sum();
-        assert_eq!(discounted, 0);
-        assert_eq!((backlog.row_bytes(), backlog.transactions), (0, 0));
+        assert_eq!((discounted, backlog.bytes()), (left, 0));
     }
 
     #[test]
     fn transactions_are_bounded_too() {
-        let mut backlog = Backlog { transactions_max: 1, ..Backlog::new(1000, ROWS) };
-        let mut waiting = [transaction(&[], 0), transaction(&[], 0)];
-        waiting.iter_mut().for_each(|event| backlog.add(event));
-        assert_eq!(backlog.collapse_if_needed(Lsn(0), waiting.iter_mut()), Pushed::Overrun);
+        let mut backlog = Backlog::new(1 << 20, 5000);
+        let mut waiting = Vec::new();
+        let pushed = loop {
+            waiting.push(transaction(&[], 0));
+            backlog.add(waiting.last_mut().expect("one"));
+            let pushed = backlog.collapse_if_needed(Lsn(0), waiting.iter_mut());
+            if pushed != Pushed::Waiting {
+                break pushed;
+            }
+        };
+        assert_eq!(pushed, Pushed::Overrun);
+        assert!((10..100).contains(&waiting.len()), "{} in 5,000 bytes", waiting.len());
     }
 
     #[test]
@@ -212,18 +216,18 @@ mod tests {
                 Event::Committed(transaction) => matches!(transaction.changes, Changes::Touched(_)),
                 _ => false,
             };
-            (pushed, waiting.iter().map(is_collapsed).collect::<Vec<_>>(), backlog.row_bytes() > 0)
+            (pushed, waiting.iter().map(is_collapsed).collect::<Vec<_>>())
         };
         // The stream begins far into the log; that the engine has applied nothing of it is no lag.
-        assert_eq!(push(50_000, 0), (Pushed::Waiting, vec![false], true));
-        assert_eq!(push(50_900, 0), (Pushed::Waiting, vec![false; 2], true));
-        assert_eq!(push(51_000, 0), (Pushed::Collapsed, vec![true; 3], false), "1001 bytes");
+        assert_eq!(push(50_000, 0), (Pushed::Waiting, vec![false]));
+        assert_eq!(push(50_900, 0), (Pushed::Waiting, vec![false; 2]));
+        assert_eq!(push(51_000, 0), (Pushed::Collapsed, vec![true; 3]), "1001 bytes");
         // It is said once.
-        assert_eq!(push(51_100, 50_000), (Pushed::Waiting, vec![true; 4], false));
+        assert_eq!(push(51_100, 50_000), (Pushed::Waiting, vec![true; 4]));
         // The one that finds it caught up may still be read again; the next ones are not.
-        assert_eq!(push(51_200, 50_900), (Pushed::Waiting, vec![true; 5], false));
+        assert_eq!(push(51_200, 50_900), (Pushed::Waiting, vec![true; 5]));
         let caught_up = [vec![true; 5], vec![false]].concat();
-        assert_eq!(push(51_300, 51_000), (Pushed::Waiting, caught_up, true));
+        assert_eq!(push(51_300, 51_000), (Pushed::Waiting, caught_up));
     }
 
     #[test]

@@ -11,17 +11,17 @@ use convoy_engine::Event;
 use convoy_postgres::{MemoryBudget, Room};
 use convoy_types::Lsn;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Of the stream's events, so many and so many bytes of rows are handled where they were received.
+/// Of the stream's events, so many and so many bytes are handled where they were received.
 const INLINE_EVENTS_MAX: usize = 8;
-const INLINE_ROW_BYTES_MAX: usize = 64 << 10;
+const INLINE_BYTES_MAX: usize = 64 << 10;
 /// Room for so many events is kept when none waits; what a flood took beyond it is given back.
 const KEPT_EVENTS: usize = 256;
-/// Past so many bytes of rows the engine takes no further events in one turn.
-const TURN_ROW_BYTES: usize = 4 << 20;
+/// Past so many bytes of row changes the engine takes no further events in one turn.
+const TURN_BYTES: usize = 4 << 20;
 /// What an event of a request takes beside its texts.
 const EVENT_BYTES: usize = 64;
 
@@ -52,6 +52,9 @@ pub struct EventQueue {
     requests: Arc<MemoryBudget>,
     answers: Arc<MemoryBudget>,
     confirmed: AtomicU64,
+    /// What waits in the engine for a snapshot, in bytes, and what may.
+    waiting: AtomicUsize,
+    waiting_max: usize,
 }
 
 /// Room for the events of a request.
@@ -72,6 +75,8 @@ impl EventQueue {
             requests: MemoryBudget::new(memory.requests),
             answers: MemoryBudget::new(memory.reads),
             confirmed: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            waiting_max: memory.waiting(),
         })
     }
 
@@ -141,7 +146,11 @@ impl EventQueue {
         });
         let pushed = state.backlog.collapse_if_needed(self.confirmed(), waiting);
         drop(guard);
-        pushed
+        // There, too, rows have given way by now.
+        match self.waiting.load(Ordering::Relaxed) > self.waiting_max {
+            true => Pushed::Overrun,
+            false => pushed,
+        }
     }
 
     /// Puts in that the stream is lost: what of it still waits is worth nothing.
@@ -203,13 +212,13 @@ impl EventQueue {
     /// can give way any more.
     pub(super) fn take(&self, max: usize) -> Vec<Queued> {
         let State { queued, backlog, .. } = &mut *self.lock();
-        let (mut taken, mut row_bytes) = (Vec::new(), 0);
+        let (mut taken, mut bytes) = (Vec::new(), 0);
         while taken.len() < max
-            && row_bytes < TURN_ROW_BYTES
+            && bytes < TURN_BYTES
             && let Some(next) = queued.pop_front()
         {
             if let Queued::Event(event) = &next {
-                row_bytes += backlog.discount(event);
+                bytes += backlog.discount(event);
             }
             taken.push(next);
         }
@@ -222,7 +231,7 @@ impl EventQueue {
     /// Returns whether so little waits that handling it keeps nobody.
     pub(super) fn is_short(&self) -> bool {
         let state = self.lock();
-        state.queued.len() <= INLINE_EVENTS_MAX && state.backlog.row_bytes() <= INLINE_ROW_BYTES_MAX
+        state.queued.len() <= INLINE_EVENTS_MAX && state.backlog.bytes() <= INLINE_BYTES_MAX
     }
 
     /// Sets when the engine wants a turn though nothing comes.
@@ -240,10 +249,10 @@ impl EventQueue {
         }
     }
 
-    /// Returns how many events wait, and how many bytes of rows are among them.
+    /// Returns how many events wait, and what the transactions among them take, in bytes.
     pub fn backlog(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.queued.len(), state.backlog.row_bytes())
+        (state.queued.len(), state.backlog.bytes())
     }
 
     /// Returns how many transactions' rows have given way so far.
@@ -256,8 +265,10 @@ impl EventQueue {
         Lsn(self.confirmed.load(Ordering::Acquire))
     }
 
-    pub(super) fn set_confirmed(&self, lsn: Lsn) {
-        self.confirmed.store(lsn.0, Ordering::Release);
+    /// Notes how far the engine is, and what waits there for a snapshot, in bytes.
+    pub(super) fn set_progress(&self, confirmed: Lsn, waiting: usize) {
+        self.confirmed.store(confirmed.0, Ordering::Release);
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 }
 

@@ -61,7 +61,7 @@ impl EngineTurns {
             engine.handle(now, Event::Tick);
         }
         engine.flush(Instant::now());
-        self.queue.set_confirmed(engine.confirmed());
+        self.queue.set_progress(engine.confirmed(), engine.waiting_bytes());
         self.queue.set_deadline(engine.next_deadline());
     }
 

@@ -63,6 +63,27 @@ impl Reference {
         }
     }
 
+    /// Returns about how many bytes a subscription keeps of it for itself: what was given with a name.
+    pub fn kept_bytes(&self) -> usize {
+        fn bytes(argument: &Argument) -> usize {
+            match argument {
+                Argument::Null | Argument::Bool(_) => 5,
+                Argument::Number(text) | Argument::String(text) | Argument::Object(text) => {
+                    text.len() + 2
+                }
+                Argument::Array(elements) => {
+                    elements.iter().map(|element| bytes(element) + 1).sum()
+                }
+            }
+        }
+        match self {
+            Reference::Named { args, .. } => {
+                args.iter().map(|(name, value)| name.len() + 4 + bytes(value)).sum()
+            }
+            Reference::Sql { .. } => 0,
+        }
+    }
+
     /// Reads the body of `POST /api/sql`.
     ///
     /// # Errors

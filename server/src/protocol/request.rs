@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::reference::{Reference, parse};
 use super::shortened;
-use crate::sessions::Digests;
+use crate::sessions::{Claim, Digests};
 use convoy_engine::Digest;
 use convoy_types::Lsn;
 use serde_json::{Map, Value};
@@ -47,9 +47,10 @@ pub struct OpeningRequest {
 }
 
 impl SubscribeRequest {
-    /// Returns the client's name for it, with the digest that the client has.
-    pub fn name(&self) -> (Arc<str>, Option<Digest>) {
-        (self.sub.clone(), self.have)
+    /// Returns it as far as its session is concerned.
+    pub fn claim(&self) -> Claim {
+        let bytes = self.reference.as_ref().map_or(0, Reference::kept_bytes);
+        Claim { sub: self.sub.clone(), have: self.have, bytes }
     }
 }
 

@@ -7,7 +7,6 @@ use super::{ApiError, Numbers, OpeningRequest, Reference, SessionRequest, read_a
 use crate::limits::{MemoryLimits, RequestLimits};
 use crate::pipeline::EventQueue;
 use crate::sessions::{Digests, Sessions};
-use crate::stream_memory::StreamMemory;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -120,8 +119,7 @@ fn any_bytes_are_a_request_or_an_error() {
 fn a_token_that_is_not_ours_is_nobodys() {
     let memory = MemoryLimits::default().parts().expect("shares");
     let queue = EventQueue::new(1 << 20, &memory);
-    let streams = StreamMemory::new(memory.streams);
-    let sessions = Sessions::new(queue, RequestLimits::default(), streams, Default::default());
+    let sessions = Sessions::new(queue, RequestLimits::default(), &memory, Default::default());
     let attached = sessions.open(None, &"null".into()).expect("room");
     let mut chunks = Vec::new();
     attached.session.encode_first(&attached.queue, Numbers::Number, &mut chunks);

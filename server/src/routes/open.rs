@@ -6,7 +6,7 @@ use crate::auth::Identity;
 use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Code, Numbers, SubscribeRequest, hello, one_shot};
 use crate::reply;
-use crate::sessions::{Attached, Digests, Session};
+use crate::sessions::{Attached, Claim, Digests, Session};
 use crate::sse::{SseBody, StreamOptions};
 use crate::stream_memory::Held;
 use axum::body::{Body, Bytes};
@@ -44,7 +44,7 @@ pub(super) async fn stream_one(
     // From here on nothing waits: what is opened is also answered.
     let response = stream(app, attached, params, identity);
     let sub: Arc<str> = ONLY_SUB.into();
-    session.claim(&app.limits, &[(sub.clone(), None)])?;
+    session.claim(&app.limits, &[Claim { sub: sub.clone(), have: None, bytes }])?;
     app.queue.push_request(
         room,
         vec![Event::Subscribe { session: session.id(), sub, query, have: None }],

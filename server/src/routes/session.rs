@@ -28,8 +28,8 @@ pub(super) async fn post(
         drop(body);
         let room = app.queue.reserve(bytes, subscribe.len() + unsubscribe.len() + 1).await;
         // From here on nothing waits or fails, so that all of it is applied or nothing.
-        let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
-        session.claim(&app.limits, &subs)?;
+        let claims: Vec<_> = subscribe.iter().map(SubscribeRequest::claim).collect();
+        session.claim(&app.limits, &claims)?;
         let mut events = subscribe_events(&app, &session, &identity, subscribe);
         let id = session.id();
         let ended = session.unsubscribe(&unsubscribe);

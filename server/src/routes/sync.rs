@@ -58,7 +58,7 @@ async fn open(
     let room = app.queue.reserve(bytes, subscribe.len()).await;
     let token = params.resume_token(headers, resume);
     let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have, &identity.key));
-    let subs: Vec<_> = subscribe.iter().map(SubscribeRequest::name).collect();
+    let claims: Vec<_> = subscribe.iter().map(SubscribeRequest::claim).collect();
     let is_new = resumed.is_none();
     let attached = match resumed {
         Some(attached) => attached,
@@ -68,10 +68,10 @@ async fn open(
     // Dropping the response ends the stream again.
     let response = stream(app, attached, params, identity);
     if is_new {
-        session.claim(&app.limits, &subs)?;
+        session.claim(&app.limits, &claims)?;
     } else {
         // What stands already is answered by the resume; the others must not be met with silence.
-        let mut standings = session.claim_free(&app.limits, &subs)?.into_iter();
+        let mut standings = session.claim_free(&app.limits, &claims)?.into_iter();
         let mut gone = Vec::new();
         subscribe.retain(|request| match standings.next() {
             Some(Standing::Free) => true,

@@ -1,6 +1,7 @@
 //! One session: its streams, one at a time, and what is written to them.
 
-use super::state::{Standing, State, used_before};
+use super::memory::Kept;
+use super::state::{Claim, Standing, State, used_before};
 use crate::limits::RequestLimits;
 use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Goodbye, Numbers, TransitionWriter};
@@ -45,6 +46,7 @@ impl Session {
         scope: Option<String>,
         stream: Arc<StreamQueue>,
         confirmed: Lsn,
+        kept: Kept,
     ) -> Arc<Session> {
         Arc::new(Session {
             id,
@@ -52,11 +54,7 @@ impl Session {
             secret: random_token(),
             owner,
             scope,
-            state: Mutex::new(State {
-                stream: Some(stream),
-                last_lsn: confirmed,
-                ..State::default()
-            }),
+            state: Mutex::new(State::new(stream, confirmed, kept)),
         })
     }
 
@@ -213,16 +211,12 @@ impl Session {
     ///
     /// # Errors
     /// `INVALID_ARGS` for a name that was used before, `LIMIT_EXCEEDED` for too many.
-    pub fn claim(
-        &self,
-        limits: &RequestLimits,
-        names: &[(Arc<str>, Option<Digest>)],
-    ) -> Result<(), ApiError> {
+    pub fn claim(&self, limits: &RequestLimits, claims: &[Claim]) -> Result<(), ApiError> {
         let mut state = self.lock();
-        if let Some((used, _)) = names.iter().find(|(name, _)| state.subs.contains_key(name)) {
-            return Err(used_before(used));
+        if let Some(used) = claims.iter().find(|claim| state.subs.contains_key(&claim.sub)) {
+            return Err(used_before(&used.sub));
         }
-        state.claim(limits, names.iter())
+        state.claim(limits, claims.iter())
     }
 
     /// Marks those names as used that are free, for a client that comes back and names all that it wants. Returns what
@@ -233,14 +227,14 @@ impl Session {
     pub fn claim_free(
         &self,
         limits: &RequestLimits,
-        names: &[(Arc<str>, Option<Digest>)],
+        claims: &[Claim],
     ) -> Result<Vec<Standing>, ApiError> {
         // In one turn: of two requests that come at once, one finds the names free.
         let mut state = self.lock();
-        let standings: Vec<_> = names.iter().map(|(name, _)| state.standing(name)).collect();
-        let free = names.iter().zip(&standings);
+        let standings: Vec<_> = claims.iter().map(|claim| state.standing(&claim.sub)).collect();
+        let free = claims.iter().zip(&standings);
         let free = free.filter(|(_, standing)| matches!(standing, Standing::Free));
-        state.claim(limits, free.map(|(name, _)| name))?;
+        state.claim(limits, free.map(|(claim, _)| claim))?;
         Ok(standings)
     }
 

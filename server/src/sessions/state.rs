@@ -1,6 +1,7 @@
 //! What a session remembers of what was sent: for each subscription's name, how it stands and what the client has, and the
 //! final errors, until it is known that they arrived.
 
+use super::memory::{Kept, NAME_BYTES, SUBSCRIPTION_BYTES};
 use crate::limits::RequestLimits;
 use crate::protocol::{ApiError, Code, TransitionWriter};
 use crate::sse::{Item, StreamQueue};
@@ -13,9 +14,22 @@ use std::time::Instant;
 /// Final errors that a session remembers, to repeat them where a stream broke.
 const FINAL_ERRORS_MAX: usize = 256;
 
+/// A wish to subscribe, as far as a session is concerned.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The client's name for it.
+    pub sub: Arc<str>,
+    /// The digest that the client has.
+    pub have: Option<Digest>,
+    /// What is kept of its arguments, in bytes.
+    pub bytes: usize,
+}
+
 /// What is known of a subscription's name.
 #[derive(Default)]
 pub(super) struct Sub {
+    /// What it takes beside its name, while it stands.
+    bytes: usize,
     /// Whether it ended: nothing that names it is sent any more.
     pub is_gone: bool,
     /// The digest that was sent last, and with which transition; 0 for what the client said it had from before.
@@ -26,8 +40,9 @@ pub(super) struct Sub {
     pub answered: Option<u64>,
 }
 
-#[derive(Default)]
 pub(super) struct State {
+    /// What the session takes of memory.
+    kept: Kept,
     pub subs: HashMap<Arc<str>, Sub>,
     pub active: usize,
     /// The number of the last transition sent.
@@ -57,6 +72,23 @@ pub enum Standing {
 }
 
 impl State {
+    /// Returns that of a session whose stream begins.
+    pub fn new(stream: Arc<StreamQueue>, last_lsn: Lsn, kept: Kept) -> State {
+        State {
+            kept,
+            subs: HashMap::new(),
+            active: 0,
+            sequence: 0,
+            last_lsn,
+            is_behind: false,
+            final_errors: Vec::new(),
+            untold: Vec::new(),
+            stream: Some(stream),
+            detached_at: None,
+            is_over: false,
+        }
+    }
+
     pub fn is_current(&self, stream: &Arc<StreamQueue>) -> bool {
         self.stream.as_ref().is_some_and(|current| Arc::ptr_eq(current, stream))
     }
@@ -74,9 +106,9 @@ impl State {
     pub fn claim<'a>(
         &mut self,
         limits: &RequestLimits,
-        names: impl Iterator<Item = &'a (Arc<str>, Option<Digest>)> + Clone,
+        claims: impl Iterator<Item = &'a Claim> + Clone,
     ) -> Result<(), ApiError> {
-        let count = names.clone().count();
+        let count = claims.clone().count();
         let limit = |there: usize, max: usize, what: &str, flag: &str| {
             if there + count > max {
                 let message = format!("a session has at most {max} {what} ({flag})");
@@ -91,9 +123,12 @@ impl State {
             "names of subscriptions in its life",
             "--subscription-names-max",
         )?;
-        self.subs.extend(names.map(|(name, have)| {
-            let sent = have.map(|digest| (0, digest));
-            (name.clone(), Sub { sent, ..Sub::default() })
+        let bytes = |claim: &Claim| SUBSCRIPTION_BYTES + claim.bytes;
+        let in_all = |claim: &Claim| NAME_BYTES + claim.sub.len() + bytes(claim);
+        self.kept.take(claims.clone().map(in_all).sum())?;
+        self.subs.extend(claims.map(|claim| {
+            let sent = claim.have.map(|digest| (0, digest));
+            (claim.sub.clone(), Sub { bytes: bytes(claim), sent, ..Sub::default() })
         }));
         self.active += count;
         Ok(())
@@ -192,6 +227,7 @@ impl State {
         if !known.is_gone {
             self.active -= usize::from(self.active > 0);
         }
+        self.kept.give_back(known.bytes);
         *known = Sub { is_gone: true, ..Sub::default() };
     }
 }

@@ -8,8 +8,16 @@ use convoy_types::Lsn;
 
 fn sessions() -> Sessions {
     let memory = MemoryLimits::default().parts().expect("shares");
-    let (queue, streams) = (EventQueue::new(1 << 20, &memory), StreamMemory::new(memory.streams));
-    Sessions::new(queue, RequestLimits::default(), streams, Arc::default())
+    Sessions::new(
+        EventQueue::new(1 << 20, &memory),
+        RequestLimits::default(),
+        &memory,
+        Arc::default(),
+    )
+}
+
+fn claim(sub: &str, have: Option<Digest>) -> Claim {
+    Claim { sub: sub.into(), have, bytes: 0 }
 }
 
 fn nobody() -> Arc<str> {
@@ -43,7 +51,7 @@ fn drain(session: &Session, queue: &Arc<StreamQueue>) -> String {
 fn open(sessions: &Sessions) -> (Attached, String) {
     let attached = sessions.open(None, &nobody()).expect("room");
     let session = &attached.session;
-    session.claim(&RequestLimits::default(), &[("a".into(), None)]).expect("a free name");
+    session.claim(&RequestLimits::default(), &[claim("a", None)]).expect("a free name");
     let mut outbox = session.outbox(&attached.queue);
     assert_eq!(outbox.send(transition(UpdateKind::Unchanged)), OutboxState::Ready);
     let frame = drain(session, &attached.queue);
@@ -74,12 +82,12 @@ fn what_an_older_stream_has_in_hand_is_told_by_the_newer() {
 fn names_are_claimed_once_by_whoever_comes_first() {
     let sessions = sessions();
     let (attached, _) = open(&sessions);
-    let names = [("a".into(), None), ("b".into(), None)];
-    let claim = || attached.session.claim_free(&RequestLimits::default(), &names).expect("room");
-    assert!(matches!(claim()[..], [Standing::Stands, Standing::Free]));
-    assert!(matches!(claim()[..], [Standing::Stands, Standing::Stands]));
+    let names = [claim("a", None), claim("b", None)];
+    let again = || attached.session.claim_free(&RequestLimits::default(), &names).expect("room");
+    assert!(matches!(again()[..], [Standing::Stands, Standing::Free]));
+    assert!(matches!(again()[..], [Standing::Stands, Standing::Stands]));
     attached.session.unsubscribe(&["b".into()]);
-    assert!(matches!(claim()[..], [Standing::Stands, Standing::Gone(_)]));
+    assert!(matches!(again()[..], [Standing::Stands, Standing::Gone(_)]));
 }
 
 #[test]
@@ -88,7 +96,7 @@ fn what_the_client_has_is_known_by_its_token() {
     let attached = sessions.open(None, &nobody()).expect("room");
     let session = &attached.session;
     let digest = Digest::read(&"1".repeat(32)).expect("a digest");
-    session.claim(&RequestLimits::default(), &[("a".into(), Some(digest))]).expect("a free name");
+    session.claim(&RequestLimits::default(), &[claim("a", Some(digest))]).expect("a free name");
     assert_eq!(session.has("a"), None, "only asked after a resume");
     session.outbox(&attached.queue).send(transition(UpdateKind::Unchanged));
     let frame = drain(session, &attached.queue);
