@@ -134,7 +134,7 @@ impl Schedule {
         assert_eq!(status.live_queries, 0, "seed {}", self.seed);
         // Statements may be kept in case somebody asks again.
         assert!(
-            status.memory_bytes <= status.templates * 6 << 10,
+            status.memory_bytes <= status.templates * (6 << 10),
             "seed {}: {status:?}",
             self.seed
         );
