@@ -1,8 +1,9 @@
 //! Puts pgoutput's messages together to committed transactions.
 //!
-//! Protocol version 1 sends one whole transaction after another, so at most one is open here. Past its budget a
-//! transaction keeps only which tables it touched: its rows are let go, and those to come are not even decoded. So
-//! memory is bounded by the budget however large a transaction is.
+//! Most transactions come whole, one after another, so at most one of those is open here. Past its budget a transaction
+//! keeps only which tables it touched: its rows are let go, and those to come are not even decoded. So memory is bounded
+//! by the budget however large a transaction is. One for which the server's own memory (`logical_decoding_work_mem`) is
+//! too small comes in blocks before it commits, between which others come; see `streamed`.
 //!
 //! No I/O: fed with message bytes, tested without a server.
 
@@ -11,6 +12,7 @@ use crate::pgoutput::{
     changed_relation,
 };
 use crate::relation_cache::RelationCache;
+use crate::streamed::Streamed;
 use bytes::Bytes;
 use convoy_types::{
     ChangeKind, Changes, Datum, LogicalMessage, OldRow, Relation, RelationId, Row, RowChange,
@@ -50,6 +52,8 @@ pub(crate) struct Assembler {
     relations: RelationCache,
     /// From Begin to Commit.
     open: Option<OpenTransaction>,
+    /// Those that come in blocks.
+    streamed: Streamed,
 }
 
 #[derive(Debug)]
@@ -68,7 +72,12 @@ enum Content {
 
 impl Assembler {
     pub(crate) fn new(budget: Budget) -> Self {
-        Assembler { budget, relations: RelationCache::default(), open: None }
+        Assembler {
+            budget,
+            relations: RelationCache::default(),
+            open: None,
+            streamed: Streamed::default(),
+        }
     }
 
     /// Takes one message. Returns the transaction that it completes.
@@ -77,6 +86,9 @@ impl Assembler {
         message: Bytes,
         extent: Extent,
     ) -> Result<Option<Transaction>, DecodeError> {
+        if self.streamed.is_in_block() {
+            return self.push_streamed(message, extent).map(|()| None);
+        }
         if let Some(relation) = changed_relation(&message)
             && (extent == Extent::Head || self.is_reduced())
         {
@@ -90,7 +102,7 @@ impl Assembler {
         match Message::decode(message)? {
             Message::Begin(begin) => self.begin(begin)?,
             Message::Commit(commit) => return self.commit(commit).map(Some),
-            Message::Relation(relation) => self.relations.put(relation)?,
+            Message::Relation(relation) => self.relations.put(Arc::new(relation))?,
             Message::Insert(insert) => self.insert(insert)?,
             Message::Update(update) => self.update(update)?,
             Message::Delete(delete) => self.delete(delete)?,
@@ -102,8 +114,36 @@ impl Assembler {
             }
             Message::Logical(message) => self.logical_message(message)?,
             Message::Type | Message::Origin => {}
+            Message::StreamStart(start) => {
+                self.check_closed("stream start")?;
+                self.streamed.start(start.xid)?;
+            }
+            Message::StreamCommit(commit) => {
+                self.check_closed("stream commit")?;
+                return self.streamed.commit(commit, &mut self.relations).map(Some);
+            }
+            Message::StreamAbort(abort) => {
+                self.check_closed("stream abort")?;
+                self.streamed.abort(abort);
+            }
         }
         Ok(None)
+    }
+
+    /// Takes a message of a transaction that comes in blocks.
+    fn push_streamed(&mut self, message: Bytes, extent: Extent) -> Result<(), DecodeError> {
+        let is_row = matches!(message.first(), Some(b'I' | b'U' | b'D'));
+        if extent == Extent::Head && !is_row {
+            return self.let_go(&message);
+        }
+        self.streamed.push(message, &self.relations, kept_message)
+    }
+
+    fn check_closed(&self, message: &'static str) -> Result<(), DecodeError> {
+        match self.open {
+            Some(_) => Err(DecodeError::OutOfOrder { message, place: "inside a transaction" }),
+            None => Ok(()),
+        }
     }
 
     fn is_reduced(&self) -> bool {
@@ -131,12 +171,7 @@ impl Assembler {
     }
 
     fn begin(&mut self, begin: Begin) -> Result<(), DecodeError> {
-        if self.open.is_some() {
-            return Err(DecodeError::OutOfOrder {
-                message: "begin",
-                place: "inside a transaction",
-            });
-        }
+        self.check_closed("begin")?;
         let content = Content::Rows { changes: Vec::new(), bytes: 0 };
         self.open =
             Some(OpenTransaction { begin, content, messages: Vec::new(), messages_bytes: 0 });
@@ -216,24 +251,32 @@ impl Assembler {
     }
 
     fn logical_message(&mut self, message: LogicalDecodingMessage) -> Result<(), DecodeError> {
-        if !message.is_transactional || !message.prefix.starts_with(MESSAGE_PREFIX) {
+        if !message.is_transactional {
             return Ok(());
         }
         let open = self.open("transactional message")?;
-        let bytes = message.prefix.len() + message.content.len() + size_of::<LogicalMessage>();
-        if open.messages_bytes + bytes > MESSAGES_BYTES_MAX {
-            warn!(
-                xid = open.begin.xid.0,
-                bytes, "logical messages past what one transaction may hold: let go"
-            );
-            return Ok(());
-        }
-        open.messages_bytes += bytes;
-        // Copied, so that a few bytes that are kept don't keep a receive buffer.
-        let content = Bytes::copy_from_slice(&message.content);
-        open.messages.push(LogicalMessage { prefix: message.prefix, content });
+        open.messages.extend(kept_message(message, &mut open.messages_bytes));
         Ok(())
     }
+}
+
+/// Returns a logical message as it is kept, where it is ours, of a transaction whose messages take so many bytes.
+fn kept_message(
+    message: LogicalDecodingMessage,
+    messages_bytes: &mut usize,
+) -> Option<LogicalMessage> {
+    if !message.is_transactional || !message.prefix.starts_with(MESSAGE_PREFIX) {
+        return None;
+    }
+    let bytes = message.prefix.len() + message.content.len() + size_of::<LogicalMessage>();
+    if *messages_bytes + bytes > MESSAGES_BYTES_MAX {
+        warn!(bytes, "logical messages past what one transaction may hold: let go");
+        return None;
+    }
+    *messages_bytes += bytes;
+    // Copied, so that a few bytes that are kept don't keep a receive buffer.
+    let content = Bytes::copy_from_slice(&message.content);
+    Some(LogicalMessage { prefix: message.prefix, content })
 }
 
 impl Budget {

@@ -256,10 +256,110 @@ fn messages_out_of_order_are_errors() {
     assert_eq!(out_of_order(&[begin(1), insert]), Some(unknown));
 }
 
+/// A message as it stands in a block: with the id of its (sub)transaction behind its kind.
+fn of(xid: u32, message: &Bytes) -> Bytes {
+    let mut streamed = BytesMut::from(&message[..1]);
+    streamed.put_u32(xid);
+    streamed.put_slice(&message[1..]);
+    streamed.freeze()
+}
+
+fn block(assembler: &mut Assembler, xid: u32, messages: &[Bytes]) {
+    let start = [&b"S"[..], &xid.to_be_bytes(), b"\x01"].concat();
+    assert!(push(assembler, start.into()).is_none());
+    for message in messages {
+        assert!(push(assembler, message.clone()).is_none());
+    }
+    assert!(push(assembler, Bytes::from_static(b"E")).is_none());
+}
+
+fn stream_commit(xid: u32, lsn: u64) -> Bytes {
+    let mut message = BytesMut::from(&b"c"[..]);
+    message.put_u32(xid);
+    message.put_slice(&commit(lsn)[1..]);
+    message.freeze()
+}
+
+fn stream_abort(xid: u32, sub: u32) -> Bytes {
+    [&b"A"[..], &xid.to_be_bytes(), &sub.to_be_bytes()].concat().into()
+}
+
+#[test]
+fn blocks_of_open_transactions_come_between_others() {
+    let mut assembler = Assembler::new(LARGE);
+    let (row5, row6) = (insert(5, ["1", "a", "~"]), insert(6, ["1", "a", "~"]));
+    block(&mut assembler, 200, &[of(200, &relation(5)), of(200, &row5)]);
+    // A whole one, of a table that it describes for itself.
+    push(&mut assembler, relation(5));
+    push(&mut assembler, begin(100));
+    push(&mut assembler, row5.clone());
+    let whole = push(&mut assembler, commit(100)).expect("a transaction");
+    assert!(matches!(whole.changes, Changes::Rows(rows) if rows.len() == 1));
+    // Another open one; and the first goes on, in a savepoint too.
+    block(&mut assembler, 300, &[of(300, &relation(6)), of(300, &row6)]);
+    let mine = logical("convoy.mutation", b"mine", 1);
+    let lost = logical("convoy.mutation", b"lost", 1);
+    let messages = [of(200, &mine), of(201, &relation(6)), of(201, &row6), of(201, &lost)];
+    block(&mut assembler, 200, &messages);
+    assert!(push(&mut assembler, stream_abort(200, 201)).is_none());
+    assert!(push(&mut assembler, stream_abort(300, 300)).is_none());
+    let streamed = push(&mut assembler, stream_commit(200, 500)).expect("a transaction");
+    assert_eq!(
+        (streamed.xid, streamed.commit_lsn, streamed.end_lsn),
+        (Xid(200), Lsn(500), Lsn(508))
+    );
+    // What was rolled back counts, which costs a refresh at most; what it said does not.
+    assert_eq!(touched(&streamed), [5, 6]);
+    assert_eq!(streamed.messages.len(), 1);
+    assert_eq!(&streamed.messages[0].content[..], b"mine");
+    assert!(assembler.push(stream_commit(300, 600), Extent::Whole).is_err(), "it was rolled back");
+}
+
+#[test]
+fn what_a_streamed_transaction_describes_is_its_own_until_it_commits() {
+    let mut assembler = Assembler::new(LARGE);
+    push(&mut assembler, relation(5));
+    let mut altered = BytesMut::from(&relation(5)[..]);
+    let name = altered.windows(2).position(|bytes| bytes == b"t\0").expect("its name");
+    altered[name] = b'u';
+    let altered = of(200, &altered.freeze());
+    block(&mut assembler, 200, &[altered, of(200, &insert(5, ["1", "a", "~"]))]);
+    let name_of = |transaction: &Transaction| match &transaction.changes {
+        Changes::Rows(rows) => rows[0].relation.name.clone(),
+        Changes::Touched(relations) => relations[0].name.clone(),
+    };
+    let whole = |assembler: &mut Assembler, lsn| {
+        push(assembler, begin(lsn));
+        push(assembler, insert(5, ["1", "a", "~"]));
+        name_of(&push(assembler, commit(lsn)).expect("a transaction"))
+    };
+    assert_eq!(whole(&mut assembler, 100), "t");
+    let streamed = push(&mut assembler, stream_commit(200, 500)).expect("a transaction");
+    assert_eq!(name_of(&streamed), "u");
+    // The server takes it for told from then on.
+    assert_eq!(whole(&mut assembler, 600), "u");
+}
+
+#[test]
+fn a_row_in_a_block_may_be_of_any_size() {
+    let mut assembler = Assembler::new(LARGE);
+    push(&mut assembler, relation(5));
+    let start = [&b"S"[..], &200_u32.to_be_bytes(), b"\x01"].concat();
+    push(&mut assembler, start.into());
+    let head = of(200, &insert(5, ["1", "a", "~"])).slice(..10);
+    assert!(matches!(assembler.push(head, Extent::Head), Ok(None)));
+    let message = of(200, &logical("convoy", b"x", 1)).slice(..10);
+    assert!(matches!(assembler.push(message, Extent::Head), Ok(None)), "it is let go");
+    let truncate = Bytes::from_static(b"T\0\0\0\xc8\0\0\0\x01");
+    assert!(matches!(assembler.push(truncate, Extent::Head), Err(DecodeError::TooLarge { .. })));
+    push(&mut assembler, Bytes::from_static(b"E"));
+    assert_eq!(touched(&push(&mut assembler, stream_commit(200, 500)).expect("it")), [5]);
+}
+
 proptest! {
     #[test]
     fn spoilt_streams_are_transactions_or_an_error(
-        picks in prop::collection::vec((0_usize..9, any::<bool>(), any::<u8>(), any::<prop::sample::Index>()), 0..60),
+        picks in prop::collection::vec((0_usize..16, any::<bool>(), any::<u8>(), any::<prop::sample::Index>()), 0..60),
     ) {
         let messages = [
             begin(100),
@@ -271,6 +371,13 @@ proptest! {
             row_message(b'D', 5, &[tuple(b'K', ["1", "a", "~"])]),
             Bytes::from_static(b"T\0\0\0\x01\0\0\0\0\x05"),
             logical("convoy", b"x", 1),
+            Bytes::from_static(b"S\0\0\0\xc8\x01"),
+            of(200, &relation(6)),
+            of(200, &insert(6, ["1", "~", "^"])),
+            of(201, &logical("convoy", b"x", 1)),
+            Bytes::from_static(b"E"),
+            stream_commit(200, 500),
+            stream_abort(200, 201),
         ];
         let mut assembler = Assembler::new(Budget { rows_max: 5, bytes_max: 2000 });
         for (which, is_spoilt, byte, at) in picks {

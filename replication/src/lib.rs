@@ -29,6 +29,7 @@ mod slot;
 mod assembler;
 mod pgoutput;
 mod relation_cache;
+mod streamed;
 
 mod connection;
 

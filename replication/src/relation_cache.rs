@@ -21,12 +21,20 @@ pub(crate) struct RelationCache {
 
 impl RelationCache {
     /// Keeps a description in place of the table's former one.
-    pub(crate) fn put(&mut self, relation: Relation) -> Result<(), DecodeError> {
-        if self.relations.len() >= RELATIONS_MAX && !self.relations.contains_key(&relation.id) {
-            return Err(DecodeError::TooManyRelations { limit: RELATIONS_MAX });
+    pub(crate) fn put(&mut self, relation: Arc<Relation>) -> Result<(), DecodeError> {
+        if !self.relations.contains_key(&relation.id) {
+            self.check_room(0)?;
         }
-        self.relations.insert(relation.id, Arc::new(relation));
+        self.relations.insert(relation.id, relation);
         Ok(())
+    }
+
+    /// Checks that there is room for another description, beside some that are kept elsewhere.
+    pub(crate) fn check_room(&self, elsewhere: usize) -> Result<(), DecodeError> {
+        match self.relations.len() + elsewhere < RELATIONS_MAX {
+            true => Ok(()),
+            false => Err(DecodeError::TooManyRelations { limit: RELATIONS_MAX }),
+        }
     }
 
     /// Returns the description of a table.

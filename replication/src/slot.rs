@@ -268,7 +268,7 @@ pub(crate) async fn start(
     let publications =
         config.publications.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(",");
     let command = format!(
-        "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {}, messages 'true')",
+        "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '2', streaming 'on', publication_names {}, messages 'true')",
         quote_identifier(&slot.name),
         quote_literal(&publications)
     );

@@ -393,32 +393,79 @@ async fn p10_temporary_slots_have_random_names_of_ours() {
 }
 
 #[tokio::test]
-async fn p14_a_large_transaction_comes_whole_and_only_once_committed() {
+async fn p14_a_large_transaction_holds_up_nobody_and_comes_once_committed() {
     within(async {
-        let database =
-            Database::new("large", &format!("{TABLE};\nALTER PUBLICATION convoy_full ADD TABLE t"))
-                .await;
+        let tables = "CREATE TABLE u (id int PRIMARY KEY);\nCREATE TABLE v (id int PRIMARY KEY)";
+        let sql = format!("{TABLE};\n{tables};\nALTER PUBLICATION convoy_full ADD TABLE t, u, v");
+        let database = Database::new("large", &sql).await;
         let name = database.text("SELECT current_database()").await.expect("a name");
         database
             .run(&format!("ALTER DATABASE {name} SET logical_decoding_work_mem = '64kB'"))
             .await;
         let mut stream = database.stream().await;
-        let writer = connect(&database.url).await;
-        run(&writer, "BEGIN;\nINSERT INTO t SELECT generate_series(1, 5000)").await;
-        database.run("INSERT INTO t VALUES (9000)").await;
-        assert_eq!(shown(&database.read(&mut stream).await), ["t: insert id=9000"]);
-        run(&writer, "ROLLBACK;\nBEGIN;\nINSERT INTO t SELECT generate_series(1, 5000);\nCOMMIT")
-            .await;
-        let transactions = database.read(&mut stream).await;
-        assert_eq!(
-            transactions.iter().map(|transaction| show(transaction).len()).collect::<Vec<_>>(),
-            [5000]
-        );
-        let spilled = format!(
-            "SELECT spill_txns > 0 FROM pg_stat_replication_slots WHERE slot_name = '{}'",
+        let (writer, other) = (connect(&database.url).await, connect(&database.url).await);
+        let many = |table: &str, from: u32| {
+            format!("INSERT INTO {table} SELECT generate_series({from}, {from} + 4999)")
+        };
+        // Two at a time, a savepoint that is rolled back in one, and others meanwhile.
+        run(&writer, &format!("BEGIN;\n{}", many("t", 1))).await;
+        run(&other, &format!("BEGIN;\n{}", many("v", 1))).await;
+        database.run("INSERT INTO t VALUES (90000)").await;
+        assert_eq!(shown(&database.read(&mut stream).await), ["t: insert id=90000"]);
+        let savepoint = format!("SAVEPOINT s;\n{};\nROLLBACK TO s", many("u", 1));
+        let said = "SELECT pg_logical_emit_message(true, 'convoy.said', 'it')";
+        run(&writer, &format!("{savepoint};\n{said};\n{}", many("t", 10_000))).await;
+        database.run("INSERT INTO u VALUES (90000)").await;
+        assert_eq!(shown(&database.read(&mut stream).await), ["u: insert id=90000"]);
+        let streamed = format!(
+            "SELECT stream_txns >= 2 FROM pg_stat_replication_slots WHERE slot_name = '{}'",
             stream.slot_name()
         );
-        database.wait_until(&spilled, Some("t")).await;
+        database.wait_until(&streamed, Some("t")).await;
+        // Where each commits it stands, whenever it began; what is rolled back never comes.
+        database.run("INSERT INTO v VALUES (90001)").await;
+        run(&writer, "COMMIT").await;
+        database.run("DELETE FROM u").await;
+        run(&other, "ROLLBACK").await;
+        let transactions = database.read(&mut stream).await;
+        let (first, last) = ("v: insert id=90001", "u: delete key id=90000");
+        // The savepoint's table may be among them: it costs a refresh.
+        let middle = shown(&transactions[1..2]);
+        assert!(["touched t", "touched t u"].contains(&middle[0].as_str()), "{middle:?}");
+        assert_eq!(shown(&transactions[..1]), [first]);
+        assert_eq!(shown(&transactions[2..]), [last]);
+        let messages = &transactions[1].messages;
+        assert_eq!(
+            messages.iter().map(|message| &message.content[..]).collect::<Vec<_>>(),
+            [b"it"]
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn p14_what_a_large_transaction_altered_is_known_once_it_committed() {
+    within(async {
+        let sql = format!("{TABLE};\nALTER PUBLICATION convoy_full ADD TABLE t");
+        let database = Database::new("large_ddl", &sql).await;
+        let name = database.text("SELECT current_database()").await.expect("a name");
+        database
+            .run(&format!("ALTER DATABASE {name} SET logical_decoding_work_mem = '64kB'"))
+            .await;
+        let mut stream = database.stream().await;
+        let many = |from: u32| format!("INSERT INTO t SELECT generate_series({from}, {from} + 4999)");
+        // A column that stays, one that a savepoint takes back, and rows before and after each.
+        let sql = format!(
+            "BEGIN;\n{};\nALTER TABLE t ADD a int DEFAULT 7;\n{};\nSAVEPOINT s;\nALTER TABLE t ADD b int DEFAULT 8;\n{};\n\
+             ROLLBACK TO s;\nCOMMIT",
+            many(1),
+            many(10_000),
+            many(20_000)
+        );
+        database.run(&sql).await;
+        database.run("INSERT INTO t VALUES (90000)").await;
+        let shown = shown(&database.read(&mut stream).await);
+        assert_eq!(shown, ["touched t", "t: insert id=90000 a=7"]);
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! pgoutput, protocol version 1: one file a message (PostgreSQL manual, 55.9 "Logical Replication Message Formats").
+//! pgoutput, protocol version 2: one file a message (PostgreSQL manual, 55.9 "Logical Replication Message Formats").
 //!
 //! Total functions on bytes that nobody vouches for: they return an error, never panic, and allocate no more than a
 //! fixed multiple of the bytes that they were given. Column values are slices of the receive buffer. What the
@@ -12,6 +12,7 @@ mod message;
 mod origin;
 mod reader;
 mod relation;
+mod streamed;
 mod truncate;
 mod tuple;
 mod type_;
@@ -22,6 +23,7 @@ pub(crate) use commit::Commit;
 pub(crate) use delete::Delete;
 pub(crate) use insert::Insert;
 pub(crate) use message::LogicalDecodingMessage;
+pub(crate) use streamed::{StreamAbort, StreamCommit, StreamStart, StreamedMessage};
 pub(crate) use truncate::Truncate;
 pub(crate) use tuple::Tuple;
 pub(crate) use update::{OldTuple, Update};
@@ -64,7 +66,7 @@ pub enum DecodeError {
         /// How many bytes are there.
         bytes_left: usize,
     },
-    /// A message of a kind that protocol version 1 does not have.
+    /// A message of a kind that protocol version 2 does not have, or not there.
     #[error("message of unknown kind {:?}", char::from(*.tag))]
     UnknownMessage {
         /// The kind's byte.
@@ -82,7 +84,7 @@ pub enum DecodeError {
         /// The kind's byte.
         tag: u8,
     },
-    /// A column of a kind that protocol version 1 does not have.
+    /// A column of a kind that protocol version 2 does not have.
     #[error("column of unknown kind {:?}", char::from(*.tag))]
     UnknownColumn {
         /// The kind's byte.
@@ -121,6 +123,12 @@ pub enum DecodeError {
         /// The limit.
         limit: usize,
     },
+    /// More transactions that are sent in blocks than a server can have open.
+    #[error("more than {limit} transactions are open in the stream")]
+    TooManyTransactions {
+        /// The limit.
+        limit: usize,
+    },
     /// A message, other than of a row, past the size that we read.
     #[error("{message} message larger than {limit_bytes} bytes")]
     TooLarge {
@@ -144,10 +152,13 @@ pub(crate) enum Message {
     Logical(LogicalDecodingMessage),
     Type,
     Origin,
+    StreamStart(StreamStart),
+    StreamCommit(StreamCommit),
+    StreamAbort(StreamAbort),
 }
 
 impl Message {
-    /// Decodes one whole message.
+    /// Decodes one whole message that stands outside of blocks.
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let message = match reader.u8("kind")? {
@@ -167,6 +178,9 @@ impl Message {
                 origin::check(&mut reader)?;
                 Message::Origin
             }
+            b'S' => Message::StreamStart(StreamStart::decode(&mut reader)?),
+            b'c' => Message::StreamCommit(StreamCommit::decode(&mut reader)?),
+            b'A' => Message::StreamAbort(StreamAbort::decode(&mut reader)?),
             tag => return Err(DecodeError::UnknownMessage { tag }),
         };
         reader.finish()?;

@@ -56,7 +56,7 @@ impl Reader {
         std::str::from_utf8(&text).map(str::to_owned).map_err(|_| DecodeError::NotUtf8 { field })
     }
 
-    /// Ends the reading: protocol version 1 has no optional fields, so a byte left over means that we misread.
+    /// Ends the reading: the protocol has no optional fields, so a byte left over means that we misread.
     pub(super) fn finish(&self) -> Result<(), DecodeError> {
         match self.0.len() {
             0 => Ok(()),

@@ -103,7 +103,9 @@ fn counts_that_the_bytes_rule_out_allocate_nothing() {
 
 #[test]
 fn unknown_kinds_are_errors() {
-    assert_eq!(decode(b"S"), Err(DecodeError::UnknownMessage { tag: b'S' }));
+    for tag in [b'X', b'E', b'b', b'P'] {
+        assert_eq!(decode(&[tag]), Err(DecodeError::UnknownMessage { tag }));
+    }
     assert_eq!(decode(b"I\0\0\0\x05K"), Err(DecodeError::UnknownTuple { tag: b'K' }));
     assert_eq!(decode(b"D\0\0\0\x05N"), Err(DecodeError::UnknownTuple { tag: b'N' }));
     assert_eq!(decode(b"I\0\0\0\x05N\0\x01b\0\0\0\x011"), Err(DecodeError::BinaryColumn));

@@ -38,6 +38,7 @@ mod part {
     pub const SESSIONS: u64 = 4;
     pub const VERIFY: u64 = 5;
     pub const TROUBLE: u64 = 6;
+    pub const STREAMING: u64 = 7;
     pub const WRITER: u64 = 100;
 }
 
@@ -55,6 +56,7 @@ pub async fn run(seed: u64) -> Vec<String> {
     let queries = queries(&tables, &mut Dice::new(seed, part::QUERIES));
     let client = connect(&url).await;
     set_up(&client, &tables, &mut Dice::new(seed, part::ROWS)).await;
+    stream_early(&client, &mut Dice::new(seed, part::STREAMING)).await;
 
     let mut dice = Dice::new(seed, part::SESSIONS);
     let locks: Vec<String> = tables.iter().map(Table::sql).chain(["accounts".to_owned()]).collect();
@@ -392,6 +394,24 @@ fn subscribe(
         ),
         have: None,
     });
+}
+
+/// In some seeds transactions are streamed while they are open (P14): those of some hundred rows, or, where the server can
+/// be made to, all.
+async fn stream_early(client: &Client, dice: &mut Dice) {
+    if !dice.percent(40) {
+        return;
+    }
+    let all = dice.percent(50);
+    let version = "select current_setting('server_version_num')::int4, current_database()::text";
+    let row = client.query_one(version, &[]).await.expect("a version");
+    let (version, name): (i32, String) = (row.get(0), row.get(1));
+    let setting = match all && version >= 160_000 {
+        true => "debug_logical_replication_streaming = immediate",
+        false => "logical_decoding_work_mem = '64kB'",
+    };
+    let sql = format!("alter database \"{name}\" set {setting}");
+    client.batch_execute(&sql).await.expect("a setting");
 }
 
 /// A client that comes and goes.
