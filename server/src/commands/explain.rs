@@ -1,5 +1,7 @@
-//! `convoy explain`: how a query would be kept live, and why; straight from the database, of which nothing is changed.
+//! `convoy explain`: how a query would be kept live, and why; straight from the database, of which nothing is changed. A function
+//! is run for it: what it reads is not known before.
 
+use super::function::{self, Function};
 use super::output::{Tone, print, table};
 use super::query::find;
 use crate::config::{DatabaseArgs, switch};
@@ -10,7 +12,7 @@ use clap::Args;
 use convoy_engine::analyse::analyse;
 use convoy_engine::{
     Argument, Batching, CastId, CastRequest, Database, Event, ParamDeclaration, Plan, Publication,
-    QueryTemplate, Statement, TableFacts, TableKind,
+    QueryTemplate, RecordedRead, Statement, TableFacts, TableKind,
 };
 use convoy_postgres::{DatabaseOptions, PostgresDatabase, PublishMode};
 use convoy_query_index::FieldId;
@@ -23,11 +25,14 @@ use tokio::sync::mpsc;
 /// The options of `explain`.
 #[derive(Args, Clone, Debug)]
 pub struct ExplainArgs {
-    /// A SELECT, or the name of a query of the project
+    /// A SELECT, or the name of a query or a query function of the project
     #[arg(value_name = "SQL|NAME")]
     pub query: String,
-    /// The named query's arguments, a JSON object; they are only checked
+    /// The named query's arguments, a JSON object: of a query they are only checked, a function is run with them
     pub args: Option<String>,
+    /// Who asks, for a function's ctx.auth, a JSON object
+    #[arg(long, value_name = "JSON", default_value = "{}", env = "CONVOY_EXPLAIN_CLAIMS")]
+    pub claims: String,
     /// Prints JSON
     #[arg(long, value_parser = switch, env = "CONVOY_EXPLAIN_JSON")]
     pub json: bool,
@@ -44,23 +49,11 @@ pub struct ExplainArgs {
 /// # Errors
 /// Why it can't be live, or why the database can't be asked.
 pub async fn run(args: ExplainArgs) -> Result<(), ServerError> {
-    let statement = statement(&args)?;
-    let options = DatabaseOptions {
-        session: args.database.session(),
-        publish: PublishMode::Foresee,
-        ..DatabaseOptions::new(args.database.url()?)
+    let statement = match asked(&args).await? {
+        Asked::Statement(statement) => statement,
+        Asked::Function(function) => return explain_function(&args, &function).await,
     };
-    let (sender, mut answers) = mpsc::unbounded_channel();
-    let sink = Arc::new(move |event| {
-        // Who asks for one answer takes one.
-        let _ = sender.send(event);
-    });
-    let mut database = PostgresDatabase::new(options, Handle::current(), sink);
-    let facts = database.handle().facts(&statement).await?;
-    let analysis = analyse(&statement, &facts)?;
-    let requests = analysis.constants().to_vec();
-    let constants = cast(&mut database, requests, &mut answers).await;
-    let template = analysis.finish(&constants)?;
+    let template = Analyst::new(&args.database)?.analyse(&statement).await?;
     if args.json {
         print(&format!("{:#}\n", as_json(&template)));
     } else {
@@ -69,8 +62,82 @@ pub async fn run(args: ExplainArgs) -> Result<(), ServerError> {
     Ok(())
 }
 
+/// What a function reads is seen when it runs: it is run, and each of its reads is explained.
+async fn explain_function(args: &ExplainArgs, function: &Function) -> Result<(), ServerError> {
+    let given = args.args.as_deref().unwrap_or("{}");
+    let reference = function.reference(given, &args.claims)?;
+    let answer = function.run(&reference, &args.database).await?;
+    let mut analyst = Analyst::new(&args.database)?;
+    let mut reads = Vec::new();
+    for read in &answer.reads {
+        reads.push((read, analyst.analyse(&read.statement).await?));
+    }
+    let threw = answer.value.err();
+    if args.json {
+        let read = |(read, template): &(&RecordedRead, QueryTemplate)| json!({ "sql": read.statement.text, "args": read.args.iter().map(|arg| arg.as_deref()).collect::<Vec<_>>(), "predicates": predicates(template).into_iter().map(PredicateView::json).collect::<Vec<_>>() });
+        let reads: Vec<_> = reads.iter().map(read).collect();
+        let threw = threw.map(|error| error.message);
+        print(&format!("{:#}\n", json!({ "plan": "function", "reads": reads, "threw": threw })));
+        return Ok(());
+    }
+    let mut rows = vec![line("plan", "run again, as a function".to_owned())];
+    rows.extend(threw.map(|error| line("threw", error.message)));
+    for (read, template) in &reads {
+        let arg = |(number, arg): (usize, &Option<Arc<str>>)| {
+            format!("${} = {}", number + 1, arg.as_deref().unwrap_or("null"))
+        };
+        let given = read.args.iter().enumerate().map(arg).collect::<Vec<_>>().join(", ");
+        let with = if given.is_empty() { given } else { format!("; {given}") };
+        rows.push(line("read", format!("{}{with}", read.statement.text)));
+        rows.extend(predicate_lines(template));
+    }
+    let mut text = table(&rows);
+    text.push_str(
+        "run again when something above touches it; other arguments may read other rows\n",
+    );
+    print(&text);
+    Ok(())
+}
+
+/// Asks the database about statements, of which nothing is changed.
+struct Analyst {
+    database: PostgresDatabase,
+    answers: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Analyst {
+    fn new(database: &DatabaseArgs) -> Result<Analyst, ServerError> {
+        let options = DatabaseOptions {
+            session: database.session(),
+            publish: PublishMode::Foresee,
+            ..DatabaseOptions::new(database.url()?)
+        };
+        let (sender, answers) = mpsc::unbounded_channel();
+        let sink = Arc::new(move |event| {
+            // Who asks for one answer takes one.
+            let _ = sender.send(event);
+        });
+        let database = PostgresDatabase::new(options, Handle::current(), sink);
+        Ok(Analyst { database, answers })
+    }
+
+    async fn analyse(&mut self, statement: &Arc<Statement>) -> Result<QueryTemplate, ServerError> {
+        let facts = self.database.handle().facts(statement).await?;
+        let analysis = analyse(statement, &facts)?;
+        let requests = analysis.constants().to_vec();
+        let constants = cast(&mut self.database, requests, &mut self.answers).await;
+        Ok(analysis.finish(&constants)?)
+    }
+}
+
+/// What is to be explained.
+enum Asked {
+    Statement(Arc<Statement>),
+    Function(Function),
+}
+
 /// A name has no blank and no parenthesis in it; every statement has one or the other.
-fn statement(args: &ExplainArgs) -> Result<Arc<Statement>, ServerError> {
+async fn asked(args: &ExplainArgs) -> Result<Asked, ServerError> {
     let query = args.query.trim();
     if query.contains(|c: char| c.is_whitespace() || c == '(') {
         if args.args.is_some() {
@@ -78,9 +145,13 @@ fn statement(args: &ExplainArgs) -> Result<Arc<Statement>, ServerError> {
                 "arguments go with a query's name; SQL is explained for any of its parameters";
             return Err(ServerError::Misused(message.to_owned()));
         }
-        return Ok(Arc::new(Statement::ad_hoc(query)?));
+        return Ok(Asked::Statement(Arc::new(Statement::ad_hoc(query)?)));
     }
-    let statement = find(&NamedQueries::load(&args.project)?, query, &args.project)?;
+    let queries = NamedQueries::load(&args.project)?;
+    if let Some(function) = function::find(&queries, query, &args.project, &args.database).await? {
+        return Ok(Asked::Function(function));
+    }
+    let statement = find(&queries, query, &args.project)?;
     if let Some(given) = &args.args {
         let misused = |error: crate::protocol::ApiError| ServerError::Misused(error.message);
         let given = read_args(given.as_bytes(), usize::MAX).map_err(misused)?;
@@ -89,7 +160,7 @@ fn statement(args: &ExplainArgs) -> Result<Arc<Statement>, ServerError> {
         arguments_by_name(&statement.params, given, claim)
             .map_err(|error| ServerError::Misused(error.message))?;
     }
-    Ok(statement)
+    Ok(Asked::Statement(statement))
 }
 
 async fn cast(
@@ -120,6 +191,13 @@ struct PredicateView {
     columns: Vec<String>,
     /// What counts only for rows that the result holds.
     unheld: Option<String>,
+}
+
+impl PredicateView {
+    fn json(self) -> serde_json::Value {
+        let PredicateView { table, condition, access, columns, unheld } = self;
+        json!({ "table": table, "condition": condition, "access": access, "columns": columns, "unheld": unheld })
+    }
 }
 
 fn predicates(template: &QueryTemplate) -> Vec<PredicateView> {
@@ -173,25 +251,14 @@ fn batching(template: &QueryTemplate) -> String {
     }
 }
 
-fn as_text(template: &QueryTemplate) -> String {
-    let mut rows: Vec<Vec<(String, Tone)>> = Vec::new();
-    let mut row = |label: &str, text: String| {
-        rows.push(vec![(label.to_owned(), Tone::Quiet), (text, Tone::Plain)])
-    };
-    row("plan", plan_word(template).to_owned());
-    for (position, column) in template.columns.iter().enumerate() {
-        row(
-            if position == 0 { "columns" } else { "" },
-            format!("{} {}", column.name, column.type_name),
-        );
-    }
-    for (position, table) in template.tables.iter().enumerate() {
-        row(
-            if position == 0 { "tables" } else { "" },
-            format!("{}: {}", table.qualified_name(), publication(table)),
-        );
-    }
-    for (position, predicate) in predicates(template).into_iter().enumerate() {
+/// A labelled line of what is printed.
+fn line(label: &str, text: String) -> Vec<(String, Tone)> {
+    vec![(label.to_owned(), Tone::Quiet), (text, Tone::Plain)]
+}
+
+/// Says what touches a live query.
+fn predicate_lines(template: &QueryTemplate) -> Vec<Vec<(String, Tone)>> {
+    let said = |(position, predicate): (usize, PredicateView)| {
         let label = if position == 0 { "touched by" } else { "" };
         let mut text = format!(
             "{} where {}; found by {}",
@@ -206,8 +273,29 @@ fn as_text(template: &QueryTemplate) -> String {
         if let Some(unheld) = predicate.unheld {
             text.push_str(&format!("; {unheld}"));
         }
-        row(label, text);
+        line(label, text)
+    };
+    predicates(template).into_iter().enumerate().map(said).collect()
+}
+
+fn as_text(template: &QueryTemplate) -> String {
+    let mut rows: Vec<Vec<(String, Tone)>> = Vec::new();
+    let mut row = |label: &str, text: String| rows.push(line(label, text));
+    row("plan", plan_word(template).to_owned());
+    for (position, column) in template.columns.iter().enumerate() {
+        row(
+            if position == 0 { "columns" } else { "" },
+            format!("{} {}", column.name, column.type_name),
+        );
     }
+    for (position, table) in template.tables.iter().enumerate() {
+        row(
+            if position == 0 { "tables" } else { "" },
+            format!("{}: {}", table.qualified_name(), publication(table)),
+        );
+    }
+    rows.extend(predicate_lines(template));
+    let mut row = |label: &str, text: String| rows.push(line(label, text));
     row("read", batching(template));
     for (position, note) in template.notes.iter().enumerate() {
         row(if position == 0 { "why" } else { "" }, note.clone());
@@ -223,12 +311,11 @@ fn as_text(template: &QueryTemplate) -> String {
 }
 
 fn as_json(template: &QueryTemplate) -> serde_json::Value {
-    let predicate = |predicate: PredicateView| json!({ "table": predicate.table, "condition": predicate.condition, "access": predicate.access, "columns": predicate.columns, "unheld": predicate.unheld });
     json!({
         "plan": plan_word(template),
         "columns": template.columns.iter().map(|column| json!({ "name": column.name, "type": column.type_name })).collect::<Vec<_>>(),
         "tables": template.tables.iter().map(|table| json!({ "name": table.qualified_name(), "published": publication(table) })).collect::<Vec<_>>(),
-        "predicates": predicates(template).into_iter().map(predicate).collect::<Vec<_>>(),
+        "predicates": predicates(template).into_iter().map(PredicateView::json).collect::<Vec<_>>(),
         "read": batching(template),
         "notes": template.notes,
     })

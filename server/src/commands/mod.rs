@@ -5,6 +5,7 @@ pub mod demo;
 pub mod dev;
 pub mod doctor;
 pub mod explain;
+mod function;
 pub mod graduate;
 pub mod init;
 pub mod migrate;

@@ -1,11 +1,13 @@
 //! `convoy query`: a named query from the shell, straight from the database. No server is needed, and without `--live`
 //! nothing in the database is touched.
 
+use super::function;
 use super::output::{Tone, print, table};
 use crate::app::{App, FrontPage};
 use crate::config::{Cli, Command, DatabaseArgs, ServeArgs, switch};
 use crate::error::ServerError;
 use crate::loading::has_functions;
+use crate::mutations::Backend;
 use crate::project::NamedQueries;
 use crate::protocol::{
     ApiError, Numbers, TransitionWriter, arguments_by_name, encode_row, read_args,
@@ -36,12 +38,12 @@ const PRINT_QUEUE_MAX: usize = 16;
 /// The options of `query`.
 #[derive(Args, Clone, Debug)]
 pub struct QueryArgs {
-    /// The query's name, like orders.byTenant
+    /// The name of a query or a query function, like orders.byTenant
     pub name: String,
     /// Its arguments, a JSON object: '{"tenant": 7}'
     #[arg(default_value = "{}")]
     pub args: String,
-    /// Who asks, for a query with @claim lines, a JSON object: '{"tenant": 7}'
+    /// Who asks, for a query with @claim lines and for ctx.auth, a JSON object: '{"tenant": 7}'
     #[arg(long, value_name = "JSON", default_value = "{}", env = "CONVOY_QUERY_CLAIMS")]
     pub claims: String,
     /// Stays, and prints what changes; needs what `serve` needs
@@ -64,6 +66,15 @@ pub struct QueryArgs {
 /// What is wrong with the name, the arguments or the database.
 pub async fn run(args: QueryArgs) -> Result<(), ServerError> {
     let queries = NamedQueries::load(&args.project)?;
+    if let Some(function) =
+        function::find(&queries, &args.name, &args.project, &args.database).await?
+    {
+        let reference = function.reference(&args.args, &args.claims)?;
+        if !args.live {
+            return function.print_once(&reference, &args.database, args.json).await;
+        }
+        return live(args, reference, Some(function.backend)).await;
+    }
     let statement = find(&queries, &args.name, &args.project)?;
     let given = read_args(args.args.as_bytes(), ARGS_BYTES_MAX).map_err(misused)?;
     let claims = read_args(args.claims.as_bytes(), ARGS_BYTES_MAX).map_err(misused)?;
@@ -79,7 +90,7 @@ pub async fn run(args: QueryArgs) -> Result<(), ServerError> {
         ServerError::Misused(format!("{}{hint}", error.message))
     })?;
     if args.live {
-        return live(args, statement, values).await;
+        return live(args, QueryReference::fixed(statement, values), None).await;
     }
     once(&args, &statement, &values).await
 }
@@ -91,8 +102,8 @@ pub(super) fn find(
     project: &Path,
 ) -> Result<Arc<Statement>, ServerError> {
     queries.get(name).cloned().ok_or_else(|| {
-        let functions = match has_functions(project) {
-            true => "; functions are not known here: ask a server, POST /api/query/NAME",
+        let functions = match has_functions(project) && cfg!(not(feature = "functions")) {
+            true => "; functions are not known to this build: cargo build --release --features functions",
             false => "",
         };
         let hint = match nearest(name, queries.names()) {
@@ -251,8 +262,8 @@ impl Outbox for PrintOutbox {
 
 async fn live(
     args: QueryArgs,
-    statement: Arc<Statement>,
-    values: Vec<Option<Argument>>,
+    query: QueryReference,
+    backend: Option<Backend>,
 ) -> Result<(), ServerError> {
     let system = |doing: &'static str| move |source| ServerError::System { doing, source };
     let stopping = shutdown::listen().map_err(system("listening for signals"))?;
@@ -262,7 +273,7 @@ async fn live(
         ad_hoc_url: None,
         args: ServeArgs { database: args.database.clone(), ..serve_defaults() },
         queries: NamedQueries::default(),
-        backend: None,
+        backend,
         front_page: FrontPage::Status,
         loopback_origins: false,
         extra: Router::new(),
@@ -275,7 +286,6 @@ async fn live(
     let app: App = server.app().clone();
     let session = app.sessions.next_id();
     let room = app.queue.reserve(0, 2).await;
-    let query = QueryReference::fixed(statement, values);
     app.queue.push_request(
         room,
         vec![

@@ -14,13 +14,13 @@ use tokio_postgres::Client;
 const FUNCTIONS: &str = "export const list = query((ctx) => ctx.db.query('messages').collect());";
 
 /// What a command did.
-struct Outcome {
-    status: Option<i32>,
-    said: String,
+pub struct Outcome {
+    pub status: Option<i32>,
+    pub said: String,
 }
 
 /// Returns a command in an environment without settings of ours.
-fn command(arguments: &[&str], folder: &Folder) -> Command {
+pub fn command(arguments: &[&str], folder: &Folder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -40,12 +40,12 @@ async fn outcome(command: &mut Command) -> Outcome {
     Outcome { status: output.status.code(), said }
 }
 
-async fn convoy(arguments: &[&str], folder: &Folder, url: Option<&str>) -> Outcome {
+pub async fn convoy(arguments: &[&str], folder: &Folder, url: Option<&str>) -> Outcome {
     outcome(command(arguments, folder).envs(url.map(|url| ("CONVOY_DATABASE_URL", url)))).await
 }
 
 /// All that stands in a database beside what Postgres has itself.
-async fn inventory(client: &Client) -> Vec<String> {
+pub async fn inventory(client: &Client) -> Vec<String> {
     let sql = "select n.nspname || '.' || c.relname || ' ' || c.relkind::text || ' ' || coalesce((select string_agg(a.attname, ',' order by a.attnum) \
                from pg_attribute a where a.attrelid = c.oid and a.attnum > 0), '') \
                from pg_class c join pg_namespace n on n.oid = c.relnamespace \

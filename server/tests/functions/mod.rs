@@ -12,4 +12,5 @@ mod project;
 mod reflects;
 mod reload;
 mod shapes;
+mod shell;
 mod viewer;

@@ -131,7 +131,7 @@ async fn who_resumes_in_time_costs_no_query() {
 /// A stream of one query that was refused for now says when to come back; who does is not met with silence.
 #[tokio::test]
 async fn a_query_that_was_refused_for_now_is_asked_again() {
-    let fixture = Fixture::start("resume_refused", &["--memory-limit", "1"]).await;
+    let fixture = Fixture::start("resume_refused", &["--memory-results", "1"]).await;
     let at = fixture.address;
     let mut token = None;
     for _ in 0..3 {
