@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod ddl;
 mod exactly_once;
+mod identity;
 mod live;
 mod mutations;
 mod oracle;
