@@ -1,6 +1,7 @@
 //! A project's functions through the real server, on a real Postgres: queries that stay live, mutations, and what becomes
 //! of both when tables and files change under them.
 
+mod auth_docs;
 mod commands;
 mod context;
 mod ddl;
