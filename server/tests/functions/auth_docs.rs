@@ -1,5 +1,6 @@
 //! What `docs/auth.md` shows of `createContext` does what it says: its files are taken from there as they stand.
 
+use super::identity::PATIENT;
 use super::project::{Folder, Served, functions};
 use super::viewer::{View, Viewer, to};
 use crate::auth::{SECRET, soon, token};
@@ -45,7 +46,7 @@ async fn start(name: &str, server: &str) -> Served {
     ];
     let folder = Folder::new(&files);
     std::fs::write(folder.path().join(".secret"), SECRET).expect("a file");
-    Served::of(&url, &[], folder).await
+    Served::of(&url, &["--max-hold", PATIENT], folder).await
 }
 
 /// Makes a user; returns its id.

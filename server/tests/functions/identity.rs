@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 const SCHEMA: &str = "import { defineSchema, defineTable } from 'convoy';
@@ -42,12 +43,15 @@ export const who = query((ctx) => (ctx.auth === null ? 'nobody' : ctx.auth.userI
 export const list = query((ctx) => ctx.db.query('messages').collect());
 ";
 
+/// Seconds that a check may hold its session up: on a machine that is busy with other tests it may take long.
+pub const PATIENT: &str = "30";
+
 async fn start(name: &str, server: &str) -> Served {
     let url = testing::shared().await.database(name).await;
     connect(&url).await.batch_execute(NOTES).await.expect("a table");
     let functions = functions(FUNCTIONS);
     let files = [("schema.ts", SCHEMA), ("functions/t.ts", &functions), ("server.ts", server)];
-    Served::of(&url, &["--allow-sql"], Folder::new(&files)).await
+    Served::of(&url, &["--allow-sql", "--max-hold", PATIENT], Folder::new(&files)).await
 }
 
 /// Logs somebody in, as another backend would.
@@ -141,6 +145,54 @@ async fn who_is_logged_out_sees_nothing_that_comes_after() {
         .await;
     disowned(&mut viewer).await;
     viewer.close().await;
+    served.server.stop().await;
+}
+
+/// Others write, the stream from Postgres breaks, and everything is read again: what comes after a log-out is not shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_and_losses_a_log_out_is_seen_first() {
+    const SESSIONS: usize = 8;
+    let served = start("id_load", SERVER).await;
+    let mut viewers = Vec::new();
+    for n in 0..SESSIONS {
+        let token = format!("t{n}");
+        log_in(&served, &token, "ann").await;
+        let mut viewer = view(&served, &token, never(&format!("after {token}"))).await;
+        viewer.until("it is answered", |view| view.of("fn").is_in_cut()).await;
+        viewers.push(viewer);
+    }
+    let mut writers = JoinSet::new();
+    for n in 0..SESSIONS {
+        let client = connect(&served.url).await;
+        writers.spawn(async move {
+            let write = async |text: &str| {
+                let sql =
+                    "insert into messages (doc) values (jsonb_build_object('text', $1::text))";
+                client.execute(sql, &[&text]).await.expect("a message");
+            };
+            for _ in 0..10 * (n + 1) {
+                write("noise").await;
+                sleep(Duration::from_millis(3)).await;
+            }
+            let token = format!("t{n}");
+            let sql = "delete from sessions where doc->>'token' = $1";
+            client.execute(sql, &[&token]).await.expect("a log-out");
+            for _ in 0..5 {
+                write(&format!("after {token}")).await;
+            }
+        });
+    }
+    let walsender = "select count(pg_terminate_backend(active_pid)) from pg_replication_slots \
+                     where database = current_database()";
+    for _ in 0..3 {
+        sleep(Duration::from_millis(120)).await;
+        served.count(walsender).await;
+    }
+    writers.join_all().await;
+    for mut viewer in viewers {
+        disowned(&mut viewer).await;
+        viewer.close().await;
+    }
     served.server.stop().await;
 }
 
