@@ -242,6 +242,8 @@ impl<D: Database> Engine<D> {
                     self.sessions.stir(id);
                 }
             }
+            Event::IdentityWatched { session, by } => self.watch_identity(session, by),
+            Event::IdentitiesDoubted => self.doubt_identities(),
             Event::Subscribe { session, sub, query, have } => {
                 self.subscribe(session, sub, query, have)
             }

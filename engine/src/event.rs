@@ -54,6 +54,18 @@ pub enum Event {
     SessionOpened(SessionId, Box<dyn Outbox>),
     /// A session has a new connection to write to: everything it subscribes to is sent anew, or as `unchanged`.
     SessionResumed(SessionId, Box<dyn Outbox>),
+    /// Who a session belongs to hangs on what this function reads ([`Statement::identity`](crate::Statement::identity)), and
+    /// on nothing where there is none; it takes the place of the one before. It stands in the session's cuts from the
+    /// beginning, and what became of it is told to the outbox as of a subscription named
+    /// [`IDENTITY_SUB`](crate::IDENTITY_SUB): a value for as long as it is the same, else an error.
+    IdentityWatched {
+        /// The session.
+        session: SessionId,
+        /// The function with what the caller showed.
+        by: Option<QueryReference>,
+    },
+    /// The code that says who calls has become another: all that are watched are asked again.
+    IdentitiesDoubted,
     /// A session subscribes. `sub` was never used before in the session.
     Subscribe {
         /// The session.

@@ -39,6 +39,7 @@ mod audit;
 mod early;
 mod engine;
 mod holdings;
+mod identity;
 mod images;
 mod json_patch;
 mod lifecycle;
@@ -88,7 +89,7 @@ pub use precision::WakeUps;
 pub use read_rows::{ReadRow, ReadRows};
 pub use redefine::{Definition, Redefinition};
 pub use result_row::{Cells, ResultRow};
-pub use session::{Outbox, OutboxState, QueryReference, SessionId, Wish};
+pub use session::{IDENTITY_SUB, Outbox, OutboxState, QueryReference, SessionId, Wish};
 pub use statement::{Directives, ParamDeclaration, ParamSource, Statement, StatementKind};
 pub use status::{EngineStatus, LiveQueryInfo};
 pub use template::{

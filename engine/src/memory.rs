@@ -3,6 +3,7 @@
 //! An estimate that is kept as results change, since nobody can ask the allocator whose its bytes are. What subscribers
 //! have not fetched yet is theirs and counted with their queues.
 
+use crate::args::Argument;
 use crate::database::{Database, ErrorCode, QueryError};
 use crate::engine::Engine;
 use crate::held_rows::HeldRows;
@@ -40,6 +41,15 @@ impl LiveQuery {
         let to_be_told = self.history_bytes() + self.snapshot_bytes();
         QUERY_BYTES + args + to_be_told + value_bytes(&self.value, self.columns.len())
     }
+}
+
+/// Returns about how many bytes a live query takes at first that has these arguments.
+pub(crate) fn new_query_bytes(args: &[Option<Argument>]) -> usize {
+    let text = |arg: &Argument| match arg {
+        Argument::String(text) | Argument::Number(text) => text.len(),
+        _ => 0,
+    };
+    QUERY_BYTES + args.iter().flatten().map(text).sum::<usize>()
 }
 
 fn value_bytes(value: &Value, columns: usize) -> usize {

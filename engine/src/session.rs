@@ -12,6 +12,10 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
+/// The name under which a session's outbox is told what became of the watch of its identity
+/// ([`Event::IdentityWatched`](crate::Event::IdentityWatched)). No subscription may have it.
+pub const IDENTITY_SUB: &str = "\0identity";
+
 /// What a client wants to see.
 #[derive(Clone, Debug)]
 pub struct QueryReference {

@@ -138,6 +138,22 @@ impl Statement {
         }
     }
 
+    /// Returns the statement that stands for the function of the project that says who calls. It takes texts, both of them
+    /// nobody else's business: what a caller showed, and who that was found to be.
+    pub fn identity(name: impl Into<String>) -> Statement {
+        let mut statement = Statement::function(name, "");
+        for param in &mut statement.params {
+            param.source = ParamSource::Identity;
+        }
+        statement
+    }
+
+    /// Returns whether it stands for the function that says who calls.
+    pub fn is_identity(&self) -> bool {
+        let is_identity = |param: &ParamDeclaration| param.source == ParamSource::Identity;
+        self.kind == StatementKind::Function && self.params.iter().all(is_identity)
+    }
+
     /// Checks that it asks for nothing that only an identity has.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use crate::database::Database;
 use crate::engine::{Counters, Engine};
 use crate::live_query::KeptBy;
+use crate::session::IDENTITY_SUB;
+use crate::sessions::Session;
 use crate::statement::{ParamDeclaration, ParamSource, StatementKind};
 use convoy_query_index::{QueryId, TemplateId};
 use convoy_types::Lsn;
@@ -20,8 +22,10 @@ pub struct EngineStatus {
     pub applied: Lsn,
     /// Transactions that have arrived and wait.
     pub transactions_waiting: usize,
-    /// Live queries.
+    /// Live queries, but for those that watch identities.
     pub live_queries: usize,
+    /// Those that watch who sessions belong to.
+    pub identities_watched: usize,
     /// What live queries take, estimated, in bytes.
     pub memory_bytes: usize,
     /// The limit of that.
@@ -92,12 +96,19 @@ fn shown_args(params: &[ParamDeclaration], args: &[Option<Arc<str>>]) -> Vec<Opt
 impl<D: Database> Engine<D> {
     /// Returns the engine's state in numbers.
     pub fn status(&self) -> EngineStatus {
+        let of_identities =
+            self.templates.iter().filter(|(_, entry)| entry.statement.is_identity());
+        let identities_watched = of_identities.map(|(_, entry)| entry.queries.len()).sum();
+        let subscriptions = |session: &Session| {
+            session.subs.len() - usize::from(session.subs.contains_key(IDENTITY_SUB))
+        };
         EngineStatus {
             streaming: self.streaming && self.line.is_some(),
             received: self.line.as_ref().map_or(Lsn::default(), |line| line.received()),
             applied: self.label(),
             transactions_waiting: self.line.as_ref().map_or(0, |line| line.waiting()),
-            live_queries: self.queries.len(),
+            live_queries: self.queries.len() - identities_watched,
+            identities_watched,
             memory_bytes: self.memory_bytes(),
             memory_bytes_max: self.limits.memory_bytes_max,
             waiting_bytes: self.waiting_bytes(),
@@ -105,7 +116,7 @@ impl<D: Database> Engine<D> {
             dirty_queries: self.dirty.len(),
             templates: self.templates.len(),
             sessions: self.sessions.len(),
-            subscriptions: self.sessions.iter().map(|(_, session)| session.subs.len()).sum(),
+            subscriptions: self.sessions.iter().map(|(_, session)| subscriptions(session)).sum(),
             reads: self.reads.len(),
             counters: self.counters,
         }

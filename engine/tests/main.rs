@@ -7,6 +7,7 @@ mod catalog;
 mod coalescing;
 mod depth;
 mod holdings;
+mod identity;
 mod simulation;
 mod talk;
 mod unkept;

@@ -175,6 +175,11 @@ impl Talk {
         Ok(rows.iter().map(|row| row.cells().map(str::to_owned).collect()).collect())
     }
 
+    /// Returns the error that the session was told last of a subscription, where that is what it was told.
+    pub fn error_of(&self, sub: &str) -> Option<QueryError> {
+        self.client.0.lock().expect("no panic under it").get(sub)?.as_ref().err().cloned()
+    }
+
     /// Returns what a panel is by now.
     pub fn answer_now(&self, panel: Panel) -> Vec<Vec<String>> {
         let items = self.world.items_after(|_, _| true);

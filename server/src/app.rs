@@ -1,6 +1,6 @@
 //! What every request's handler shares, and the router.
 
-use crate::auth::{Identify, Identity, RequestHead};
+use crate::auth::{Caller, Identify, Identity, RequestHead};
 use crate::error::ServerError;
 use crate::guard::{self, Guard};
 use crate::limits::{MemoryParts, RequestLimits};
@@ -137,10 +137,10 @@ impl App {
     ///
     /// # Errors
     /// Why it may not, fit for the client.
-    pub async fn identify(&self, request: &RequestHead) -> Result<Identity, ApiError> {
+    pub async fn identify(&self, request: &RequestHead) -> Result<Caller, ApiError> {
         match &self.identify {
             Some(identify) => identify.identify(request).await,
-            None => Ok(Identity::nobody()),
+            None => Ok(Identity::nobody().into()),
         }
     }
 

@@ -22,6 +22,7 @@ const RETAINED: &str = "replication_slot_retained";
 const BLOCKERS: &str = "replication_slot_blockers";
 const RECONNECTS: &str = "replication_reconnects";
 const LIVE_QUERIES: &str = "live_queries";
+const IDENTITIES_WATCHED: &str = "identities_watched";
 const LIVE_QUERY_MEMORY: &str = "live_query_memory";
 const LIVE_QUERY_MEMORY_LIMIT: &str = "live_query_memory_limit";
 const DIRTY_QUERIES: &str = "dirty_queries";
@@ -209,6 +210,11 @@ impl Metrics {
         if let Some(status) = status {
             let counters = &status.counters;
             text.gauge(LIVE_QUERIES, "Live queries", status.live_queries as u64);
+            text.gauge(
+                IDENTITIES_WATCHED,
+                "Live queries that watch who sessions belong to (createContext)",
+                status.identities_watched as u64,
+            );
             text.gauge_in(
                 LIVE_QUERY_MEMORY,
                 "What live queries take, estimated",

@@ -4,6 +4,7 @@
 //! *sent*: the engine can't tell what of it arrived. A resume token says up to which transition the client has got:
 //! from then on, final errors are repeated, and only digests from before count as known.
 
+use crate::auth::Caller;
 use crate::limits::{MemoryParts, RequestLimits};
 use crate::metrics::Counters;
 use crate::pipeline::EventQueue;
@@ -129,7 +130,8 @@ impl Sessions {
     /// `NOT_FOUND` where there is none, or none any more, or where it is somebody else's.
     pub fn find(&self, wire_id: &str, owner: &str) -> Result<Arc<Session>, ApiError> {
         let found = lock(&self.by_wire_id).get(wire_id).cloned();
-        found.filter(|session| *session.owner == *owner).ok_or_else(|| {
+        let is_theirs = |session: &Arc<Session>| *session.owner == *owner && !session.is_over();
+        found.filter(is_theirs).ok_or_else(|| {
             ApiError::new(
                 Code::NotFound,
                 "no such session: open a stream with POST /api/sync, its hello names one",
@@ -137,11 +139,11 @@ impl Sessions {
         })
     }
 
-    /// Begins a session of this owner's with a stream.
+    /// Begins a session of this caller's with a stream.
     ///
     /// # Errors
     /// `LIMIT_EXCEEDED` where there are too many or too much waits for them, `UNAVAILABLE` while the server stops.
-    pub fn open(&self, scope: Option<String>, owner: &Arc<str>) -> Result<Attached, ApiError> {
+    pub fn open(&self, scope: Option<String>, caller: &Caller) -> Result<Attached, ApiError> {
         self.check_memory()?;
         let is_stopping = lock(&self.stopping);
         if *is_stopping {
@@ -160,30 +162,35 @@ impl Sessions {
         let kept = Kept::session(&self.kept)?;
         let stream = StreamQueue::new(&self.limits.stream(), self.memory.clone());
         let (id, confirmed) = (self.next_id(), self.queue.confirmed());
-        let session = Session::begin(id, owner.clone(), scope, stream.clone(), confirmed, kept);
+        let owner = caller.key.clone();
+        let session = Session::begin(id, owner, scope, stream.clone(), confirmed, kept);
         sessions.insert(session.wire_id.clone(), session.clone());
         lock(&self.by_secret).insert(session.secret.clone(), session.clone());
         self.queue.push_control(Event::SessionOpened(session.id(), session.outbox(&stream)));
+        if caller.watch.is_some() {
+            // Before it subscribes to anything.
+            session.watch(caller, &self.queue);
+        }
         Ok(Attached { session, queue: stream, resumed: false })
     }
 
     /// Goes on with a session where the token says, and the digests that the client says it has; none where the token
-    /// is none of a session of this owner's that lives.
+    /// is none of a session of this caller's that lives.
     pub fn resume(
         &self,
         token: &str,
         scope: Option<&str>,
         have: &Digests,
-        owner: &str,
+        caller: &Caller,
     ) -> Option<Attached> {
         let (secret, sequence) = token.rsplit_once('-')?;
         let sequence: u64 = sequence.parse().ok()?;
         let session = lock(&self.by_secret).get(secret).cloned()?;
-        if session.scope.as_deref() != scope || *session.owner != *owner {
+        if session.scope.as_deref() != scope || session.owner != caller.key {
             return None;
         }
         let stream = StreamQueue::new(&self.limits.stream(), self.memory.clone());
-        let resumed = session.resume(&stream, sequence, have, &self.queue);
+        let resumed = session.resume(&stream, sequence, have, caller, &self.queue);
         resumed.then_some(Attached { session, queue: stream, resumed })
     }
 
@@ -192,7 +199,7 @@ impl Sessions {
         self.queue.push_control(Event::OutboxDrained(session.id()));
     }
 
-    /// Ends the sessions that nobody came back for.
+    /// Ends the sessions that nobody came back for, and forgets those that are over.
     pub fn expire(&self) {
         let ttl = self.limits.session_ttl;
         let ended: Vec<_> = lock(&self.by_wire_id)

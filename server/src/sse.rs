@@ -11,7 +11,10 @@ use crate::protocol::{Goodbye, Numbers, comment, goodbye};
 use crate::sessions::{Session, Sessions};
 use crate::stream_memory::{Held, StreamMemory, transition_bytes};
 use bytes::Bytes;
-use convoy_engine::{Digest, Outbox, OutboxState, Transition};
+use convoy_engine::{
+    Digest, ErrorCode, IDENTITY_SUB, Outbox, OutboxState, QueryError, Transition, Update,
+    UpdateKind,
+};
 use futures_util::Stream;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, Sleep, sleep};
+use tracing::{debug, warn};
 
 /// So much in one item is worth letting go where memory is tight, though what takes its place may be as much.
 const COLLAPSE_BYTES_MIN: usize = 64 << 10;
@@ -187,7 +191,17 @@ pub struct QueueOutbox {
 }
 
 impl Outbox for QueueOutbox {
-    fn send(&mut self, transition: Transition) -> OutboxState {
+    fn send(&mut self, mut transition: Transition) -> OutboxState {
+        if let Some(goodbye) = disowned(&mut transition) {
+            // Nothing of this cut is for whoever reads.
+            debug!(
+                session = self.session.id().0,
+                code = goodbye.code,
+                "nobody knows whose session it is"
+            );
+            self.session.disown(&self.queue, goodbye);
+            return OutboxState::Closed;
+        }
         let bytes = transition_bytes(&transition);
         let held = Held::of(&self.queue.memory, &transition);
         match self.queue.push(Item::Transition(transition), bytes, held) {
@@ -206,6 +220,35 @@ impl Outbox for QueueOutbox {
     fn has(&self, sub: &str) -> Option<Digest> {
         self.session.has(sub)
     }
+}
+
+/// Takes out of a transition what it says of its session's identity, and returns why the session has to end, where that is
+/// so. What will pass says nothing of who calls: it is asked again.
+fn disowned(transition: &mut Transition) -> Option<Goodbye> {
+    let is_of_identity = |update: &mut Update| *update.sub == *IDENTITY_SUB;
+    let of_identity = transition.updates.extract_if(.., is_of_identity);
+    let goodbye = |update: Update| match update.kind {
+        UpdateKind::Error { error, .. } => match error.code {
+            ErrorCode::Unavailable | ErrorCode::Timeout => None,
+            ErrorCode::Unauthorized => Some(Goodbye::disowned()),
+            // There is no room for watching it, or what it hangs on can't be watched.
+            ErrorCode::InvalidArgs
+            | ErrorCode::Forbidden
+            | ErrorCode::Conflict
+            | ErrorCode::LimitExceeded
+            | ErrorCode::NotFound
+            | ErrorCode::Internal => {
+                let message = format!("who calls can't be watched: {}", error.message);
+                warn!(code = ?error.code, "{message}: the stream ends");
+                Some(Goodbye::refused(&QueryError { message, ..error }.into()))
+            }
+        },
+        UpdateKind::Snapshot(_)
+        | UpdateKind::Diffs(_)
+        | UpdateKind::Unchanged
+        | UpdateKind::Stale(_) => None,
+    };
+    of_identity.filter_map(goodbye).last()
 }
 
 /// How a stream is to be.

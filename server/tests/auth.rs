@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const SECRET: &str = "what only the server and who logs people in have ever seen";
+pub const SECRET: &str = "what only the server and who logs people in have ever seen";
 const FLAGS: [&str; 2] = ["--jwt-secret", SECRET];
 
 /// What the project has beside the usual.
@@ -35,13 +35,13 @@ const FILES: [(&str, &str); 2] = [
 ];
 
 /// Seconds since 1970, in so many seconds.
-fn soon(seconds: i64) -> u64 {
+pub fn soon(seconds: i64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     now.checked_add_signed(seconds).expect("a time")
 }
 
 /// What a caller sends that has such a token.
-fn token(claims: &Value) -> String {
+pub fn token(claims: &Value) -> String {
     let header = json!({"alg": "HS256", "typ": "JWT"});
     let message =
         [header, claims.clone()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");

@@ -318,6 +318,10 @@ impl Schedule {
             || self.temper.may_crash;
         let excuses = Excuses { faults, memory: self.temper.memory_is_short };
         self.clients.push(Client::new(id, inbox, excuses));
+        if self.random.random_bool(0.3) {
+            let grp = self.random.random_range(0..3);
+            self.watch(self.clients.len() - 1, grp);
+        }
     }
 
     /// A client comes back, and its session is gone; it says what it has.

@@ -40,6 +40,10 @@ pub fn named(event: &Event) -> String {
         Event::QueriesRedefined(redefined) => format!("QueriesRedefined {}", redefined[0].name),
         Event::SessionOpened(id, _) => format!("SessionOpened {}", id.0),
         Event::SessionResumed(id, _) => format!("SessionResumed {}", id.0),
+        Event::IdentityWatched { session, by } => {
+            format!("IdentityWatched {} {:?}", session.0, by.as_ref().map(|by| &by.args))
+        }
+        Event::IdentitiesDoubted => "IdentitiesDoubted".to_owned(),
         Event::Subscribe { session, sub, query, have } => {
             let text = query.statement.text.replace('\n', " ");
             format!("Subscribe {} {sub} {text} {:?} have {have:?}", session.0, query.args)

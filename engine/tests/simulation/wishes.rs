@@ -5,7 +5,8 @@ use super::schedule::Schedule;
 use super::temper::STATED_HOLD;
 use crate::world::{OfGroup, Panel};
 use convoy_engine::{
-    Definition, ErrorCode, Event, QueryError, QueryReference, Redefinition, Transition, UpdateKind,
+    Argument, Definition, ErrorCode, Event, IDENTITY_SUB, QueryError, QueryReference, Redefinition,
+    Statement, Transition, UpdateKind,
 };
 use rand::Rng;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ impl Schedule {
 
     /// Subscribes to something, with the digest of what the client has of it.
     pub fn ask(&mut self, at: usize, sub: Arc<str>, wish: Wish, grp: i32) {
+        if *sub == *IDENTITY_SUB {
+            return self.watch(at, grp);
+        }
         let (wish, query) = match wish {
             Wish::Panel(panel) => {
                 // Some say how long they may be waited for.
@@ -66,6 +70,18 @@ impl Schedule {
         self.handle(Event::Subscribe { session, sub, query, have });
     }
 
+    /// Has a client's session watched by what a group's rows say. It sees that here, as it sees what it subscribes to: both
+    /// are of one cut. The world runs the function as it runs any.
+    pub fn watch(&mut self, at: usize, grp: i32) {
+        let args = [grp.to_string(), "ann".to_owned()].map(|arg| Some(Argument::String(arg)));
+        let by = QueryReference::fixed(Arc::new(Statement::identity("who()")), args.into());
+        let client = &mut self.clients[at];
+        client.subs.insert(IDENTITY_SUB.into(), (Wish::Panel(Panel::Linked), grp));
+        client.unanswered.insert(IDENTITY_SUB.into());
+        let session = client.id;
+        self.handle(Event::IdentityWatched { session, by: Some(by) });
+    }
+
     /// The project is read again, and a name means something else, or its new version is no good.
     pub fn redefine(&mut self) {
         let name = self.random.random_range(0..self.names.len());
@@ -91,6 +107,10 @@ impl Schedule {
         let client = &mut self.clients[at];
         let nth = self.random.random_range(0..client.subs.len().max(1));
         let Some(sub) = client.subs.keys().nth(nth).cloned() else { return };
+        if *sub == *IDENTITY_SUB {
+            // No client can.
+            return;
+        }
         client.forget(&sub);
         // Nothing that is sent from now on names it.
         client.inbox.end(&sub);

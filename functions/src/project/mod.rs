@@ -157,6 +157,14 @@ impl Project {
         self.graph.versions_of(&files)
     }
 
+    /// Returns what tells this version of `createContext` from others, with all that it imports; none where there is none.
+    pub fn context_version(&self) -> Option<String> {
+        if !self.has_context {
+            return None;
+        }
+        self.graph.versions_of(&BTreeSet::from([SERVER])).remove(SERVER)
+    }
+
     /// Returns how many modules the project has with all that it imports, and how many bytes they are as bytecode.
     pub fn size(&self) -> (usize, usize) {
         self.graph.size()

@@ -2,7 +2,7 @@
 
 use super::error::OptionsError;
 use super::host::read_algorithms;
-use super::identity::{Identify, Identity, RequestHead};
+use super::identity::{Caller, Identify, Identity, RequestHead};
 use super::jwt::{KeySource, Verifier, VerifyOptions};
 use crate::config::switch;
 use crate::error::ServerError;
@@ -161,11 +161,8 @@ impl Bearer {
 }
 
 impl Identify for Bearer {
-    fn identify<'a>(
-        &'a self,
-        request: &'a RequestHead,
-    ) -> BoxFuture<'a, Result<Identity, ApiError>> {
-        Box::pin(self.who(&request.headers))
+    fn identify<'a>(&'a self, request: &'a RequestHead) -> BoxFuture<'a, Result<Caller, ApiError>> {
+        Box::pin(async { self.who(&request.headers).await.map(Caller::from) })
     }
 }
 

@@ -6,7 +6,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::serve::IncomingStream;
-use convoy_engine::Argument;
+use convoy_engine::{Argument, QueryReference};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::convert::Infallible;
@@ -129,6 +129,29 @@ impl Identity {
     }
 }
 
+/// Who asks, and what that hangs on. It holds what the caller showed: it is for whoever opens a stream, and is not kept.
+#[derive(Clone)]
+pub struct Caller {
+    /// Who it is.
+    pub identity: Identity,
+    /// What says the same again for as long as it is so, where tables were read to find it out.
+    pub watch: Option<QueryReference>,
+}
+
+impl From<Identity> for Caller {
+    fn from(identity: Identity) -> Caller {
+        Caller { identity, watch: None }
+    }
+}
+
+impl Deref for Caller {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.identity
+    }
+}
+
 /// Returns a value with the members of its objects in the order of their names.
 fn sorted(value: Value) -> Value {
     match value {
@@ -149,10 +172,7 @@ pub trait Identify: Send + Sync {
     ///
     /// # Errors
     /// Why it may not call, fit for it.
-    fn identify<'a>(
-        &'a self,
-        request: &'a RequestHead,
-    ) -> BoxFuture<'a, Result<Identity, ApiError>>;
+    fn identify<'a>(&'a self, request: &'a RequestHead) -> BoxFuture<'a, Result<Caller, ApiError>>;
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Each request or stream is identified once, by whoever is configured to: nobody at all, the tokens that
 //! `--jwt-…` describes ([`Bearer`]), or a project's `createContext`. What comes of it, an [`Identity`], is what sessions
-//! belong to, what functions see as `ctx.auth`, and what `@claim` takes its values from. Whether a token counts is decided
+//! belong to, what functions see as `ctx.auth`, and what `@claim` takes its values from. Where tables were read to find it
+//! out, it is watched for as long as its session lives ([`Caller`]). Whether a token counts is decided
 //! in one place ([`Verifier`]).
 
 mod bearer;
@@ -22,5 +23,5 @@ pub use bearer::{Bearer, JwtArgs, Secret};
 pub use error::{AuthError, OptionsError};
 pub use host::JwtHost;
 pub(crate) use identity::Peer;
-pub use identity::{AUTH_BYTES_MAX, Identify, Identity, RequestHead};
+pub use identity::{AUTH_BYTES_MAX, Caller, Identify, Identity, RequestHead};
 pub use jwt::{KeySource, Verified, Verifier, VerifyOptions};

@@ -1,60 +1,129 @@
-//! Who calls, as a project's `createContext` says: run once for each request or stream.
+//! Who calls, as a project's `createContext` says: run once for each request or stream, and where it read tables, again at
+//! the snapshot of a read when what it read has changed.
+//!
+//! The second is a live query of its own kind (`Statement::identity`): its arguments are the request's head and who that was
+//! found to be. It has a value for as long as the head says the same, and then an error. Neither argument is ever shown, and
+//! what `createContext` throws is not kept.
 
 use super::host::CallHost;
 use super::tables::OpenTables;
-use super::{Functions, failure, now_ms};
-use crate::auth::{Identify, Identity, JwtHost, RequestHead};
+use super::{Functions, console, failure, now_ms};
+use crate::auth::{Caller, Identify, Identity, JwtHost, RequestHead};
 use crate::protocol::{ApiError, Code};
-use convoy_functions::{Call, CallKind, Caller, Host, HostError, HostFuture};
-use convoy_postgres::{Lease, Pool};
-
+use convoy_engine::{
+    Argument, ErrorCode, FunctionAnswer, FunctionRead, QueryError, QueryReference, RecordedRead,
+};
+use convoy_functions::{Call, CallKind, Host, HostError, HostFuture};
+use convoy_postgres::{FunctionRun, Lease, Pool};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::OnceCell;
+use tokio_postgres::Client;
 
 /// The function's name, in errors and logs.
 const CREATE_CONTEXT: &str = "createContext";
+/// The largest head of a request, as JSON in bytes, that is kept for as long as a session lives.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 
 impl Identify for Functions {
-    fn identify<'a>(
-        &'a self,
-        request: &'a RequestHead,
-    ) -> BoxFuture<'a, Result<Identity, ApiError>> {
+    fn identify<'a>(&'a self, request: &'a RequestHead) -> BoxFuture<'a, Result<Caller, ApiError>> {
         Box::pin(self.create_context(request))
     }
 }
 
 impl Functions {
-    async fn create_context(&self, request: &RequestHead) -> Result<Identity, ApiError> {
-        if !self.project().has_context() {
-            return Ok(Identity::nobody());
+    async fn create_context(&self, request: &RequestHead) -> Result<Caller, ApiError> {
+        let head = shown(request).to_string();
+        let mut host = self.context_host(Reads::InPool(self.pool.clone(), OnceCell::new()));
+        let mut auth = self.run_context(&head, &host).await;
+        if let Some(tables) = host.reads.host().and_then(|reads| reads.outdated().cloned())
+            && self.renew(&tables).await
+        {
+            host = self.context_host(Reads::InPool(self.pool.clone(), OnceCell::new()));
+            auth = self.run_context(&head, &host).await;
         }
-        let host = Arc::new(ContextHost {
-            pool: self.pool.clone(),
-            tables: self.tables(),
-            jwt: self.jwt.clone(),
-            connection: OnceCell::new(),
-            expires_at_ms: Mutex::new(None),
-        });
+        let identity = Identity::new(auth?, host.expires_at())?;
+        let has_read = host.reads.host().is_some_and(|reads| !reads.take_reads().is_empty());
+        let watch = has_read.then(|| self.watch(head, &identity)).transpose()?;
+        Ok(Caller { identity, watch })
+    }
+
+    /// Returns what says of a request's head, for as long as it is so, that this is who calls.
+    fn watch(&self, head: String, identity: &Identity) -> Result<QueryReference, ApiError> {
+        if head.len() > HEAD_BYTES_MAX {
+            let message = format!(
+                "the request's head has {} bytes as JSON, and at most {HEAD_BYTES_MAX} are taken: send fewer or smaller \
+                 headers",
+                head.len()
+            );
+            return Err(ApiError::new(Code::PayloadTooLarge, message));
+        }
+        let args = [head, identity.key.to_string()].map(|arg| Some(Argument::String(arg)));
+        Ok(QueryReference::fixed(self.identity.clone(), args.into()))
+    }
+
+    /// Says whether who calls is still who it was. Returns also the tables that it went by, where they have turned out to be
+    /// others.
+    pub(super) async fn check_identity(
+        &self,
+        function: &FunctionRead,
+        client: Arc<Client>,
+    ) -> (FunctionRun, Option<Arc<OpenTables>>) {
+        let param = |at: usize| function.params.get(at).and_then(Option::as_deref);
+        let (head, before) = (param(0).unwrap_or("{}"), param(1).unwrap_or("null"));
+        let reads = CallHost::new(CREATE_CONTEXT, client, self.tables(), now_ms());
+        let host = self.context_host(Reads::AtSnapshot(reads.clone()));
+        let auth = self.run_context(head, &host).await;
+        let failure = reads.take_failure();
+        let spoilt = failure.is_some();
+        let auth = match failure {
+            // Whatever the function made of it.
+            Some(failure) => Err(failure::of_call(CREATE_CONTEXT, failure.error.into())),
+            None => auth,
+        };
+        let outcome = match auth {
+            // It says nothing of who calls. If it is not Postgres that is away, the engine must not take it for that.
+            Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Timeout) => {
+                let code = if spoilt { error.code } else { ErrorCode::Timeout };
+                Err(QueryError { code, ..error })
+            }
+            auth => {
+                let now = auth.map(|auth| Identity::new(auth, None));
+                let is_same = matches!(now, Ok(Ok(identity)) if *identity.key == *before);
+                let value = if is_same { Ok("true".to_owned()) } else { Err(somebody_else()) };
+                self.recorded(reads.take_reads())
+                    .map(|reads: Vec<RecordedRead>| FunctionAnswer { value, reads })
+            }
+        };
+        (FunctionRun { outcome, spoilt }, reads.outdated().cloned())
+    }
+
+    fn context_host(&self, reads: Reads) -> Arc<ContextHost> {
+        let (tables, jwt) = (self.tables(), self.jwt.clone());
+        Arc::new(ContextHost { reads, tables, jwt, expires_at_ms: Mutex::new(None) })
+    }
+
+    async fn run_context(&self, head: &str, host: &Arc<ContextHost>) -> Result<Value, QueryError> {
+        if !self.project().has_context() {
+            return Ok(Value::Null);
+        }
         let call = Call {
             name: CREATE_CONTEXT.to_owned(),
-            args: shown(request).to_string(),
+            args: head.to_owned(),
             kind: CallKind::Context,
-            caller: Caller::Internal,
+            caller: convoy_functions::Caller::Internal,
             now_ms: now_ms(),
             seed: rand::random(),
             auth: None,
         };
         let auth = self.runtime.call(call, host.clone()).await;
         let auth = auth.map_err(|error| failure::of_call(CREATE_CONTEXT, error))?;
-        let auth: Value = serde_json::from_str(&auth).map_err(|_| {
-            ApiError::new(Code::Internal, "createContext gave what can't be read as JSON")
-        })?;
-        let expires_at_ms = *host.expires_at_ms.lock().unwrap_or_else(PoisonError::into_inner);
-        Identity::new(auth, expires_at_ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms)))
+        serde_json::from_str(&auth).map_err(|_| {
+            QueryError::new(ErrorCode::Internal, "createContext gave what can't be read as JSON")
+        })
     }
 }
 
@@ -76,17 +145,44 @@ fn shown(request: &RequestHead) -> Value {
     })
 }
 
-/// What one run of `createContext` may ask: tokens verified, and reads on a connection that is taken only then.
+/// What is told of a caller that is not who it was, or of whom nobody can say who it is now. Why is for the log.
+fn somebody_else() -> QueryError {
+    QueryError::new(ErrorCode::Unauthorized, "who calls is no longer who it was")
+}
+
+/// Where one run of `createContext` reads.
+enum Reads {
+    /// On a connection that is taken only when it does.
+    InPool(Pool, OnceCell<(Lease, Arc<CallHost>)>),
+    /// At the snapshot of a read.
+    AtSnapshot(Arc<CallHost>),
+}
+
+impl Reads {
+    /// Returns who has read; none where nothing was.
+    fn host(&self) -> Option<&Arc<CallHost>> {
+        match self {
+            Reads::InPool(_, connected) => connected.get().map(|(_, host)| host),
+            Reads::AtSnapshot(host) => Some(host),
+        }
+    }
+}
+
+/// What one run of `createContext` may ask: tokens verified, and reads.
 struct ContextHost {
-    pool: Pool,
+    reads: Reads,
     tables: Arc<OpenTables>,
     jwt: Arc<JwtHost>,
-    connection: OnceCell<(Lease, Arc<CallHost>)>,
     /// When the first of the tokens expires that counted.
     expires_at_ms: Mutex<Option<u64>>,
 }
 
 impl ContextHost {
+    fn expires_at(&self) -> Option<SystemTime> {
+        let expires_at_ms = *self.expires_at_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        expires_at_ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms))
+    }
+
     async fn verify(&self, args: &str) -> Result<String, HostError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -119,8 +215,12 @@ impl ContextHost {
     }
 
     async fn read(&self, op: &str, args: String) -> Result<String, HostError> {
-        let connected = self.connection.get_or_try_init(|| async {
-            let mut lease = self.pool.get().await?;
+        let (pool, connection) = match &self.reads {
+            Reads::InPool(pool, connection) => (pool, connection),
+            Reads::AtSnapshot(host) => return host.call(op, args).await,
+        };
+        let connected = connection.get_or_try_init(|| async {
+            let mut lease = pool.get().await?;
             lease.mark_used();
             lease.client().batch_execute("BEGIN READ ONLY").await?;
             let client = lease.client().clone();
@@ -131,7 +231,7 @@ impl ContextHost {
             Ok((_, host)) => host.call(op, args).await,
             Err(error) => Err(HostError {
                 code: "UNAVAILABLE".into(),
-                message: convoy_engine::QueryError::from(error).message,
+                message: QueryError::from(error).message,
                 data: None,
             }),
         }
@@ -143,6 +243,10 @@ impl Host for ContextHost {
         Box::pin(async move {
             match op {
                 "jwt.verify" => self.verify(&args).await,
+                "log" => {
+                    console::write(CREATE_CONTEXT, &args);
+                    Ok("null".to_owned())
+                }
                 _ => self.read(op, args).await,
             }
         })

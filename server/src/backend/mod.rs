@@ -2,7 +2,7 @@
 //!
 //! `convoy-functions` runs them and knows no database; `convoy-schema` is their `ctx.db` and knows no JavaScript. Here
 //! they meet: `host` is what one call may ask, `queries` runs calls at a read's snapshot, `mutations` in a transaction
-//! of their own, `record` remembers which mutations were done, `tables` is how the tables stand, `console` is what they
+//! of their own, `identify` runs `createContext`, `record` remembers which mutations were done, `tables` is how the tables stand, `console` is what they
 //! say.
 
 mod console;
@@ -21,7 +21,7 @@ use crate::auth::{Identify, JwtHost};
 use crate::mutations::Backend;
 use crate::pipeline::EventQueue;
 use crate::project::{NamedQueries, ProjectError};
-use convoy_engine::Statement;
+use convoy_engine::{Event, Statement};
 use convoy_functions::{FunctionKind, Project, Runtime, Visibility};
 use convoy_postgres::Pool;
 use std::collections::HashMap;
@@ -35,6 +35,9 @@ use tables::OpenTables;
 /// Recorded statements that are kept read, so that each call need not read its own again.
 const STATEMENTS_MAX: usize = 4096;
 
+/// What a watched `createContext` is called among the live queries: no query can have this name.
+const WATCHED_CONTEXT: &str = "createContext()";
+
 /// What all calls of a project's functions share.
 pub(crate) struct Functions {
     runtime: Runtime,
@@ -45,6 +48,8 @@ pub(crate) struct Functions {
     jwt: Arc<JwtHost>,
     queue: OnceLock<Arc<EventQueue>>,
     statements: Mutex<HashMap<String, Arc<Statement>>>,
+    /// What stands for `createContext` where it is watched.
+    identity: Arc<Statement>,
 }
 
 impl fmt::Debug for Functions {
@@ -64,6 +69,7 @@ impl Functions {
             jwt: Arc::new(jwt),
             queue: OnceLock::new(),
             statements: Mutex::default(),
+            identity: Arc::new(Statement::identity(WATCHED_CONTEXT)),
         })
     }
 
@@ -82,8 +88,12 @@ impl Functions {
 
     /// Puts a new version of the project in the place of the one before, for calls that begin from now on.
     fn swap(&self, project: Arc<Project>, tables: Arc<OpenTables>) {
+        let is_other_context = project.context_version() != self.project().context_version();
         self.runtime.swap(project);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        if let Some(queue) = self.queue.get().filter(|_| is_other_context) {
+            queue.push_control(Event::IdentitiesDoubted);
+        }
     }
 
     /// Returns what a call has at `ctx.auth`. Where the project says who calls, nobody is null.

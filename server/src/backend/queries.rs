@@ -38,6 +38,9 @@ impl Functions {
         function: &FunctionRead,
         client: Arc<Client>,
     ) -> (FunctionRun, Option<Arc<OpenTables>>) {
+        if function.statement.is_identity() {
+            return self.check_identity(function, client).await;
+        }
         let name = function.statement.name.as_deref().unwrap_or_default();
         let param = |at: usize| function.params.get(at).and_then(Option::as_deref);
         let args = param(0).unwrap_or("{}");
@@ -76,7 +79,7 @@ impl Functions {
     }
 
     /// Returns what was read as the engine takes it.
-    fn recorded(
+    pub(super) fn recorded(
         &self,
         reads: Vec<convoy_schema::RecordedRead>,
     ) -> Result<Vec<RecordedRead>, QueryError> {

@@ -74,6 +74,18 @@ impl Goodbye {
         }
     }
 
+    /// Returns what a stream is told whose session belongs to nobody any more: who began it is not who it was.
+    pub fn disowned() -> Self {
+        let message =
+            "who calls is no longer who it was when the stream began: open a new one".to_owned();
+        Goodbye {
+            code: Code::Unauthorized.as_str(),
+            message,
+            retry_ms: Some(RETRY_MS),
+            resume: false,
+        }
+    }
+
     /// Returns what a stream is told whose session the server has ended.
     pub fn session_over() -> Self {
         let message = "the session is over: subscribe again".to_owned();

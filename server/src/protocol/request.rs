@@ -4,7 +4,7 @@ use super::error::ApiError;
 use super::reference::{Reference, parse};
 use super::shortened;
 use crate::sessions::{Claim, Digests};
-use convoy_engine::Digest;
+use convoy_engine::{Digest, IDENTITY_SUB};
 use convoy_types::Lsn;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
@@ -173,6 +173,9 @@ fn subscriptions(
 
 fn sub_name(value: Value) -> Result<Arc<str>, ApiError> {
     match value {
+        Value::String(sub) if sub == IDENTITY_SUB => {
+            Err(ApiError::invalid("this sub is taken: choose another"))
+        }
         Value::String(sub) if sub.len() <= SUB_BYTES_MAX => Ok(sub.into()),
         Value::String(_) => {
             Err(ApiError::invalid(format!("a sub has at most {SUB_BYTES_MAX} bytes")))

@@ -4,6 +4,7 @@
 //! `CONVOY_SPOILT=1000000` tries more of them, and `CONVOY_SEED` others.
 
 use super::{ApiError, Numbers, OpeningRequest, Reference, SessionRequest, read_args, read_params};
+use crate::auth::Identity;
 use crate::limits::{MemoryLimits, RequestLimits};
 use crate::pipeline::EventQueue;
 use crate::sessions::{Digests, Sessions};
@@ -120,12 +121,13 @@ fn a_token_that_is_not_ours_is_nobodys() {
     let memory = MemoryLimits::default().parts().expect("shares");
     let queue = EventQueue::new(1 << 20, &memory);
     let sessions = Sessions::new(queue, RequestLimits::default(), &memory, Default::default());
-    let attached = sessions.open(None, &"null".into()).expect("room");
+    let nobody = Identity::nobody().into();
+    let attached = sessions.open(None, &nobody).expect("room");
     let mut chunks = Vec::new();
     attached.session.encode_first(&attached.queue, Numbers::Number, &mut chunks);
     let token = String::from_utf8(chunks.concat()).expect("UTF-8");
     let token = token.lines().find_map(|line| line.strip_prefix("id: ")).expect("a token");
-    assert!(sessions.resume(token, None, &Digests::new(), "null").is_some(), "{token}");
+    assert!(sessions.resume(token, None, &Digests::new(), &nobody).is_some(), "{token}");
     let seed = number("CONVOY_SEED", 1);
     let mut random = SmallRng::seed_from_u64(seed);
     let secret = token.rsplit_once('-').expect("a number at its end").0;
@@ -134,9 +136,9 @@ fn a_token_that_is_not_ours_is_nobodys() {
         let Ok(spoilt) = String::from_utf8(spoilt) else { continue };
         // With its secret, older positions are its own.
         let is_ours = spoilt.rsplit_once('-').is_some_and(|(before, _)| before == secret);
-        let resumed = sessions.resume(&spoilt, None, &Digests::new(), "null").is_some();
+        let resumed = sessions.resume(&spoilt, None, &Digests::new(), &nobody).is_some();
         assert!(!resumed || is_ours, "seed {seed}: {spoilt:?}");
-        let elsewhere = sessions.resume(&spoilt, Some("orders.byTenant"), &Digests::new(), "null");
+        let elsewhere = sessions.resume(&spoilt, Some("orders.byTenant"), &Digests::new(), &nobody);
         assert!(elsewhere.is_none(), "seed {seed}: {spoilt:?}");
     }
 }

@@ -20,9 +20,9 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Response, Refusal> {
     let answer = async {
-        let identity = app.identify(&head).await?;
+        let caller = app.identify(&head).await?;
         let id = mutation_id(&head.headers)?;
-        let session = session(&app, &head.headers, &identity)?;
+        let session = session(&app, &head.headers, &caller)?;
         let body = read_body(&app, body).await?;
         let args = arguments_text(read_args(&body, app.limits.args_bytes_max)?);
         let Some(mutations) = &app.mutations else {
@@ -30,7 +30,7 @@ pub(super) async fn post(
                            --features functions";
             return Err(ApiError::new(Code::NotFound, message));
         };
-        let request = MutationRequest { name, args, id, session, identity: identity.auth.clone() };
+        let request = MutationRequest { name, args, id, session, identity: caller.auth.clone() };
         let answer = mutations.mutate(request).await?;
         Ok(reply::json(Body::from(Bytes::from(mutation_answer(&answer.value, answer.lsn)))))
     };

@@ -2,7 +2,7 @@
 
 use super::request::UrlParams;
 use crate::app::App;
-use crate::auth::Identity;
+use crate::auth::{Caller, Identity};
 use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Code, Numbers, SubscribeRequest, hello, one_shot};
 use crate::reply;
@@ -26,23 +26,22 @@ const ONLY_SUB: &str = "0";
 /// Streams one query.
 pub(super) async fn stream_one(
     app: &App,
-    (headers, identity): (&HeaderMap, &Identity),
+    (headers, caller): (&HeaderMap, &Caller),
     params: &UrlParams,
     scope: String,
     query: QueryReference,
     bytes: usize,
 ) -> Result<Response, ApiError> {
     if let Some(token) = params.resume_token(headers, None)
-        && let Some(attached) =
-            app.sessions.resume(&token, Some(&scope), &Digests::new(), &identity.key)
+        && let Some(attached) = app.sessions.resume(&token, Some(&scope), &Digests::new(), caller)
     {
-        return Ok(stream(app, attached, params, identity));
+        return Ok(stream(app, attached, params, caller));
     }
     let room = app.queue.reserve(bytes, 1).await;
-    let attached = app.sessions.open(Some(scope), &identity.key)?;
+    let attached = app.sessions.open(Some(scope), caller)?;
     let session = attached.session.clone();
     // From here on nothing waits: what is opened is also answered.
-    let response = stream(app, attached, params, identity);
+    let response = stream(app, attached, params, caller);
     let sub: Arc<str> = ONLY_SUB.into();
     session.claim(&app.limits, &[Claim { sub: sub.clone(), have: None, bytes }])?;
     app.queue.push_request(

@@ -3,7 +3,7 @@
 use super::open::{answer_once, stream_one};
 use super::request::{PathName, UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
-use crate::auth::{Identity, RequestHead};
+use crate::auth::{Caller, RequestHead};
 use crate::protocol::{ApiError, Reference, read_args};
 use crate::reply::{Refusal, accepts_event_stream};
 use axum::body::Body;
@@ -21,10 +21,10 @@ pub(super) async fn stream(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let identity = app.identify(&head).await?;
+        let caller = app.identify(&head).await?;
         let mut params = UrlParams::read(&head.uri)?;
         let args = params.take("args").unwrap_or_default();
-        open(&app, (&head.headers, &identity), &params, name, args.as_bytes()).await
+        open(&app, (&head.headers, &caller), &params, name, args.as_bytes()).await
     };
     answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
@@ -40,14 +40,14 @@ pub(super) async fn post(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let identity = app.identify(&head).await?;
+        let caller = app.identify(&head).await?;
         let params = UrlParams::read(&head.uri)?;
         let body = read_body(&app, body).await?;
         if accepts_event_stream(&head.headers) {
-            return open(&app, (&head.headers, &identity), &params, name, &body).await;
+            return open(&app, (&head.headers, &caller), &params, name, &body).await;
         }
         let args = read_args(&body, app.limits.args_bytes_max)?;
-        let query = app.resolve(Reference::Named { name, args }, &identity)?;
+        let query = app.resolve(Reference::Named { name, args }, &caller)?;
         let bytes = body.len();
         drop(body);
         answer_once(&app, query, bytes, params.numbers).await
@@ -57,7 +57,7 @@ pub(super) async fn post(
 
 async fn open(
     app: &App,
-    caller: (&HeaderMap, &Identity),
+    caller: (&HeaderMap, &Caller),
     params: &UrlParams,
     name: String,
     args_text: &[u8],

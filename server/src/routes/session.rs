@@ -19,8 +19,8 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Response, Refusal> {
     let answer = async {
-        let identity = app.identify(&head).await?;
-        let session = app.sessions.find(&session, &identity.key)?;
+        let caller = app.identify(&head).await?;
+        let session = app.sessions.find(&session, &caller.key)?;
         let body = read_body(&app, body).await?;
         let SessionRequest { subscribe, unsubscribe, awaited } =
             SessionRequest::read(&body, app.limits.args_bytes_max)?;
@@ -30,7 +30,7 @@ pub(super) async fn post(
         // From here on nothing waits or fails, so that all of it is applied or nothing.
         let claims: Vec<_> = subscribe.iter().map(SubscribeRequest::claim).collect();
         session.claim(&app.limits, &claims)?;
-        let mut events = subscribe_events(&app, &session, &identity, subscribe);
+        let mut events = subscribe_events(&app, &session, &caller, subscribe);
         let id = session.id();
         let ended = session.unsubscribe(&unsubscribe);
         events.extend(ended.into_iter().map(|sub| Event::Unsubscribe { session: id, sub }));

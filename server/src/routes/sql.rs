@@ -3,7 +3,7 @@
 use super::open::{answer_once, stream_one};
 use super::request::{UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
-use crate::auth::{Identity, RequestHead};
+use crate::auth::{Caller, RequestHead};
 use crate::protocol::{ApiError, Reference, read_params};
 use crate::reply::{Refusal, accepts_event_stream};
 use axum::body::Body;
@@ -17,7 +17,7 @@ pub(super) async fn stream(State(app): State<App>, head: RequestHead) -> Result<
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let identity = app.identify(&head).await?;
+        let caller = app.identify(&head).await?;
         let mut params = UrlParams::read(&head.uri)?;
         let Some(sql) = params.take("sql") else {
             return Err(ApiError::invalid("the URL needs sql: /api/sql?sql=select …&params=[…]"));
@@ -25,14 +25,8 @@ pub(super) async fn stream(State(app): State<App>, head: RequestHead) -> Result<
         let given = params.take("params").unwrap_or_default();
         let bytes = sql.len() + given.len();
         let given = read_params(given.as_bytes(), app.limits.args_bytes_max)?;
-        open(
-            &app,
-            (&head.headers, &identity),
-            &params,
-            Reference::Sql { sql, params: given },
-            bytes,
-        )
-        .await
+        open(&app, (&head.headers, &caller), &params, Reference::Sql { sql, params: given }, bytes)
+            .await
     };
     answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
@@ -47,14 +41,14 @@ pub(super) async fn post(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let identity = app.identify(&head).await?;
+        let caller = app.identify(&head).await?;
         let params = UrlParams::read(&head.uri)?;
         let body = read_body(&app, body).await?;
         let reference = Reference::read_sql_body(&body, app.limits.args_bytes_max)?;
         if accepts_event_stream(&head.headers) {
-            return open(&app, (&head.headers, &identity), &params, reference, body.len()).await;
+            return open(&app, (&head.headers, &caller), &params, reference, body.len()).await;
         }
-        let query = app.resolve(reference, &identity)?;
+        let query = app.resolve(reference, &caller)?;
         let bytes = body.len();
         drop(body);
         answer_once(&app, query, bytes, params.numbers).await
@@ -64,7 +58,7 @@ pub(super) async fn post(
 
 async fn open(
     app: &App,
-    caller: (&HeaderMap, &Identity),
+    caller: (&HeaderMap, &Caller),
     params: &UrlParams,
     reference: Reference,
     bytes: usize,

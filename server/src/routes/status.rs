@@ -30,6 +30,7 @@ pub(super) async fn get(State(app): State<App>) -> Response {
         "lag_bytes": lag.lag_bytes,
         "lag_seconds": milliseconds(lag.lag.as_secs_f64()),
         "live_queries": status.as_ref().map(|status| status.live_queries),
+        "identities_watched": status.as_ref().map(|status| status.identities_watched),
         "live_query_bytes": status.as_ref().map(|status| status.memory_bytes),
         "live_query_limit_bytes": status.as_ref().map(|status| status.memory_bytes_max),
         "memory": memory,

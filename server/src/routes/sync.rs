@@ -3,7 +3,7 @@
 use super::open::{stream, subscribe_events};
 use super::request::{UrlParams, read_body, was_told_to_stay_away};
 use crate::app::App;
-use crate::auth::{Identity, RequestHead};
+use crate::auth::{Caller, RequestHead};
 use crate::protocol::{ApiError, OpeningRequest, SubscribeRequest};
 use crate::reply::Refusal;
 use crate::sessions::Standing;
@@ -18,9 +18,9 @@ pub(super) async fn get(State(app): State<App>, head: RequestHead) -> Result<Res
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let identity = app.identify(&head).await?;
+        let caller = app.identify(&head).await?;
         let params = UrlParams::read(&head.uri)?;
-        open(&app, (&head.headers, &identity), &params, OpeningRequest::default(), 0).await
+        open(&app, (&head.headers, &caller), &params, OpeningRequest::default(), 0).await
     };
     answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
@@ -35,38 +35,38 @@ pub(super) async fn post(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let answer = async {
-        let identity = app.identify(&head).await?;
+        let caller = app.identify(&head).await?;
         let params = UrlParams::read(&head.uri)?;
         let body = read_body(&app, body).await?;
         let request = OpeningRequest::read(&body, app.limits.args_bytes_max)?;
         let bytes = body.len();
         drop(body);
-        open(&app, (&head.headers, &identity), &params, request, bytes).await
+        open(&app, (&head.headers, &caller), &params, request, bytes).await
     };
     answer.await.map_err(|error| Refusal::new(error, &head.headers))
 }
 
 async fn open(
     app: &App,
-    caller: (&HeaderMap, &Identity),
+    caller: (&HeaderMap, &Caller),
     params: &UrlParams,
     request: OpeningRequest,
     bytes: usize,
 ) -> Result<Response, ApiError> {
-    let (headers, identity) = caller;
+    let (headers, caller) = caller;
     let OpeningRequest { mut subscribe, resume, have } = request;
     let room = app.queue.reserve(bytes, subscribe.len()).await;
     let token = params.resume_token(headers, resume);
-    let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have, &identity.key));
+    let resumed = token.and_then(|token| app.sessions.resume(&token, None, &have, caller));
     let claims: Vec<_> = subscribe.iter().map(SubscribeRequest::claim).collect();
     let is_new = resumed.is_none();
     let attached = match resumed {
         Some(attached) => attached,
-        None => app.sessions.open(None, &identity.key)?,
+        None => app.sessions.open(None, caller)?,
     };
     let session = attached.session.clone();
     // Dropping the response ends the stream again.
-    let response = stream(app, attached, params, identity);
+    let response = stream(app, attached, params, caller);
     if is_new {
         session.claim(&app.limits, &claims)?;
     } else {
@@ -83,7 +83,7 @@ async fn open(
         });
         session.refuse(gone);
     }
-    let events = subscribe_events(app, &session, identity, subscribe);
+    let events = subscribe_events(app, &session, caller, subscribe);
     app.queue.push_request(room, events);
     Ok(response)
 }

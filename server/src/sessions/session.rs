@@ -2,6 +2,7 @@
 
 use super::memory::Kept;
 use super::state::{Claim, Standing, State, used_before};
+use crate::auth::Caller;
 use crate::limits::RequestLimits;
 use crate::pipeline::EventQueue;
 use crate::protocol::{ApiError, Goodbye, Numbers, TransitionWriter};
@@ -160,6 +161,7 @@ impl Session {
         stream: &Arc<StreamQueue>,
         sequence: u64,
         have: &Digests,
+        caller: &Caller,
         engine: &EventQueue,
     ) -> bool {
         let mut guard = self.lock();
@@ -191,9 +193,16 @@ impl Session {
         let lost = told.into_iter().filter(|error| !is_told(error));
         state.untold.extend(lost.map(|(_, sub, error)| (sub, error)));
         state.tell_untold();
-        // Under the lock: a session's streams reach the engine in the order in which they came.
+        // Under the lock: a session's streams reach the engine in the order in which they came. What the caller has shown
+        // this time is what counts: what it showed before may be gone.
+        self.watch(caller, engine);
         engine.push_control(Event::SessionResumed(self.id, self.outbox(stream)));
         true
+    }
+
+    /// Has the engine watch who it belongs to by what this caller has shown, who is the one to whom it belongs.
+    pub(super) fn watch(&self, caller: &Caller, engine: &EventQueue) {
+        engine.push_control(Event::IdentityWatched { session: self.id, by: caller.watch.clone() });
     }
 
     /// Its stream ended; it may be resumed for a while.
@@ -280,21 +289,30 @@ impl Session {
         self.lock().stream.is_some()
     }
 
-    /// Ends it where nobody has come back for so long; returns whether it did.
-    pub(super) fn expire(&self, ttl: Duration) -> bool {
-        let mut state = self.lock();
-        let is_due = state.detached_at.is_some_and(|since| since.elapsed() >= ttl);
-        state.is_over |= is_due;
-        is_due
+    /// Returns whether it was ended for good.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().is_over
     }
 
-    /// Ends it for good.
-    pub(super) fn shut_down(&self, goodbye: Goodbye) {
+    /// Ends it where nobody has come back for so long; returns whether it is over.
+    pub(super) fn expire(&self, ttl: Duration) -> bool {
         let mut state = self.lock();
-        state.is_over = true;
-        if let Some(stream) = state.stream.take() {
-            let _ = stream.end(goodbye);
+        state.is_over |= state.detached_at.is_some_and(|since| since.elapsed() >= ttl);
+        state.is_over
+    }
+
+    /// Ends it for good, since whoever listens to this stream is no longer who it was. Not where another stream has taken
+    /// over, or nobody listens: whoever does next is asked for what it shows then.
+    pub fn disown(&self, stream: &Arc<StreamQueue>, goodbye: Goodbye) {
+        let mut state = self.lock();
+        if state.is_current(stream) {
+            state.end_for_good(goodbye);
         }
+    }
+
+    /// Ends it for good, whoever listens.
+    pub(super) fn shut_down(&self, goodbye: Goodbye) {
+        self.lock().end_for_good(goodbye);
     }
 
     /// Returns where the engine puts what it tells this session by a stream.

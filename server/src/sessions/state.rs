@@ -3,7 +3,7 @@
 
 use super::memory::{Kept, NAME_BYTES, SUBSCRIPTION_BYTES};
 use crate::limits::RequestLimits;
-use crate::protocol::{ApiError, Code, TransitionWriter};
+use crate::protocol::{ApiError, Code, Goodbye, TransitionWriter};
 use crate::sse::{Item, StreamQueue};
 use convoy_engine::{Digest, Update, UpdateKind};
 use convoy_types::Lsn;
@@ -91,6 +91,14 @@ impl State {
 
     pub fn is_current(&self, stream: &Arc<StreamQueue>) -> bool {
         self.stream.as_ref().is_some_and(|current| Arc::ptr_eq(current, stream))
+    }
+
+    /// Lets nobody go on with it; the stream that there is says goodbye.
+    pub fn end_for_good(&mut self, goodbye: Goodbye) {
+        self.is_over = true;
+        if let Some(stream) = self.stream.take() {
+            let _ = stream.end(goodbye);
+        }
     }
 
     pub fn standing(&self, name: &str) -> Standing {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::Identity;
 use crate::limits::MemoryLimits;
 use crate::protocol::Numbers;
 use convoy_engine::{
@@ -20,8 +21,8 @@ fn claim(sub: &str, have: Option<Digest>) -> Claim {
     Claim { sub: sub.into(), have, bytes: 0 }
 }
 
-fn nobody() -> Arc<str> {
-    crate::auth::Identity::nobody().key.clone()
+fn nobody() -> Caller {
+    Identity::nobody().into()
 }
 
 fn transition(kind: UpdateKind) -> Transition {
@@ -120,7 +121,8 @@ fn a_session_is_its_owners_alone() {
     let id = attached.session.wire_id();
     let (unknown, others) = (sessions.find("none", "null"), sessions.find(id, "{}"));
     assert_eq!(unknown.err(), others.err(), "it can't be told from one that is not there");
-    assert!(sessions.resume(&token, None, &Digests::new(), "{}").is_none());
-    assert!(sessions.find(id, &nobody()).is_ok());
+    let somebody = Identity::new(serde_json::json!({}), None).expect("small").into();
+    assert!(sessions.resume(&token, None, &Digests::new(), &somebody).is_none());
+    assert!(sessions.find(id, &nobody().key).is_ok());
     assert!(sessions.resume(&token, None, &Digests::new(), &nobody()).is_some());
 }

@@ -1,6 +1,6 @@
 //! A session that shows values of any kind: rows, objects, numbers, errors, each as the stream last said.
 
-use crate::client::{EventStream, StreamEvent, post};
+use crate::client::{EventStream, StreamEvent, ask};
 use crate::mirror::Shown;
 use convoy_types::Lsn;
 use serde_json::{Value, json};
@@ -150,6 +150,7 @@ pub type Law = Box<dyn FnMut(&View) -> Result<(), String> + Send>;
 /// A session whose stream is read.
 pub struct Viewer {
     address: SocketAddr,
+    cookie: String,
     pub session: String,
     pub resumed: bool,
     view: watch::Receiver<View>,
@@ -164,18 +165,36 @@ impl Viewer {
 
     /// Opens one each of whose states is asked for something.
     pub async fn under(address: SocketAddr, subscribe: Value, law: Law) -> Viewer {
-        Viewer::with(address, &json!({ "subscribe": subscribe }), View::default(), law).await
+        Viewer::of(address, "", subscribe, law).await
+    }
+
+    /// Opens one of somebody who sends this cookie.
+    pub async fn of(address: SocketAddr, cookie: &str, subscribe: Value, law: Law) -> Viewer {
+        let body = json!({ "subscribe": subscribe });
+        Viewer::with(address, cookie, &body, View::default(), law).await
     }
 
     /// Goes on with the session of another viewer, which is gone, from what that one showed.
     pub async fn resume(address: SocketAddr, view: View) -> Viewer {
-        let body = json!({ "resume": view.token });
-        Viewer::with(address, &body, view, Box::new(|_| Ok(()))).await
+        Viewer::resume_as(address, "", view).await
     }
 
-    async fn with(address: SocketAddr, body: &Value, mut view: View, mut law: Law) -> Viewer {
-        let mut stream =
-            EventStream::open(address, "POST", "/api/sync", &[], &body.to_string()).await;
+    /// Does so with this cookie.
+    pub async fn resume_as(address: SocketAddr, cookie: &str, view: View) -> Viewer {
+        let body = json!({ "resume": view.token });
+        Viewer::with(address, cookie, &body, view, Box::new(|_| Ok(()))).await
+    }
+
+    async fn with(
+        address: SocketAddr,
+        cookie: &str,
+        body: &Value,
+        mut view: View,
+        mut law: Law,
+    ) -> Viewer {
+        let (path, headers) = ("/api/sync", [("cookie", cookie)]);
+        let headers = if cookie.is_empty() { &[][..] } else { &headers };
+        let mut stream = EventStream::open(address, "POST", path, headers, &body.to_string()).await;
         let hello = stream.expect("hello").await.data;
         let session = hello["session"].as_str().expect("a session").to_owned();
         let (sender, receiver) = watch::channel(view.clone());
@@ -188,7 +207,8 @@ impl Viewer {
             }
             Ok(())
         });
-        Viewer { address, session, resumed: hello["resumed"] == true, view: receiver, reader }
+        let (cookie, resumed) = (cookie.to_owned(), hello["resumed"] == true);
+        Viewer { address, cookie, session, resumed, view: receiver, reader }
     }
 
     /// Waits until this is so.
@@ -229,6 +249,12 @@ impl Viewer {
         self.until(&what, |view| view.of(sub).code() == Some(code)).await.of(sub)
     }
 
+    /// Waits until the stream says goodbye; returns that, and what was shown until then.
+    pub async fn ends(&mut self) -> (Value, View) {
+        let view = self.until("the stream's goodbye", |view| view.goodbye.is_some()).await;
+        (view.goodbye.clone().unwrap_or_default(), view)
+    }
+
     /// Waits until the session has passed a position.
     pub async fn passes(&mut self, lsn: &str) -> View {
         self.say(&json!({ "await": lsn })).await;
@@ -239,7 +265,8 @@ impl Viewer {
     /// Sends the session something.
     pub async fn say(&self, body: &Value) {
         let path = format!("/api/sync/{}", self.session);
-        let answer = post(self.address, &path, &body.to_string()).await;
+        let headers = [("content-type", "application/json"), ("cookie", &*self.cookie)];
+        let answer = ask(self.address, "POST", &path, &headers, &body.to_string()).await;
         assert_eq!(answer.status, 202, "{}", answer.body);
     }
 
