@@ -14,6 +14,7 @@ mod functions;
 mod guard;
 mod init;
 mod locks;
+mod logs;
 mod memory;
 mod mirror;
 mod one_shot;

@@ -8,6 +8,7 @@ mod network;
 mod pool;
 mod proxy;
 mod publications;
+mod quiet;
 mod restarts;
 mod slot;
 
