@@ -1,20 +1,12 @@
 //! The slot goes while it streams: dropped by hand, or by the server, which lets the WAL go that it needs.
 
+use super::network::Behind;
 use super::proxy::{Proxy, Whose};
 use super::quiet::{CHANGE, Cost, is_down};
 use super::{FLAGS, Mirrors, Writers, postgres, replication};
 use crate::support::{Fixture, connect, text, until};
-use serde_json::Value;
 use tokio_postgres::Client;
-
-async fn streams_after(fixture: &Fixture, losses: u64) -> Value {
-    until("another stream", async || {
-        let replication = replication(fixture).await;
-        replication["state"] == "streaming" && replication["reconnects"].as_u64() >= Some(losses)
-    })
-    .await;
-    replication(fixture).await
-}
+use tokio_postgres::error::SqlState;
 
 /// Waits until there is one slot and it is in use.
 async fn one_slot(client: &Client) {
@@ -22,33 +14,71 @@ async fn one_slot(client: &Client) {
     until("one slot in use", async || text(client, slots).await.as_deref() == Some("true")).await;
 }
 
+/// Ends a slot's walsender, and drops the slot if nobody is back at it yet; returns whether it is gone by that. A temporary
+/// one goes with its walsender.
+async fn drop_by_hand(client: &Client, slot: &str, is_temporary: bool) -> bool {
+    let end = format!(
+        "select pg_terminate_backend(active_pid, 5000)::text from pg_replication_slots where slot_name = '{slot}'"
+    );
+    let ended = text(client, &end).await.as_deref() == Some("true");
+    if is_temporary {
+        let there = format!("select '' from pg_replication_slots where slot_name = '{slot}'");
+        return ended && text(client, &there).await.is_none();
+    }
+    match client.execute("select pg_drop_replication_slot($1)", &[&slot]).await {
+        Ok(_) => true,
+        Err(error) => {
+            // There is none just now, or Convoy has it again.
+            let known = [SqlState::UNDEFINED_OBJECT, SqlState::OBJECT_IN_USE];
+            assert!(known.iter().any(|code| error.code() == Some(code)), "{error:?}");
+            false
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p10_a_slot_that_is_dropped_by_hand_costs_nothing() {
     for flags in [&[][..], &["--slot", "convoy_dropped"]] {
-        let flags = [&FLAGS[..], flags].concat();
-        let fixture = Fixture::start("slot_dropped", &flags).await;
-        let client = connect(&fixture.url).await;
-        let mut mirrors = Mirrors::open(&fixture).await;
-        let writers = Writers::start(&fixture.url);
-        for round in 1..=3 {
-            let slot = replication(&fixture).await["slot"].as_str().expect("a slot").to_owned();
-            // A named slot stays when its walsender ends, a temporary one goes with it; or Convoy is there first.
-            let by_hand = format!(
-                "do $$ begin \
-                 perform pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = '{slot}'; \
-                 perform pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{slot}'; \
-                 exception when object_in_use then null; end $$"
-            );
-            client.batch_execute(&by_hand).await.expect("it is gone");
-            streams_after(&fixture, round).await;
+        let is_temporary = flags.is_empty();
+        let behind = Behind::start(flags).await;
+        let (fixture, client) = (&behind.fixture, &behind.client);
+        let slot = async || replication(fixture).await["slot"].as_str().map(str::to_owned);
+        let mut mirrors = Mirrors::open(fixture).await;
+        let writers = Writers::start(&behind.url);
+        // While it comes back as soon as it can.
+        for _ in 0..3 {
+            let losses = behind.losses().await;
+            until("it is dropped", async || match slot().await {
+                Some(slot) => drop_by_hand(client, &slot, is_temporary).await,
+                None => false,
+            })
+            .await;
+            behind.streams_after(losses + 1).await;
         }
         assert!(writers.end().await > 50);
-        mirrors.agree(&client).await;
-        one_slot(&client).await;
-        fixture.server.stop().await;
-        let free = "select pg_drop_replication_slot(slot_name) from pg_replication_slots \
-                    where database = current_database()";
-        client.batch_execute(free).await.expect("it is free");
+        // While it can't, and while it is quiet.
+        let before = mirrors.before(fixture, client).await;
+        let dropped = slot().await.expect("a slot");
+        behind.proxy.refuse(Whose::Replication, true);
+        assert!(drop_by_hand(client, &dropped, is_temporary).await, "{dropped}");
+        let end = text(client, "select pg_current_wal_insert_lsn()::text").await;
+        is_down(fixture).await;
+        assert_eq!(text(client, "select slot_name::text from pg_replication_slots").await, None);
+        client.batch_execute(CHANGE).await.expect("a write");
+        behind.proxy.refuse(Whose::Replication, false);
+        let reason = &["terminating connection", "closed the replication connection"];
+        before.cost(&mut mirrors, fixture, client, Cost::of(reason)).await;
+        one_slot(client).await;
+        // Another one, which knows nothing of what was before.
+        let made = slot().await.expect("a slot");
+        assert_eq!(made == dropped, !is_temporary, "{made} after {dropped}");
+        let is_new = format!(
+            "select (restart_lsn >= '{}')::text from pg_replication_slots where slot_name = '{made}'",
+            end.expect("a position")
+        );
+        assert_eq!(text(client, &is_new).await.as_deref(), Some("true"));
+        behind.fixture.server.stop().await;
+        behind.postgres.stop().await.expect("it is gone");
     }
 }
 
