@@ -9,6 +9,7 @@ mod cuts;
 mod ddl;
 mod demo;
 mod faults;
+mod frozen;
 #[cfg(feature = "functions")]
 mod functions;
 mod guard;

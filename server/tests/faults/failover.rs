@@ -1,9 +1,9 @@
 //! The primary goes, a standby takes its place, and the URL names both.
 
-use super::frozen::Frozen;
 use super::quiet::{CHANGE, Cost, is_down};
 use super::{ALL, FLAGS, Mirrors, Writers, replication};
 use crate::client::post;
+use crate::frozen::Frozen;
 use crate::support::{Fixture, ORDERS, connect, text, until};
 use convoy_postgres::launcher::{PrivatePostgres, Shutdown};
 use convoy_postgres::testing;

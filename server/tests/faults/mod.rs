@@ -2,7 +2,6 @@
 
 mod commits;
 mod failover;
-mod frozen;
 mod neighbours;
 mod network;
 mod pool;

@@ -1,8 +1,8 @@
 //! Postgres, or its part of the stream, ends and comes back.
 
-use super::frozen::Frozen;
 use super::quiet::{CHANGE, Cost, is_down};
 use super::{FLAGS, Mirrors, Writers, postgres, replication};
+use crate::frozen::Frozen;
 use crate::support::{Fixture, connect, text, until};
 use convoy_postgres::launcher::Shutdown;
 use serde_json::json;
