@@ -22,6 +22,7 @@ fn read(number: usize, statement: &Arc<ReadStatement>, params: &Params) -> Query
         timeout: Duration::from_secs(10),
         rows_max: 1000,
         bytes_max: 1 << 20,
+        last_took: Duration::ZERO,
     }
 }
 
