@@ -1,10 +1,10 @@
 //! Batches: many results by one statement are what single statements give.
 
 use super::harness::{Harness, shown};
-use crate::value_laws::{TYPES, laws};
 use convoy_engine::{
     Batching, ErrorCode, QueryRead, ReadCompany, ReadRows, ReadStatement, ReadingRole,
 };
+use convoy_postgres::testing::values::{TYPES, laws};
 use convoy_query_index::QueryId;
 use std::collections::HashMap;
 use std::sync::Arc;
