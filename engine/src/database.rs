@@ -87,6 +87,8 @@ pub struct QueryRead {
     pub rows_max: usize,
     /// At most so many bytes of text.
     pub bytes_max: usize,
+    /// How long it took the last time, waiting included; zero the first time.
+    pub last_took: Duration,
 }
 
 /// What was true when the snapshot was taken.

@@ -353,6 +353,7 @@ impl<D: Database> Engine<D> {
             timeout: self.limits.statement_timeout,
             rows_max: self.limits.result_rows_max,
             bytes_max: self.limits.result_bytes_max,
+            last_took: query.read_took,
         })
     }
 

@@ -162,6 +162,11 @@ impl Job {
         self.reads.len() > 1
     }
 
+    /// Returns whether something in it took longer than this the last time.
+    pub(crate) fn took_longer_than(&self, time: Duration) -> bool {
+        self.reads.iter().any(|read| read.last_took > time)
+    }
+
     /// Returns how long it may take: all in it may take equally long.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.reads.front().map(|read| read.timeout)

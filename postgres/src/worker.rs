@@ -26,6 +26,9 @@ use tokio_postgres::{Client, Statement};
 
 /// At most so many statements are on their way on one connection: those behind a slow one can't be taken by others.
 const WINDOW_MAX: usize = 8;
+/// A query that took longer the last time is followed by none on its connection: what is behind it has its own hold, and
+/// would be let go for another's slowness.
+const SLOW: Duration = Duration::from_millis(50);
 /// A query that is answered so soon lets the next ones follow without waiting for it.
 const QUICK: Duration = Duration::from_millis(2);
 
@@ -125,8 +128,12 @@ impl<'a> Worker<'a> {
         let mut running = FuturesUnordered::new();
         let mut outcome = Round::Done;
         let mut last = Instant::now();
+        let mut ends_in_slow = false;
         loop {
-            while outcome == Round::Done && running.len() < self.window {
+            while outcome == Round::Done
+                && running.len() < self.window
+                && (!ends_in_slow || running.is_empty())
+            {
                 let Some(job) = jobs.take() else { break };
                 let Some(timeout) = job.timeout() else { continue };
                 if job.is_suspect {
@@ -180,6 +187,7 @@ impl<'a> Worker<'a> {
                         let (client, canceller) =
                             (self.lease.client().clone(), self.lease.canceller());
                         let sent = Sending { at: Instant::now(), asked: job.asked() };
+                        ends_in_slow = job.took_longer_than(SLOW);
                         running.push(async move {
                             let (job, ended) =
                                 run(&client, canceller, &statement, call, job, jobs).await;

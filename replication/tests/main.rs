@@ -10,3 +10,4 @@ mod rules;
 mod server;
 mod slots;
 mod support;
+mod values;

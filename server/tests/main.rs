@@ -9,11 +9,13 @@ mod cuts;
 mod ddl;
 mod demo;
 mod faults;
+mod frozen;
 #[cfg(feature = "functions")]
 mod functions;
 mod guard;
 mod init;
 mod locks;
+mod logs;
 mod memory;
 mod mirror;
 mod one_shot;

@@ -3,10 +3,15 @@
 
 use crate::client::{EventStream, get, post, send};
 use crate::mirror::Mirror;
-use crate::support::{Fixture, serve_args, until};
+use crate::support::{Fixture, ORDERS, connect, serve_args, text, until};
+use convoy_postgres::launcher::PrivatePostgres;
+use convoy_postgres::testing;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Returns a metric's value, with its labels as they are written.
 async fn metric(at: SocketAddr, name: &str) -> f64 {
@@ -18,6 +23,34 @@ async fn metric(at: SocketAddr, name: &str) -> f64 {
 
 async fn used(at: SocketAddr, part: &str) -> f64 {
     metric(at, &format!("convoy_memory_bytes{{part=\"{part}\"}}")).await
+}
+
+/// Looks at a part of memory all the time, from here on.
+struct Peak {
+    task: tokio::task::JoinHandle<()>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Peak {
+    fn of(at: SocketAddr, part: &'static str) -> Peak {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let peak = bytes.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                peak.fetch_max(used(at, part).await as u64, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        Peak { task, bytes }
+    }
+
+    /// Returns the most that was seen, and looks no more.
+    async fn end(self) -> u64 {
+        self.task.abort();
+        let ended = self.task.await;
+        assert!(ended.is_err_and(|error| error.is_cancelled()), "it looked to the end");
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 #[tokio::test]
@@ -140,6 +173,7 @@ async fn streams_collapse_and_who_reads_again_has_what_is_so() {
     let at = fixture.address;
     let sql = "select id, status from orders order by id";
     let mut reader = Mirror::of_sql(at, sql).await;
+    let peak = Peak::of(at, "streams");
     let mut stopped = Vec::new();
     for _ in 0..8 {
         stopped.push(stopped_reader(at).await);
@@ -155,9 +189,12 @@ async fn streams_collapse_and_who_reads_again_has_what_is_so() {
     }
     until("something gives way", async || metric(at, "convoy_streams_collapsed_total").await > 0.0)
         .await;
-    // What sockets have not taken yet stays; a frame of everything each, and what hyper joins.
-    let bytes = used(at, "streams").await;
-    assert!(bytes < 400_000.0 + 8.0 * 700_000.0, "{bytes} bytes wait");
+    // What sockets have not taken yet stays, which is two frames of everything each: the one that is on its way, and the
+    // one that all others have collapsed to.
+    let (bytes, bound) = (used(at, "streams").await, 400_000.0 + 8.0 * 2.0 * 60_000.0);
+    assert!(bytes < bound, "{bytes} bytes wait");
+    let peak = peak.end().await;
+    assert!((400_000.0..bound).contains(&(peak as f64)), "{peak} bytes waited");
     // They read at last, and end with what is so.
     fixture.write("delete from orders where id = 11; update orders set status = 'end'").await;
     let row = fixture.writer.query_one("select count(*) from orders where status = 'end'", &[]);
@@ -259,6 +296,7 @@ async fn row_changes_past_their_part_are_read_again() {
     let sql = "select id, status from orders order by id";
     let mut mirror = Mirror::of_sql(at, sql).await;
     let mut count = Mirror::of_sql(at, "select count(*) as n from orders").await;
+    let (backlog, log) = (Peak::of(at, "backlog"), Peak::of(at, "log"));
     // One that is larger than a transaction may be, and many that are smaller.
     fixture
         .write("insert into orders select n, 7, 'new', 1 from generate_series(10, 500) as n")
@@ -273,7 +311,64 @@ async fn row_changes_past_their_part_are_read_again() {
     fixture.write("delete from orders where id between 100 and 110").await;
     mirror.shows_what(&fixture.writer, sql).await;
     count.shows_what(&fixture.writer, "select count(*) as n from orders").await;
-    assert!(used(at, "backlog").await <= 20_000.0);
-    assert!(used(at, "log").await <= 100.0);
+    let (backlog, log) = (backlog.end().await, log.end().await);
+    assert!(backlog <= 20_000 && log <= 100, "{backlog} bytes waited, {log} were remembered");
     fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_changes_that_a_standby_holds_up_take_no_more_than_their_part() {
+    let server = PrivatePostgres::start(testing::options()).await.expect("a server");
+    server.create_database("shop", Default::default()).await.expect("a database");
+    let url = server.url("shop");
+    let client = connect(&url).await;
+    client.batch_execute(ORDERS).await.expect("a table");
+    let fixture = Fixture::on(&url, &["--allow-sql", "--memory-backlog", "20000"]).await;
+    let at = fixture.address;
+    let (sql, count) =
+        ("select id, status from orders order by id", "select count(*) as n from orders");
+    let mut mirrors = [Mirror::of_sql(at, sql).await, Mirror::of_sql(at, count).await];
+    for setting in
+        ["alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()"]
+    {
+        client.batch_execute(setting).await.expect("a setting");
+    }
+    until("new sessions know it", async || {
+        let names = "select current_setting('synchronous_standby_names')";
+        text(&connect(&url).await, names).await.as_deref() == Some("nobody")
+    })
+    .await;
+    // The next snapshot tells the engine, too.
+    let known = "set synchronous_commit = local; insert into orders values (9, 1, 'known', 1)";
+    client.batch_execute(known).await.expect("a write");
+    mirrors[1].shows_what(&client, count).await;
+    let peak = Peak::of(at, "backlog");
+    // Each much less than the part, and all of them much more.
+    const WRITERS: i64 = 60;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 1..=WRITERS {
+        let writer_client = connect(&url).await;
+        let rows = format!(
+            "insert into orders select {writer} * 100 + n, 7, repeat('x', 200), 1 from generate_series(1, 5) n"
+        );
+        writers.spawn(async move { writer_client.batch_execute(&rows).await.expect("a write") });
+    }
+    until("all hang", async || {
+        let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+        client.query_one(waits, &[]).await.expect("a count").get::<_, i64>(0) == WRITERS
+    })
+    .await;
+    until("rows have given way", async || metric(at, "convoy_backlog_collapsed_total").await > 0.0)
+        .await;
+    for setting in ["alter system reset synchronous_standby_names", "select pg_reload_conf()"] {
+        client.batch_execute(setting).await.expect("a setting");
+    }
+    writers.join_all().await;
+    for (mirror, sql) in mirrors.iter_mut().zip([sql, count]) {
+        mirror.shows_what(&client, sql).await;
+    }
+    let peak = peak.end().await;
+    assert!((1..=20_000).contains(&peak), "{peak} bytes waited");
+    fixture.server.stop().await;
+    server.stop().await.expect("it is gone");
 }

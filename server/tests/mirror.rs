@@ -20,6 +20,10 @@ pub struct Shown {
     pub is_stale: bool,
     /// How often the result was sent as another than before: in snapshots and in diffs.
     pub changes: u32,
+    /// How many of these were snapshots, the first answer among them.
+    pub snapshots: u32,
+    /// That of the result that it shows.
+    pub digest: Option<String>,
     /// The reason why the stream has ended.
     pub goodbye: Option<Value>,
 }
@@ -125,17 +129,25 @@ impl Shown {
         if event.name == "goodbye" {
             self.goodbye = Some(event.data.clone());
         }
-        event.data["updates"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .for_each(|update| self.take_in(update));
+        for update in event.data["updates"].as_array().into_iter().flatten() {
+            let before = self.digest.take();
+            self.take_in(update);
+            let is_sent = self.digest.is_some();
+            // What stayed the same is not sent, a result that was read again least of all.
+            assert!(!is_sent || self.digest != before, "nothing has changed: {update}");
+            self.digest = self.digest.take().or(before);
+        }
     }
 
     /// Takes one update in.
     pub fn take_in(&mut self, update: &Value) {
         self.is_stale = update["type"] == "stale";
-        self.changes += u32::from(update["type"] == "snapshot" || update["type"] == "diff");
+        let is_snapshot = update["type"] == "snapshot";
+        if is_snapshot || update["type"] == "diff" {
+            self.changes += 1;
+            self.snapshots += u32::from(is_snapshot);
+            self.digest = Some(update["digest"].as_str().expect("a digest").to_owned());
+        }
         match update["type"].as_str() {
             Some("snapshot") => {
                 let keys = update["keys"].as_array().expect("keys").iter();

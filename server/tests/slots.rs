@@ -63,6 +63,8 @@ async fn p10_past_max_lag_the_slot_is_dropped_and_everything_is_read_again() {
             .await
             .expect("a write");
         mirror.shows_what(&client, all).await;
+        // The first answer, and each of the three commits once, whatever was read again on the way.
+        assert_eq!(mirror.shown().changes, 4, "{database}");
         fixture.server.stop().await;
         if database == "named" {
             client

@@ -6,6 +6,7 @@
 
 mod dice;
 mod tls;
+pub mod values;
 
 pub use dice::{Dice, seeds};
 pub use tls::{Encrypted, TlsServer};

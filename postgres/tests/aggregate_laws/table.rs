@@ -1,7 +1,7 @@
 //! A random table of the types that aggregates take, and random changes of its rows.
 
-use crate::value_laws::laws;
 use convoy_postgres::testing::Dice;
+use convoy_postgres::testing::values::laws;
 
 /// A table's name.
 pub const TABLE: &str = "things";

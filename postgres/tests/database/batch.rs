@@ -1,10 +1,10 @@
 //! Batches: many results by one statement are what single statements give.
 
 use super::harness::{Harness, shown};
-use crate::value_laws::{TYPES, laws};
 use convoy_engine::{
     Batching, ErrorCode, QueryRead, ReadCompany, ReadRows, ReadStatement, ReadingRole,
 };
+use convoy_postgres::testing::values::{TYPES, laws};
 use convoy_query_index::QueryId;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ fn read(number: usize, statement: &Arc<ReadStatement>, params: &Params) -> Query
         timeout: Duration::from_secs(10),
         rows_max: 1000,
         bytes_max: 1 << 20,
+        last_took: Duration::ZERO,
     }
 }
 

@@ -67,6 +67,7 @@ pub fn query(number: u32, sql: &str) -> QueryRead {
         timeout: Duration::from_secs(10),
         rows_max: 1000,
         bytes_max: 1 << 20,
+        last_took: Duration::ZERO,
     }
 }
 

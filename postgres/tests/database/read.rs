@@ -230,6 +230,49 @@ async fn p3_several_connections_read_at_one_snapshot() {
         .await;
 }
 
+#[tokio::test]
+async fn nothing_quick_waits_behind_a_query_that_is_known_to_be_slow() {
+    let script = "create table pace (seconds float8); insert into pace values (0)";
+    let two = |options| convoy_postgres::DatabaseOptions {
+        connections_max: 2,
+        helpers_max: 1,
+        ..options
+    };
+    let mut harness = Harness::with("slow_behind", script, two).await;
+    let table = harness.oid("pace").await;
+    const SLOW: u32 = 4;
+    let queries = || -> Vec<QueryRead> {
+        let quick = |number| query(number, &format!("select 'quick {number}'"));
+        let mut queries: Vec<_> = (0..12).map(quick).collect();
+        queries[SLOW as usize] = QueryRead {
+            last_took: Duration::from_secs(2),
+            ..query(SLOW, "select pg_sleep(seconds)::text from pace")
+        };
+        queries
+    };
+    // Until all are prepared, one is not sent behind another anyway.
+    for _ in 0..4 {
+        harness.read(vec![table], queries()).await;
+    }
+    harness.admin.batch_execute("update pace set seconds = 2").await.expect("a pace");
+    let (read, opened) = harness.open(vec![table]).await;
+    opened.expect("an open read");
+    harness.snapshot(read).await.expect("a snapshot");
+    harness.database.run(read, queries(), Vec::new());
+    let mut order = Vec::new();
+    harness
+        .wait(|event| match event {
+            convoy_engine::Event::QueryRead(_, id, _) => {
+                order.push(id.0);
+                Err(convoy_engine::Event::Tick)
+            }
+            convoy_engine::Event::ReadFinished(_) => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    assert_eq!((order.len(), order.last()), (12, Some(&SLOW)), "{order:?}");
+}
+
 /// The connection that took the locks may end while others still read: what they read stays what the snapshot shows.
 #[tokio::test]
 async fn p3_a_table_is_not_truncated_under_those_who_help() {

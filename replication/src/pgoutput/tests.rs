@@ -108,10 +108,16 @@ fn unknown_kinds_are_errors() {
     }
     assert_eq!(decode(b"I\0\0\0\x05K"), Err(DecodeError::UnknownTuple { tag: b'K' }));
     assert_eq!(decode(b"D\0\0\0\x05N"), Err(DecodeError::UnknownTuple { tag: b'N' }));
-    assert_eq!(decode(b"I\0\0\0\x05N\0\x01b\0\0\0\x011"), Err(DecodeError::BinaryColumn));
     assert_eq!(decode(b"I\0\0\0\x05N\0\x01x"), Err(DecodeError::UnknownColumn { tag: b'x' }));
     assert_eq!(decode(b"R\0\0\0\x05\0t\0x\0\0"), Err(DecodeError::UnknownIdentity { tag: b'x' }));
     assert_eq!(decode(b"Y\0\0\0\x05\xff\0t\0"), Err(DecodeError::NotUtf8 { field: "namespace" }));
+}
+
+#[test]
+fn p9_values_in_binary_are_refused() {
+    let error = decode(b"I\0\0\0\x05N\0\x01b\0\0\0\x011").expect_err("a value in binary");
+    assert_eq!(error, DecodeError::BinaryColumn);
+    assert_eq!(error.to_string(), "column in binary form, which was not asked for");
 }
 
 proptest! {

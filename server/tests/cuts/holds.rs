@@ -80,12 +80,23 @@ async fn slow(client: &Client, takes: Duration) -> String {
     sql(rows * takes.as_micros() / started.elapsed().as_micros().max(1))
 }
 
+/// How the rest moves beside the slow panel.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moves {
+    /// How often, while that was stale.
+    past_it: u32,
+    /// The longest time that nothing moved, from when all were answered.
+    longest_rest: Duration,
+    /// How long all were held up until it was first named stale.
+    held: Option<Duration>,
+}
+
 /// Checks what is said of the slow panel: `stale` once for each time that it falls behind, as of the last transition in
-/// which it was up to date, or of where a result stands that comes with it; and notes how often something else changed
-/// meanwhile.
-fn falls_behind_in_order(mut law: Check, moved_on: tokio::sync::watch::Sender<u32>) -> Check {
+/// which it was up to date, or of where a result stands that comes with it; and notes how the total moves meanwhile.
+fn falls_behind_in_order(mut law: Check, moves: tokio::sync::watch::Sender<Moves>) -> Check {
     let mut in_cut_at: Option<Lsn> = None;
     let mut is_stale = false;
+    let (mut is_answered, mut moved_at) = (false, Instant::now());
     Box::new(move |panels, transition| {
         law(panels, transition)?;
         let updates: Vec<&Value> = transition["updates"].as_array().into_iter().flatten().collect();
@@ -118,8 +129,17 @@ fn falls_behind_in_order(mut law: Check, moved_on: tokio::sync::watch::Sender<u3
         if !is_stale {
             in_cut_at = Some(panels.lsn);
         }
-        if is_stale && updates.iter().any(|update| update["sub"] == "total") {
-            moved_on.send_modify(|times| *times += 1);
+        if !std::mem::replace(&mut is_answered, panels.by_name.contains_key("slow")) {
+            // Whoever writes begins only now.
+            moved_at = Instant::now();
+        } else if updates.iter().any(|update| update["sub"] == "total") {
+            let rest = moved_at.elapsed();
+            moved_at = Instant::now();
+            moves.send_modify(|moves| {
+                moves.past_it += u32::from(is_stale);
+                moves.longest_rest = moves.longest_rest.max(rest);
+                moves.held = moves.held.or(is_stale.then_some(rest));
+            });
         }
         Ok(())
     })
@@ -127,9 +147,12 @@ fn falls_behind_in_order(mut law: Check, moved_on: tokio::sync::watch::Sender<u3
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_panel_neither_freezes_its_dashboard_nor_tears_the_rest() {
-    let flags = ["--allow-sql", "--max-hold", "0.7"];
-    let mut busy = Busy::start("holds_stale", &flags, Duration::from_millis(2500)).await;
-    let (sender, mut moved_on) = tokio::sync::watch::channel(0);
+    const HOLD: Duration = Duration::from_millis(1500);
+    // Less than another hold, and than it takes to wait for the panel itself.
+    const SLACK: Duration = Duration::from_millis(1300);
+    let flags = ["--allow-sql", "--max-hold", "1.5"];
+    let mut busy = Busy::start("holds_stale", &flags, HOLD * 3).await;
+    let (sender, mut moves) = tokio::sync::watch::channel(Moves::default());
     let states = States::default();
     let check = falls_behind_in_order(states.check(), sender);
     let slow = busy.slow.clone();
@@ -139,7 +162,12 @@ async fn a_slow_panel_neither_freezes_its_dashboard_nor_tears_the_rest() {
             panels.by_name.get("slow").is_some_and(|panel| panel.updates_of("stale") >= 2)
         })
         .await;
-    moved_on.wait_for(|times| *times >= 3).await.expect("the rest moves on while one is stale");
+    moves.wait_for(|moves| moves.past_it >= 3).await.expect("the rest moves on past it");
+    let moves = *moves.borrow();
+    println!("{moves:?}");
+    assert!(moves.longest_rest < HOLD + SLACK, "{moves:?}");
+    // By this side's clock; the other's began when it had read what was quick.
+    assert!(moves.held.is_some_and(|held| held > HOLD / 2), "{moves:?}");
     let panels = busy.end(screen).await;
     let slow = &panels["slow"];
     assert_eq!(slow.updates_of("error"), 0);

@@ -8,9 +8,10 @@ mod bank;
 mod holds;
 mod law;
 
+use crate::frozen::Frozen;
 use crate::oracle::Dice;
 use crate::screen::Screen;
-use crate::support::{Fixture, connect, until};
+use crate::support::{Fixture, connect, text, until};
 use bank::{Committed, Manners, WRITERS_MAX};
 use convoy_postgres::launcher::PrivatePostgres;
 use convoy_postgres::testing;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio_postgres::Client;
 
 /// A panel that takes some time to be read, whatever it says.
 const SLOW: (&str, &str) = (
@@ -195,21 +197,10 @@ async fn p6_cuts_are_whole_while_a_synchronous_standby_comes_and_goes() {
         let manners = Manners { commit: ["on", "remote_write", "local", "off"], ..ON };
         let comes_and_goes = async {
             let client = connect(&url).await;
-            let set = async |sql: &str| {
-                client.batch_execute(sql).await.expect("a setting");
-                client.batch_execute("select pg_reload_conf()").await.expect("a reload");
-            };
             for _ in 0..3 {
-                set("alter system set synchronous_standby_names = 'nobody'").await;
-                until("somebody waits for the standby", async || {
-                    let waits =
-                        "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
-                    client.query_one(waits, &[]).await.expect("a count").get::<_, i64>(0) > 0
-                        || is_over(&client).await
-                })
-                .await;
-                tokio::time::sleep(Duration::from_millis(400)).await;
-                set("alter system reset synchronous_standby_names").await;
+                set(&client, "alter system set synchronous_standby_names = 'nobody'").await;
+                somebody_waits_for_it(&client).await;
+                set(&client, "alter system reset synchronous_standby_names").await;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
@@ -218,9 +209,58 @@ async fn p6_cuts_are_whole_while_a_synchronous_standby_comes_and_goes() {
     server.stop().await.expect("it is gone");
 }
 
-/// Whether nobody writes any more.
-async fn is_over(client: &tokio_postgres::Client) -> bool {
-    let writers = "select count(*) from pg_stat_activity where query like '%accounts%' and state <> 'idle' \
-                   and pid <> pg_backend_pid()";
-    client.query_one(writers, &[]).await.expect("a count").get::<_, i64>(0) == 0
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_cuts_are_whole_while_a_synchronous_standby_stands_still_and_goes_on() {
+    let server = own_postgres(&[("wal_keep_size", "256MB")]).await;
+    let standby = server.standby(testing::options()).await.expect("a standby");
+    let client = connect(&server.url("postgres")).await;
+    set(&client, "alter system set synchronous_standby_names = 'standby'").await;
+    until("it is synchronous", async || {
+        let is_it = "select sync_state from pg_stat_replication where application_name = 'standby'";
+        text(&client, is_it).await.as_deref() == Some("sync")
+    })
+    .await;
+    for seed in seeds(1) {
+        let name = format!("bank_{seed}");
+        server.create_database(&name, Default::default()).await.expect("a database");
+        let url = server.url(&name);
+        let manners = Manners { commit: ["on", "remote_write", "local", "remote_apply"], ..ON };
+        let stands_still_and_goes_on = async {
+            let client = connect(&url).await;
+            for _ in 0..3 {
+                let frozen = Frozen::new(&standby);
+                somebody_waits_for_it(&client).await;
+                drop(frozen);
+                // What it has said of itself since: nobody waits for ever.
+                let sent = text(&client, "select pg_current_wal_lsn()::text").await;
+                let has = format!(
+                    "select replay_lsn >= '{}' from pg_stat_replication where application_name = 'standby'",
+                    sent.expect("a position")
+                );
+                until("it has all of it", async || {
+                    client.query_one(&has, &[]).await.expect("the standby").get(0)
+                })
+                .await;
+            }
+        };
+        Scenario { url: &url, seed, manners, extra: &[] }.run(stands_still_and_goes_on).await;
+    }
+    standby.stop().await.expect("it is gone");
+    // Whoever stops the server commits nothing more.
+    server.stop().await.expect("it is gone");
+}
+
+async fn set(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.expect("a setting");
+    client.batch_execute("select pg_reload_conf()").await.expect("a reload");
+}
+
+/// Waits until a commit hangs behind the standby, and lets it hang for a while.
+async fn somebody_waits_for_it(client: &Client) {
+    until("somebody waits for the standby", async || {
+        let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+        client.query_one(waits, &[]).await.expect("a count").get::<_, i64>(0) > 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
 }

@@ -5,13 +5,13 @@ use crate::support::{connect, until};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 /// `{t}` stands for the case's own table, which has `id, a, b, note` and the rows -1, -2 and 1 to 5. The writer adds rows
-/// from 1000 on and changes `b` of row 1.
+/// from 1000 on and changes `b` of row 1, to numbers above 1000 whatever its type.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: &'static str,
@@ -29,6 +29,10 @@ pub struct Case {
     pub concerned: &'static [&'static str],
     /// What is written last, to see that all are live.
     pub last: &'static str,
+    /// What the writer writes besides, where `{n}` is another number each time. It may not yet be possible before the DDL.
+    pub writes: &'static [&'static str],
+    /// Whether `b` is there afterwards.
+    pub keeps_b: bool,
     /// Whether the user's own writes may fail for a moment, for want of a replica identity.
     pub blocks_writes: bool,
 }
@@ -69,6 +73,8 @@ impl Case {
             calm: &CALM,
             concerned: &CONCERNED,
             last: "insert into {t} (id, a, b) values (9, 9, 9)",
+            writes: &[],
+            keeps_b: true,
             blocks_writes: false,
         }
     }
@@ -104,7 +110,7 @@ pub async fn check(address: SocketAddr, url: String, case: Case) -> Result<(), S
         return Err(format!("{name} is no good from the beginning: {:?}", panel.error));
     }
 
-    let writer = Writer::start(url.clone(), table.clone());
+    let writer = Writer::start(url.clone(), &table, &case);
     writer.goes_on().await;
     client
         .batch_execute(&sql(case.ddl))
@@ -128,6 +134,7 @@ pub async fn check(address: SocketAddr, url: String, case: Case) -> Result<(), S
             .map_err(|error| format!("{}: {error:?}", case.undo))?;
     }
     writer.goes_on().await;
+    writer.does_everything().await;
     let failures = writer.end().await;
     if !case.blocks_writes && failures.without_identity > Duration::ZERO {
         return Err(format!("the user's own writes failed for {:?}", failures.without_identity));
@@ -191,29 +198,29 @@ async fn agree(
         let row = client.query_one(&ask, &[]).await.map_err(|error| format!("{sql}: {error:?}"))?;
         let rows: Value = serde_json::from_str(row.get(0)).map_err(|error| error.to_string())?;
         let rows = rows.as_array().cloned().unwrap_or_default();
-        // Where there is no order, there is none to compare.
-        wanted.push((name.clone(), sorted(rows), sql.clone()));
+        wanted.push((name.clone(), comparable(sql, rows), sql.clone()));
     }
     let is_so = |panels: &Panels| {
-        wanted.iter().all(|(name, rows, _)| {
+        wanted.iter().all(|(name, rows, sql)| {
             let panel = &panels.by_name[name];
-            panel.is_in_cut() && sorted(panel.shown.rows.clone()) == *rows
+            panel.is_in_cut() && comparable(sql, panel.shown.rows.clone()) == *rows
         })
     };
     wait(screen, when, is_so).await.map_err(|problem| {
         let panels = screen.panels();
         let differs = wanted
             .iter()
-            .filter(|(name, rows, _)| sorted(panels[name].shown.rows.clone()) != *rows);
+            .filter(|(name, rows, sql)| comparable(sql, panels[name].shown.rows.clone()) != *rows);
         let differs: Vec<_> = differs
             .map(|(name, rows, sql)| {
-                let shown = &panels[name].shown.rows;
+                let shown = comparable(sql, panels[name].shown.rows.clone());
+                let at = shown.iter().zip(rows).take_while(|(shown, row)| shown == row).count();
                 format!(
-                    "{name}, {sql}: {} rows, not {}: {:?}, not {:?}",
+                    "{name}, {sql}: {} rows, not {}; from {at} on {:?}, not {:?}",
                     shown.len(),
                     rows.len(),
-                    shown.first(),
-                    rows.first()
+                    shown.get(at),
+                    rows.get(at)
                 )
             })
             .collect();
@@ -221,8 +228,12 @@ async fn agree(
     })
 }
 
-fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
-    rows.sort_by_key(Value::to_string);
+/// Returns rows as they stand where the statement says how, and otherwise in an order of our own: where there is none, there
+/// is none to compare. What statements here order by is different in all rows.
+pub fn comparable(sql: &str, mut rows: Vec<Value>) -> Vec<Value> {
+    if !sql.contains(" order by ") {
+        rows.sort_by_key(Value::to_string);
+    }
     rows
 }
 
@@ -241,40 +252,54 @@ struct Failures {
     without_identity: Duration,
 }
 
+/// How often a writer has come how far.
+#[derive(Debug, Default)]
+struct Rounds {
+    tried: AtomicU32,
+    /// With the rows that all cases have.
+    written: AtomicU32,
+    /// With what the case has besides.
+    complete: AtomicU32,
+}
+
 /// Writes to a table again and again, whatever becomes of it.
 struct Writer {
     stop: Arc<AtomicBool>,
-    written: Arc<std::sync::atomic::AtomicU32>,
-    tried: Arc<std::sync::atomic::AtomicU32>,
+    rounds: Arc<Rounds>,
     task: tokio::task::JoinHandle<Failures>,
 }
 
 impl Writer {
-    fn start(url: String, table: String) -> Writer {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (written, tried) = (Arc::default(), Arc::default());
-        let task = tokio::spawn(write(
-            url,
-            table,
-            stop.clone(),
-            (Arc::clone(&written), Arc::clone(&tried)),
-        ));
-        Writer { stop, written, tried, task }
+    fn start(url: String, table: &str, case: &Case) -> Writer {
+        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::<Rounds>::default());
+        // What stays of the columns, whatever is done to them.
+        let rows = "insert into {t} (id) values ({n}); update {t} set a = 1 where id = {n}; \
+                    update {t} set id = {n} + 50000 where id = {n}; delete from {t} where id = {n} + 49997";
+        let statements = [rows, "update {t} set b = '{n}' where id = 1"].into_iter();
+        let statements = statements.chain(case.writes.iter().copied());
+        let statements = statements.map(|sql| sql.replace("{t}", table)).collect();
+        let writes = write(url, statements, case.keeps_b, stop.clone(), rounds.clone());
+        Writer { stop, rounds, task: tokio::spawn(writes) }
     }
 
-    async fn more_of(count: &std::sync::atomic::AtomicU32, what: &str) {
+    async fn more_of(count: &AtomicU32, what: &str) {
         let before = count.load(Ordering::Relaxed);
         until(what, async || count.load(Ordering::Relaxed) >= before + 3).await;
     }
 
     /// Waits until it has written some more.
     async fn goes_on(&self) {
-        Writer::more_of(&self.written, "the writer goes on").await;
+        Writer::more_of(&self.rounds.written, "the writer goes on").await;
     }
 
     /// Waits until it has tried to.
     async fn tries_on(&self) {
-        Writer::more_of(&self.tried, "the writer tries").await;
+        Writer::more_of(&self.rounds.tried, "the writer tries").await;
+    }
+
+    /// Waits until nothing that it writes fails.
+    async fn does_everything(&self) {
+        Writer::more_of(&self.rounds.complete, "the writer does everything").await;
     }
 
     async fn end(self) -> Failures {
@@ -285,34 +310,33 @@ impl Writer {
 
 async fn write(
     url: String,
-    table: String,
+    statements: Vec<String>,
+    keeps_b: bool,
     stop: Arc<AtomicBool>,
-    (written, tried): (Arc<std::sync::atomic::AtomicU32>, Arc<std::sync::atomic::AtomicU32>),
+    rounds: Arc<Rounds>,
 ) -> Failures {
     let client = connect(&url).await;
     let mut failures = Failures::default();
     let mut failed_since: Option<Instant> = None;
-    let mut id = 1000;
+    let mut n = 1001;
     while !stop.load(Ordering::Relaxed) {
-        // What stays of the columns, whatever is done to them.
-        let sql = format!(
-            "insert into {table} (id) values ({id}); update {table} set a = 1 where id = {id}; \
-                           update {table} set id = {id} + 50000 where id = {id}; delete from {table} where id = {id} + 49997"
-        );
-        let outcome = client.batch_execute(&sql).await;
-        tried.fetch_add(1, Ordering::Relaxed);
-        id += 1;
-        match outcome {
-            Ok(()) => {
-                written.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) if error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
+        let mut are_done = Vec::new();
+        for sql in &statements {
+            let outcome = client.batch_execute(&sql.replace("{n}", &n.to_string())).await;
+            let code = outcome.as_ref().err().and_then(|error| error.code());
+            if code == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) {
                 let since = *failed_since.get_or_insert_with(Instant::now);
                 failures.without_identity = since.elapsed();
             }
-            // There is no such table, column or right just now.
-            Err(_) => {}
+            // Or there is no such table, column or right just now.
+            are_done
+                .push(outcome.is_ok() || (!keeps_b && code == Some(&SqlState::UNDEFINED_COLUMN)));
         }
+        n += 1;
+        rounds.tried.fetch_add(1, Ordering::Relaxed);
+        rounds.written.fetch_add(u32::from(are_done[..2] == [true; 2]), Ordering::Relaxed);
+        let is_complete = are_done.iter().all(|is_done| *is_done);
+        rounds.complete.fetch_add(u32::from(is_complete), Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
     failures

@@ -17,6 +17,19 @@ const OF_B: &[&str] = &[
     "with few as (select * from {t} where id between 1 and 9) select sum(b) as b from few",
 ];
 
+/// Queries that go by the order of texts, of which `a B c` and `B a c` are two.
+const BY_NOTE: &[&str] = &[
+    "select id, note from {t} where id between 1 and 9 order by note",
+    "select id, note from {t} where id between 1 and 9 order by note desc limit 3",
+    "select id from {t} where id < 10 and note > 'B' order by id",
+    "select max(note) as m, min(note) as n from {t} where id between 1 and 9",
+];
+
+const LETTERS: &str = "update {t} set note = ('{x,a,B,c,C,d}'::text[])[id + 1] where id > 0";
+
+const LETTERS_IN_ENGLISH: &str = "alter table {t} alter column note type text collate \"en-x-icu\"; \
+                                  update {t} set note = ('{x,a,B,c,C,d}'::text[])[id + 1] where id > 0";
+
 const OF_ALL: &[&str] = &[
     "select * from {t} where id between 1 and 9 order by id",
     "select x.* from {t} x join other on other.id = x.a where x.id between 1 and 9",
@@ -64,6 +77,7 @@ pub const CASES: &[Case] = &[
     Case {
         concerned: OF_ALL,
         last: "insert into {t} (id, a) values (9, 9)",
+        keeps_b: false,
         ..Case::of("a column goes", "alter table {t} drop column b")
     },
     Case {
@@ -251,13 +265,21 @@ pub const CASES: &[Case] = &[
         .with_generated()
     },
     Case {
-        concerned: &[
-            "select id, note from {t} where id between 1 and 9 order by note",
-            "select id from {t} where id < 10 and note > 'note 2' order by id",
-        ],
+        concerned: BY_NOTE,
+        before: LETTERS,
+        last: "insert into {t} (id, a, note) values (9, 9, 'b')",
         ..Case::of(
             "another collation",
-            "alter table {t} alter column note type text collate \"POSIX\"",
+            "alter table {t} alter column note type text collate \"en-x-icu\"; update {t} set note = 'D' where id = 5",
+        )
+    },
+    Case {
+        concerned: BY_NOTE,
+        before: LETTERS_IN_ENGLISH,
+        last: "insert into {t} (id, a, note) values (9, 9, 'b')",
+        ..Case::of(
+            "the collation of bytes",
+            "alter table {t} alter column note type text collate \"C\"; update {t} set note = 'D' where id = 5",
         )
     },
     Case {
@@ -268,6 +290,10 @@ pub const CASES: &[Case] = &[
         ],
         before: "create table {t}_p (b int4, id int4 primary key) partition by range (id); create table {t}_p1 partition of {t}_p for values from (-10) to (10); insert into {t}_p values (1, 1), (-1, -1); create table {t}_p2 (id int4 not null, b int4); insert into {t}_p2 values (12, 2), (13, 3)",
         last: "insert into {t}_p values (14, 14); update {t}_p set b = 100 where id = 12",
+        writes: &[
+            "update {t}_p set b = {n} where id in (1, 12)",
+            "update {t}_p2 set b = {n} where id = 13",
+        ],
         ..Case::of(
             "a partition is attached",
             "alter table {t}_p attach partition {t}_p2 for values from (10) to (20); insert into {t}_p values (5, 15)",
@@ -281,6 +307,10 @@ pub const CASES: &[Case] = &[
         ],
         before: "create table {t}_p (b int4, id int4 primary key) partition by range (id); create table {t}_p1 partition of {t}_p for values from (-10) to (10); create table {t}_p2 partition of {t}_p for values from (10) to (20); insert into {t}_p values (1, 1), (-1, -1), (12, 12)",
         last: "update {t}_p set b = 100 where id = 1",
+        writes: &[
+            "update {t}_p set b = {n} where id in (1, 12)",
+            "update {t}_p2 set b = {n} where id = 12",
+        ],
         ..Case::of(
             "a partition is detached",
             "alter table {t}_p detach partition {t}_p2; update {t}_p2 set b = 77",
@@ -294,6 +324,10 @@ pub const CASES: &[Case] = &[
         ],
         before: "create table {t}_p (b int4, id int4 primary key) partition by range (id); create table {t}_p1 partition of {t}_p for values from (-10) to (10); insert into {t}_p values (1, 1), (-1, -1)",
         last: "delete from {t}_p where id = 15",
+        writes: &[
+            "update {t}_p set b = {n} where id in (1, 16)",
+            "insert into {t}_p (id, b) values (17, {n}) on conflict (id) do update set b = excluded.b",
+        ],
         ..Case::of(
             "a partition is made",
             "create table {t}_p2 partition of {t}_p for values from (10) to (20); insert into {t}_p values (5, 15), (6, 16)",
@@ -304,6 +338,10 @@ pub const CASES: &[Case] = &[
         concerned: &["select id from {t}_c where id between 1 and 99 order by id"],
         before: "create table {t}_c (id int4 primary key); insert into {t}_c values (1), (-1)",
         last: "insert into {t}_d values (21)",
+        writes: &[
+            "insert into {t}_c values (30 + {n} % 5); delete from {t}_c where id = 30 + ({n} + 3) % 5",
+            "insert into {t}_d values (40 + {n} % 5); delete from {t}_c where id = 40 + ({n} + 3) % 5",
+        ],
         ..Case::of(
             "a child inherits",
             "create table {t}_d (primary key (id)) inherits ({t}_c); insert into {t}_d values (20)",

@@ -1,14 +1,20 @@
 //! Who may read what, under subscription: the server reads as a role with few rights, which are given and taken while it
-//! runs. What it may not see any more is not shown: an error comes within seconds, then nothing, and a snapshot when the
-//! right is back.
+//! runs, while somebody writes. What it may not see any more is not shown: an error comes soon, then nothing, and a snapshot
+//! when the right is back.
 
+use super::case::comparable;
 use crate::screen::{Check, Panels, Screen};
-use crate::support::{Fixture, connect};
+use crate::support::{Fixture, connect, until};
 use convoy_postgres::testing;
 use serde_json::Value;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+
+/// Within how long what has changed of rights is seen: up to a second is what is said, the rest is for a busy machine.
+const SOON: Duration = Duration::from_secs(5);
 
 const TABLE: &str = "\
     create table secrets (id int4 primary key, grp int4 not null, word text); \
@@ -67,21 +73,63 @@ const RIGHTS: [Right; 4] = [
     },
 ];
 
-/// Checks that nothing is shown of what is written while rights are gone.
-fn nothing_leaks(closed: Arc<AtomicBool>) -> Check {
+/// The panels that have lost their right, and have said so.
+type Closed = Arc<Mutex<&'static [&'static str]>>;
+
+/// Checks that nothing more is shown of what is closed.
+fn nothing_leaks(closed: Closed) -> Check {
     Box::new(move |_, transition| {
-        if !closed.load(Ordering::SeqCst) {
-            return Ok(());
-        }
+        let closed = *closed.lock().expect("nobody panics with it");
         for update in transition["updates"].as_array().into_iter().flatten() {
-            if update.to_string().contains("hidden") {
-                return Err(format!(
-                    "what was written after the right was gone is shown: {update}"
-                ));
+            let is_closed = closed.iter().any(|name| update["sub"] == **name);
+            if is_closed && update["type"] != "error" {
+                return Err(format!("the right to it is gone, and it is shown: {update}"));
             }
         }
         Ok(())
     })
+}
+
+/// Somebody who may do everything, and writes.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicU32>,
+    task: JoinHandle<Client>,
+}
+
+impl Writer {
+    /// Writes from this number on.
+    fn start(client: Client, from: u32) -> Writer {
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(from)));
+        let (stops, writes) = (stop.clone(), written.clone());
+        let task = tokio::spawn(async move {
+            while !stops.load(Ordering::Relaxed) {
+                let n = writes.load(Ordering::Relaxed) + 1;
+                let sql = format!(
+                    "update secrets set word = 'word {n}' where id = 1; \
+                     insert into secrets values ({n} + 1000, {n} % 3, 'word {n}'); \
+                     delete from secrets where id = {n} + 995"
+                );
+                client.batch_execute(&sql).await.expect("a write");
+                writes.store(n, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            client
+        });
+        Writer { stop, written, task }
+    }
+
+    /// Waits until it has written some more.
+    async fn goes_on(&self) {
+        let before = self.written.load(Ordering::Relaxed);
+        until("it writes", async || self.written.load(Ordering::Relaxed) >= before + 5).await;
+    }
+
+    /// Ends it, and returns where another may go on.
+    async fn end(self) -> (Client, u32) {
+        self.stop.store(true, Ordering::Relaxed);
+        (self.task.await.expect("a writer"), self.written.load(Ordering::Relaxed))
+    }
 }
 
 /// What a role sees.
@@ -89,33 +137,27 @@ async fn wanted(client: &Client, sql: &str) -> Vec<Value> {
     let ask = format!("select coalesce(json_agg(to_json(r)), '[]')::text from ({sql}) r");
     let row = client.query_one(&ask, &[]).await.expect("the rows");
     let rows: Value = serde_json::from_str(row.get(0)).expect("JSON");
-    sorted(rows.as_array().expect("rows").clone())
-}
-
-fn sorted(mut rows: Vec<Value>) -> Vec<Value> {
-    rows.sort_by_key(Value::to_string);
-    rows
+    comparable(sql, rows.as_array().expect("rows").clone())
 }
 
 /// Waits until these panels show what the role sees.
 async fn agree(screen: &mut Screen, reader: &Client, names: &[&str], when: &str) {
     let mut all = Vec::new();
     for (name, sql) in PANELS.iter().filter(|(name, _)| names.contains(name)) {
-        all.push((*name, wanted(reader, sql).await));
+        all.push((*name, *sql, wanted(reader, sql).await));
     }
     let is_so = |panels: &Panels| {
-        all.iter().all(|(name, rows)| {
-            panels
-                .by_name
-                .get(*name)
-                .is_some_and(|panel| panel.is_in_cut() && sorted(panel.shown.rows.clone()) == *rows)
+        all.iter().all(|(name, sql, rows)| {
+            panels.by_name.get(*name).is_some_and(|panel| {
+                panel.is_in_cut() && comparable(sql, panel.shown.rows.clone()) == *rows
+            })
         })
     };
     screen.until(when, is_so).await;
 }
 
-/// A database, its URL as the reader, and a server that reads as that.
-async fn start(name: &str) -> (Client, Client, Fixture) {
+/// Two who may do everything, one who may read, and a server that reads as that one.
+async fn start(name: &str) -> ([Client; 2], Client, Fixture) {
     let url = testing::shared().await.database(name).await;
     let owner = connect(&url).await;
     owner.batch_execute(TABLE).await.expect("tables");
@@ -124,47 +166,95 @@ async fn start(name: &str) -> (Client, Client, Fixture) {
     let reads_as = format!("{before}://ddl_reader@{host}");
     let fixture = Fixture::on(&reads_as, &["--allow-sql", "--max-hold", "4"]).await;
     let reader = connect(&reads_as).await;
-    (owner, reader, fixture)
+    ([owner, connect(&url).await], reader, fixture)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p7_who_loses_a_right_is_told_and_sees_no_more() {
-    let (owner, reader, fixture) = start("ddl_rights").await;
-    let closed = Arc::new(AtomicBool::new(false));
+    let ([owner, mut writes], reader, fixture) = start("ddl_rights").await;
+    let closed = Closed::default();
     let mut screen = Screen::open(fixture.address, &PANELS, nothing_leaks(closed.clone())).await;
     let all = PANELS.map(|(name, _)| name);
     agree(&mut screen, &reader, &all, "the first answers").await;
+    let mut written = 0;
     for (round, Right { taken, given, of }) in RIGHTS.iter().enumerate() {
         eprintln!("{taken}");
+        let writer = Writer::start(writes, written);
+        writer.goes_on().await;
+        let is_taken = Instant::now();
         owner.batch_execute(taken).await.expect("a right is taken");
         let has_error =
             |panels: &Panels| of.iter().all(|name| panels.by_name[*name].error.is_some());
         let panels = screen.until("errors", has_error).await;
+        let took = is_taken.elapsed();
+        assert!(took < SOON, "{taken}: shown for {took:?}");
         for name in *of {
             let message = panels[name].error.as_ref().expect("an error")["message"].to_string();
             let helps = message.contains("permission denied") || message.contains("does not exist");
             assert!(helps, "{taken}, {name}: {message}");
         }
-        closed.store(true, Ordering::SeqCst);
-        // It is written, and the others hear of it, or of something later.
-        let hidden = format!(
-            "update secrets set word = 'hidden {round}' where id = 1; insert into secrets values ({round} + 10, 1, 'hidden too'); \
-             insert into open_to_all values ({round} + 10)"
-        );
-        owner.batch_execute(&hidden).await.expect("a write");
+        *closed.lock().expect("nobody panics with it") = of;
+        // Longer than the watch's interval, while it is written; the others hear of this, or of something later.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        writer.goes_on().await;
+        owner
+            .batch_execute(&format!("insert into open_to_all values ({round} + 10)"))
+            .await
+            .expect("a write");
         if !taken.contains("schema") {
             agree(&mut screen, &reader, &["calm"], "the others").await;
         }
         let panels = screen.panels();
         assert!(of.iter().all(|name| panels[name].error.is_some()), "{taken}");
-        closed.store(false, Ordering::SeqCst);
+        *closed.lock().expect("nobody panics with it") = &[];
         owner.batch_execute(given).await.expect("a right is given");
-        agree(&mut screen, &reader, &all, "all again").await;
-        owner
-            .batch_execute(&format!("update secrets set word = 'seen {round}'"))
-            .await
-            .expect("a write");
+        let is_shown = |panels: &Panels| of.iter().all(|name| panels[name].is_in_cut());
+        screen.until("all again", is_shown).await;
+        writer.goes_on().await;
+        (writes, written) = writer.end().await;
         agree(&mut screen, &reader, &all, "all live").await;
+    }
+    screen.close().await;
+    fixture.server.stop().await;
+}
+
+/// Where nothing is read again, nobody but the watch asks whether it may be; until then what is written is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_a_right_that_is_gone_is_noticed_without_a_read() {
+    let ([owner, mut writes], _, fixture) = start("ddl_watch").await;
+    let (closed, kept) = (Closed::default(), ["rows", "groups"]);
+    let panels = [PANELS[0], PANELS[1]];
+    let mut screen = Screen::open(fixture.address, &panels, nothing_leaks(closed.clone())).await;
+    let are_shown = |panels: &Panels| {
+        kept.iter().all(|name| panels.by_name.get(*name).is_some_and(|panel| panel.is_in_cut()))
+    };
+    screen.until("the first answers", are_shown).await;
+    let mut written = 0;
+    for _ in 0..3 {
+        let writer = Writer::start(writes, written);
+        writer.goes_on().await;
+        let is_taken = Instant::now();
+        owner
+            .batch_execute("revoke select on secrets from ddl_reader")
+            .await
+            .expect("a right is taken");
+        let before = screen.panels()["rows"].updates_in_all();
+        let has_error =
+            |panels: &Panels| kept.iter().all(|name| panels.by_name[*name].error.is_some());
+        let panels = screen.until("errors", has_error).await;
+        let took = is_taken.elapsed();
+        assert!(took < SOON, "shown for {took:?}");
+        *closed.lock().expect("nobody panics with it") = &["rows", "groups"];
+        println!("{} updates in {took:?}", panels["rows"].updates_in_all() - before);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        writer.goes_on().await;
+        *closed.lock().expect("nobody panics with it") = &[];
+        owner
+            .batch_execute("grant select on secrets to ddl_reader")
+            .await
+            .expect("a right is given");
+        screen.until("all again", are_shown).await;
+        (writes, written) = writer.end().await;
     }
     screen.close().await;
     fixture.server.stop().await;
@@ -172,10 +262,11 @@ async fn p7_who_loses_a_right_is_told_and_sees_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p7_policies_that_come_and_go_decide_what_is_shown() {
-    let (owner, reader, fixture) = start("ddl_policies").await;
+    let ([owner, mut writes], reader, fixture) = start("ddl_policies").await;
     let mut screen = Screen::open(fixture.address, &PANELS, Box::new(|_, _| Ok(()))).await;
     let all = PANELS.map(|(name, _)| name);
     agree(&mut screen, &reader, &all, "the first answers").await;
+    let mut written = 0;
     for (round, ddl) in [
         "alter table secrets enable row level security",
         "create policy ones on secrets for select using (grp = 1)",
@@ -197,8 +288,15 @@ async fn p7_policies_that_come_and_go_decide_what_is_shown() {
     .enumerate()
     {
         eprintln!("{ddl}");
+        let writer = Writer::start(writes, written);
+        writer.goes_on().await;
         owner.batch_execute(ddl).await.expect(ddl);
+        let is_done = Instant::now();
+        writer.goes_on().await;
+        (writes, written) = writer.end().await;
         agree(&mut screen, &reader, &all, ddl).await;
+        let took = is_done.elapsed();
+        assert!(took < SOON, "{ddl}: seen after {took:?}");
         let write = format!(
             "insert into secrets values ({round} + 10, {round} % 3, 'new'); update secrets set grp = 3 - grp where id < 3"
         );
@@ -230,9 +328,9 @@ async fn a_right_for_somebody_else_waits_for_no_open_transaction() {
     open.batch_execute("begin; update busy set n = 7 where id = 2").await.expect("a write");
     client.batch_execute("grant select on busy to ddl_other").await.expect("a right");
     // Longer than the watch's interval and a hold.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let mut n = 0;
-    while begun.elapsed() < std::time::Duration::from_secs(4) {
+    while begun.elapsed() < Duration::from_secs(4) {
         n += 1;
         client
             .batch_execute(&format!("update busy set n = {n} where id = 1"))

@@ -27,6 +27,7 @@ async fn p6_what_a_synchronous_standby_holds_up_is_not_shown() {
     let known = "set synchronous_commit = local; insert into orders values (9, 1, 'known', 1)";
     client.batch_execute(known).await.expect("a write");
     mirrors.agree(&client).await;
+    let before = mirrors.changes();
     let hanging = connect(&url).await;
     let hanging = tokio::spawn(async move {
         hanging.batch_execute("insert into orders values (10, 1, 'hangs', 1)").await
@@ -41,10 +42,12 @@ async fn p6_what_a_synchronous_standby_holds_up_is_not_shown() {
     // What Postgres shows, which is the later one alone.
     mirrors.agree(&client).await;
     assert_eq!(mirrors.0.shown().keys, ["1", "2", "3", "9", "11"]);
+    assert_eq!(mirrors.changes(), before.map(|changes| changes + 1));
     set("alter system reset synchronous_standby_names").await;
     hanging.await.expect("a task").expect("it is through");
     mirrors.agree(&client).await;
     assert_eq!(mirrors.0.shown().keys, ["1", "2", "3", "9", "10", "11"]);
+    assert_eq!(mirrors.changes(), before.map(|changes| changes + 2));
     fixture.server.stop().await;
     server.stop().await.expect("it is gone");
 }

@@ -1,8 +1,9 @@
 //! The primary goes, a standby takes its place, and the URL names both.
 
-use super::frozen::Frozen;
+use super::quiet::{CHANGE, Cost, is_down};
 use super::{ALL, FLAGS, Mirrors, Writers, replication};
-use crate::client::{get, post};
+use crate::client::post;
+use crate::frozen::Frozen;
 use crate::support::{Fixture, ORDERS, connect, text, until};
 use convoy_postgres::launcher::{PrivatePostgres, Shutdown};
 use convoy_postgres::testing;
@@ -64,14 +65,6 @@ impl Pair {
     }
 }
 
-async fn streams_after(fixture: &Fixture, losses: u64) {
-    until("another stream", async || {
-        let replication = replication(fixture).await;
-        replication["state"] == "streaming" && replication["reconnects"].as_u64() >= Some(losses)
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_after_a_failover_subscribers_have_what_the_promoted_server_has() {
     let pair = Pair::start().await;
@@ -88,6 +81,7 @@ async fn p4_after_a_failover_subscribers_have_what_the_promoted_server_has() {
     pair.client.batch_execute(lost).await.expect("writes");
     mirrors.agree(&pair.client).await;
     assert!(mirrors.0.shown().keys.contains(&"777".to_owned()));
+    let before = mirrors.before(&fixture, &pair.client).await;
     pair.primary.down(Shutdown::Kill).await.expect("it is down");
     // P3: a standby's snapshots don't say what they show, so nothing is read from it.
     until("the standby is found", async || {
@@ -98,26 +92,26 @@ async fn p4_after_a_failover_subscribers_have_what_the_promoted_server_has() {
     let refused = post(fixture.address, "/api/query/orders.byTenant", r#"{"tenant":7}"#).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, "UNAVAILABLE"));
     assert!(refused.body.contains("is a standby"), "{}", refused.body);
-    assert_eq!(get(fixture.address, "/readyz").await.status, 503);
+    is_down(&fixture).await;
     let client = pair.promote().await;
-    streams_after(&fixture, 1).await;
-    mirrors.agree(&client).await;
+    // What the others have not is taken back in one change.
+    let reason = &["closed the replication connection", "terminating connection"];
+    before.cost(&mut mirrors, &fixture, &client, Cost::of(reason)).await;
     assert!(!mirrors.0.shown().keys.contains(&"777".to_owned()));
     let writers = Writers::start(&pair.standby.url("shop"));
     let before = mirrors.changes();
     mirrors.0.until("changes", |shown| shown.changes > before[0] + 10).await;
     writers.end().await;
-    mirrors.agree(&client).await;
 
     // The old one comes back to follow, and stands first in the URL.
     std::fs::write(pair.primary.folder().join("data/standby.signal"), "").expect("a file");
     pair.primary.up().await.expect("it is up");
     let end_all = "select pg_terminate_backend(pid) from pg_stat_activity \
                    where pid <> pg_backend_pid() and application_name = 'convoy'";
+    let before = mirrors.before(&fixture, &client).await;
     client.batch_execute(end_all).await.expect("nobody is left");
-    streams_after(&fixture, 2).await;
-    client.batch_execute("delete from orders where id > 5").await.expect("a write");
-    mirrors.agree(&client).await;
+    client.batch_execute(CHANGE).await.expect("a write");
+    before.cost(&mut mirrors, &fixture, &client, Cost::of(&["terminating connection"])).await;
     let second = Fixture::between(&pair.url, &pair.standby.url("shop"), &FLAGS).await;
     crate::mirror::Mirror::of_sql(second.address, ALL).await.shows_what(&client, ALL).await;
     second.server.stop().await;
@@ -135,14 +129,11 @@ async fn p4_a_primary_that_freezes_is_left_for_its_successor_and_not_mixed_up_wi
     writers.end().await;
     pair.part().await;
     // Nobody hangs up, and what waits for an answer waits for ever.
+    let before = mirrors.before(&fixture, &pair.client).await;
     let frozen = Frozen::new(&pair.primary);
     let client = pair.promote().await;
-    client
-        .batch_execute("update orders set status = 'new', total = 5 where id = 1")
-        .await
-        .expect("a write");
-    streams_after(&fixture, 1).await;
-    mirrors.agree(&client).await;
+    client.batch_execute(CHANGE).await.expect("a write");
+    before.cost(&mut mirrors, &fixture, &client, Cost::of(&["has been silent"])).await;
     // It comes to itself and is a primary as before, the first in the URL. The stream is the other's, and so are the reads,
     // over new connections as well.
     drop(frozen);
@@ -151,10 +142,10 @@ async fn p4_a_primary_that_freezes_is_left_for_its_successor_and_not_mixed_up_wi
     for round in 0..5 {
         let elsewhere = format!("update orders set status = 'elsewhere', total = -{round}");
         pair.client.batch_execute(&elsewhere).await.expect("a write");
+        let before = mirrors.before(&fixture, &client).await;
         client.batch_execute(end_reads).await.expect("no connections for reads");
-        let here = format!("update orders set total = {round} + 10 where id = 2");
-        client.batch_execute(&here).await.expect("a write");
-        mirrors.agree(&client).await;
+        client.batch_execute(CHANGE).await.expect("a write");
+        before.cost(&mut mirrors, &fixture, &client, Cost::STREAMING).await;
     }
     assert_eq!(replication(&fixture).await["reconnects"], 1);
     fixture.server.stop().await;

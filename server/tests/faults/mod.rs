@@ -2,12 +2,12 @@
 
 mod commits;
 mod failover;
-mod frozen;
 mod neighbours;
 mod network;
 mod pool;
 mod proxy;
 mod publications;
+mod quiet;
 mod restarts;
 mod slot;
 

@@ -1,8 +1,9 @@
 //! Connections that break, hang or crawl between a server and its Postgres, which notices nothing of it.
 
 use super::proxy::{Proxy, Whose};
-use super::{FLAGS, Mirrors, Writers, metric, postgres, replication};
-use crate::client::{EventStream, get};
+use super::quiet::{CHANGE, Cost, is_down};
+use super::{FLAGS, Mirrors, Writers, postgres, replication};
+use crate::client::EventStream;
 use crate::mirror::Mirror;
 use crate::support::{Fixture, connect, text, until};
 use convoy_postgres::launcher::PrivatePostgres;
@@ -90,33 +91,25 @@ async fn p4_a_stream_that_is_cut_mid_message_loses_and_doubles_nothing() {
 async fn after_a_loss_nothing_is_sent_that_did_not_change() {
     let behind = Behind::start(&[]).await;
     let mut mirrors = Mirrors::open(&behind.fixture).await;
-    let before = mirrors.changes();
+    let (fixture, client) = (&behind.fixture, &behind.client);
+    let before = mirrors.before(fixture, client).await;
     for round in 1..=4 {
         behind.proxy.cut(if round % 2 == 0 { Whose::All } else { Whose::Replication });
         behind.streams_after(round).await;
     }
+    let cost =
+        Cost { changes: [0, 0], losses: 4..=4, ..Cost::of(&["closed the replication connection"]) };
+    before.cost(&mut mirrors, fixture, client, cost.clone()).await;
     // While there is no stream, and of one row alone: that is what the subscribers are sent, once.
+    let before = mirrors.before(fixture, client).await;
     behind.proxy.refuse(Whose::Replication, true);
     behind.proxy.cut(Whose::Replication);
-    until("it is down", async || replication(&behind.fixture).await["state"] == "reconnecting")
-        .await;
-    let write = "update orders set status = 'meanwhile', total = 9 where id = 2";
-    behind.client.batch_execute(write).await.expect("a write");
-    let ready = get(behind.fixture.address, "/readyz").await;
-    assert_eq!(ready.status, 503);
-    assert!(ready.body.contains("replication is reconnecting: "), "{}", ready.body);
-    assert_eq!(metric(&behind.fixture, "convoy_ready").await, 0.0);
+    is_down(fixture).await;
+    client.batch_execute(CHANGE).await.expect("a write");
     behind.proxy.refuse(Whose::Replication, false);
-    behind.streams_after(5).await;
-    mirrors.agree(&behind.client).await;
-    assert_eq!(mirrors.changes(), before.map(|changes| changes + 1));
-    until("it is ready", async || get(behind.fixture.address, "/readyz").await.status == 200).await;
-    assert_eq!(metric(&behind.fixture, "convoy_ready").await, 1.0);
-    assert_eq!(metric(&behind.fixture, "convoy_replication_reconnects_total").await, 5.0);
-    // It is live, and not merely read again.
-    behind.client.batch_execute("delete from orders where id = 3").await.expect("a write");
-    mirrors.agree(&behind.client).await;
-    assert_eq!(mirrors.changes(), before.map(|changes| changes + 2));
+    before
+        .cost(&mut mirrors, fixture, client, Cost { changes: [1, 1], losses: 1..=1, ..cost })
+        .await;
     behind.stop().await;
 }
 
@@ -177,9 +170,15 @@ async fn hangs_and_is_noticed(behind: &Behind) {
     // The server gives the dead connection up as well, and its slot with it.
     let slots = "select count(*)::text from pg_replication_slots";
     until("one slot", async || text(&behind.client, slots).await.as_deref() == Some("1")).await;
-    let write = "update orders set status = 'live' where id = 1";
-    behind.client.batch_execute(write).await.expect("a write");
-    mirrors.agree(&behind.client).await;
+    // Once more while it is quiet.
+    let before = mirrors.before(&behind.fixture, &behind.client).await;
+    behind.proxy.refuse(Whose::Replication, true);
+    behind.proxy.stall(Whose::Replication);
+    behind.client.batch_execute(CHANGE).await.expect("a write");
+    is_down(&behind.fixture).await;
+    behind.proxy.refuse(Whose::Replication, false);
+    let cost = Cost::of(&["the server has been silent for "]);
+    before.cost(&mut mirrors, &behind.fixture, &behind.client, cost).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,11 +203,11 @@ async fn connections_that_break_all_at_once_lose_and_double_nothing() {
         mirrors.1.until(both, |shown| shown.changes > before[1] + 2).await;
     }
     assert!(writers.end().await > 100);
-    mirrors.agree(&behind.client).await;
     // Down for a while; who subscribes just then is told so, and is served when it comes back.
+    let before = mirrors.before(&behind.fixture, &behind.client).await;
     behind.proxy.refuse(Whose::All, true);
     behind.proxy.cut(Whose::All);
-    until("it is down", async || get(behind.fixture.address, "/readyz").await.status == 503).await;
+    is_down(&behind.fixture).await;
     let late = "select id from orders order by id desc";
     let path = format!("/api/sql?sql={}", late.replace(' ', "%20"));
     let mut refused = EventStream::open(behind.fixture.address, "GET", &path, &[], "").await;
@@ -216,9 +215,10 @@ async fn connections_that_break_all_at_once_lose_and_double_nothing() {
     let update = refused.transition().await.data["updates"][0].clone();
     assert_eq!(update["error"]["code"], "UNAVAILABLE", "{update}");
     assert_eq!(refused.expect("goodbye").await.data["retry_ms"], 1000);
-    behind.client.batch_execute("delete from orders where id > 4").await.expect("a write");
+    behind.client.batch_execute(CHANGE).await.expect("a write");
     behind.proxy.refuse(Whose::All, false);
-    mirrors.agree(&behind.client).await;
+    let cost = Cost::of(&["closed the replication connection"]);
+    before.cost(&mut mirrors, &behind.fixture, &behind.client, cost).await;
     Mirror::of_sql(behind.fixture.address, late).await.shows_what(&behind.client, late).await;
     behind.stop().await;
 }

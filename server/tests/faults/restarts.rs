@@ -1,7 +1,8 @@
 //! Postgres, or its part of the stream, ends and comes back.
 
-use super::frozen::Frozen;
+use super::quiet::{CHANGE, Cost, is_down};
 use super::{FLAGS, Mirrors, Writers, postgres, replication};
+use crate::frozen::Frozen;
 use crate::support::{Fixture, connect, text, until};
 use convoy_postgres::launcher::Shutdown;
 use serde_json::json;
@@ -39,7 +40,15 @@ async fn p4_restarts_and_crashes_of_postgres_lose_and_double_nothing() {
             )
             .await
             .expect("writes");
-        mirrors.agree(&client).await;
+        // The same once more while it is quiet.
+        let before = mirrors.before(&fixture, &client).await;
+        server.down(how).await.expect("it is down");
+        is_down(&fixture).await;
+        server.up().await.expect("it is up");
+        let client = connect(&url).await;
+        client.batch_execute(CHANGE).await.expect("a write");
+        let reason = &["terminating connection", "closed the replication connection"];
+        before.cost(&mut mirrors, &fixture, &client, Cost::of(reason)).await;
     }
     let client = connect(&url).await;
     let slots = "select count(*)::text from pg_replication_slots";
@@ -54,14 +63,17 @@ async fn p10_a_walsender_that_is_killed_costs_nothing() {
     let fixture = Fixture::start("walsender", &FLAGS).await;
     let mut mirrors = Mirrors::open(&fixture).await;
     let client = connect(&fixture.url).await;
-    let writers = Writers::start(&fixture.url);
-    for round in 1..=3_u64 {
-        let slot = replication(&fixture).await["slot"].clone();
-        let slot = slot.as_str().expect("a slot");
+    let kill = async || {
+        let slot = replication(&fixture).await["slot"].as_str().expect("a slot").to_owned();
         let kill = format!(
             "select pg_terminate_backend(active_pid)::text from pg_replication_slots where slot_name = '{slot}'"
         );
         assert_eq!(text(&client, &kill).await.as_deref(), Some("true"));
+        slot
+    };
+    let writers = Writers::start(&fixture.url);
+    for round in 1..=3_u64 {
+        let slot = kill().await;
         until("another stream", async || {
             let replication = replication(&fixture).await;
             replication["reconnects"] == json!(round) && replication["state"] == "streaming"
@@ -72,7 +84,10 @@ async fn p10_a_walsender_that_is_killed_costs_nothing() {
         assert_eq!(text(&client, &gone).await, None);
     }
     assert!(writers.end().await > 50);
-    mirrors.agree(&client).await;
+    let before = mirrors.before(&fixture, &client).await;
+    kill().await;
+    client.batch_execute(CHANGE).await.expect("a write");
+    before.cost(&mut mirrors, &fixture, &client, Cost::of(&["terminating connection"])).await;
     fixture.server.stop().await;
 }
 
@@ -100,7 +115,21 @@ async fn p4_a_postgres_that_stands_still_for_a_while_costs_nothing() {
     let before = mirrors.changes();
     mirrors.0.until("changes", |shown| shown.changes > before[0] + 10).await;
     assert!(writers.end().await > 20);
-    mirrors.agree(&client).await;
+    // Both once more while it is quiet.
+    let before = mirrors.before(&fixture, &client).await;
+    drop(Frozen::new(&server));
+    client.batch_execute(CHANGE).await.expect("a write");
+    before.cost(&mut mirrors, &fixture, &client, Cost::STREAMING).await;
+    let before = mirrors.before(&fixture, &client).await;
+    let frozen = Frozen::new(&server);
+    // It arrives, and is done with what comes after the wake.
+    let write = client.batch_execute(CHANGE);
+    let wake = async {
+        is_down(&fixture).await;
+        drop(frozen);
+    };
+    tokio::join!(write, wake).0.expect("a write");
+    before.cost(&mut mirrors, &fixture, &client, Cost::of(&["has been silent"])).await;
     fixture.server.stop().await;
     server.stop().await.expect("it is gone");
 }

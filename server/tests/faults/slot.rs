@@ -1,19 +1,12 @@
 //! The slot goes while it streams: dropped by hand, or by the server, which lets the WAL go that it needs.
 
+use super::network::Behind;
 use super::proxy::{Proxy, Whose};
+use super::quiet::{CHANGE, Cost, is_down};
 use super::{FLAGS, Mirrors, Writers, postgres, replication};
 use crate::support::{Fixture, connect, text, until};
-use serde_json::Value;
 use tokio_postgres::Client;
-
-async fn streams_after(fixture: &Fixture, losses: u64) -> Value {
-    until("another stream", async || {
-        let replication = replication(fixture).await;
-        replication["state"] == "streaming" && replication["reconnects"].as_u64() >= Some(losses)
-    })
-    .await;
-    replication(fixture).await
-}
+use tokio_postgres::error::SqlState;
 
 /// Waits until there is one slot and it is in use.
 async fn one_slot(client: &Client) {
@@ -21,33 +14,71 @@ async fn one_slot(client: &Client) {
     until("one slot in use", async || text(client, slots).await.as_deref() == Some("true")).await;
 }
 
+/// Ends a slot's walsender, and drops the slot if nobody is back at it yet; returns whether it is gone by that. A temporary
+/// one goes with its walsender.
+async fn drop_by_hand(client: &Client, slot: &str, is_temporary: bool) -> bool {
+    let end = format!(
+        "select pg_terminate_backend(active_pid, 5000)::text from pg_replication_slots where slot_name = '{slot}'"
+    );
+    let ended = text(client, &end).await.as_deref() == Some("true");
+    if is_temporary {
+        let there = format!("select '' from pg_replication_slots where slot_name = '{slot}'");
+        return ended && text(client, &there).await.is_none();
+    }
+    match client.execute("select pg_drop_replication_slot($1)", &[&slot]).await {
+        Ok(_) => true,
+        Err(error) => {
+            // There is none just now, or Convoy has it again.
+            let known = [SqlState::UNDEFINED_OBJECT, SqlState::OBJECT_IN_USE];
+            assert!(known.iter().any(|code| error.code() == Some(code)), "{error:?}");
+            false
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p10_a_slot_that_is_dropped_by_hand_costs_nothing() {
     for flags in [&[][..], &["--slot", "convoy_dropped"]] {
-        let flags = [&FLAGS[..], flags].concat();
-        let fixture = Fixture::start("slot_dropped", &flags).await;
-        let client = connect(&fixture.url).await;
-        let mut mirrors = Mirrors::open(&fixture).await;
-        let writers = Writers::start(&fixture.url);
-        for round in 1..=3 {
-            let slot = replication(&fixture).await["slot"].as_str().expect("a slot").to_owned();
-            // A named slot stays when its walsender ends, a temporary one goes with it; or Convoy is there first.
-            let by_hand = format!(
-                "do $$ begin \
-                 perform pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = '{slot}'; \
-                 perform pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{slot}'; \
-                 exception when object_in_use then null; end $$"
-            );
-            client.batch_execute(&by_hand).await.expect("it is gone");
-            streams_after(&fixture, round).await;
+        let is_temporary = flags.is_empty();
+        let behind = Behind::start(flags).await;
+        let (fixture, client) = (&behind.fixture, &behind.client);
+        let slot = async || replication(fixture).await["slot"].as_str().map(str::to_owned);
+        let mut mirrors = Mirrors::open(fixture).await;
+        let writers = Writers::start(&behind.url);
+        // While it comes back as soon as it can.
+        for _ in 0..3 {
+            let losses = behind.losses().await;
+            until("it is dropped", async || match slot().await {
+                Some(slot) => drop_by_hand(client, &slot, is_temporary).await,
+                None => false,
+            })
+            .await;
+            behind.streams_after(losses + 1).await;
         }
         assert!(writers.end().await > 50);
-        mirrors.agree(&client).await;
-        one_slot(&client).await;
-        fixture.server.stop().await;
-        let free = "select pg_drop_replication_slot(slot_name) from pg_replication_slots \
-                    where database = current_database()";
-        client.batch_execute(free).await.expect("it is free");
+        // While it can't, and while it is quiet.
+        let before = mirrors.before(fixture, client).await;
+        let dropped = slot().await.expect("a slot");
+        behind.proxy.refuse(Whose::Replication, true);
+        assert!(drop_by_hand(client, &dropped, is_temporary).await, "{dropped}");
+        let end = text(client, "select pg_current_wal_insert_lsn()::text").await;
+        is_down(fixture).await;
+        assert_eq!(text(client, "select slot_name::text from pg_replication_slots").await, None);
+        client.batch_execute(CHANGE).await.expect("a write");
+        behind.proxy.refuse(Whose::Replication, false);
+        let reason = &["terminating connection", "closed the replication connection"];
+        before.cost(&mut mirrors, fixture, client, Cost::of(reason)).await;
+        one_slot(client).await;
+        // Another one, which knows nothing of what was before.
+        let made = slot().await.expect("a slot");
+        assert_eq!(made == dropped, !is_temporary, "{made} after {dropped}");
+        let is_new = format!(
+            "select (restart_lsn >= '{}')::text from pg_replication_slots where slot_name = '{made}'",
+            end.expect("a position")
+        );
+        assert_eq!(text(client, &is_new).await.as_deref(), Some("true"));
+        behind.fixture.server.stop().await;
+        behind.postgres.stop().await.expect("it is gone");
     }
 }
 
@@ -62,6 +93,7 @@ async fn p10_a_slot_that_lost_its_wal_is_made_again() {
         let fixture = Fixture::on(&proxy.url("shop"), &flags).await;
         let client = connect(&url).await;
         let mut mirrors = Mirrors::open(&fixture).await;
+        let before = mirrors.before(&fixture, &client).await;
         // Nothing is confirmed any more, while WAL is written for several times what a slot may keep.
         proxy.stall(Whose::Replication);
         let much = "create table bulk (id int, filler text); \
@@ -76,13 +108,16 @@ async fn p10_a_slot_that_lost_its_wal_is_made_again() {
             "select coalesce(bool_and(wal_status = 'lost'), true)::text from pg_replication_slots";
         until("it is lost", async || text(&client, lost).await.as_deref() == Some("true")).await;
         // The server ends what streams from it; that this never comes is the proxy's doing.
+        proxy.refuse(Whose::Replication, true);
         proxy.cut(Whose::Replication);
-        let after = streams_after(&fixture, 1).await;
-        mirrors.agree(&client).await;
+        is_down(&fixture).await;
+        proxy.refuse(Whose::Replication, false);
+        let cost = Cost::of(&["closed the replication connection"]);
+        before.cost(&mut mirrors, &fixture, &client, cost).await;
         one_slot(&client).await;
-        assert!(after["error"].is_null(), "{after}");
+        let holds = "select wal_status from pg_replication_slots";
+        assert_eq!(text(&client, holds).await.as_deref(), Some("reserved"));
         client.batch_execute("delete from orders where id = 50").await.expect("a write");
-        mirrors.agree(&client).await;
         fixture.server.stop().await;
     }
     server.stop().await.expect("it is gone");
@@ -121,11 +156,20 @@ async fn p10_a_named_slot_that_cannot_be_read_is_made_again() {
         third.batch_execute("commit").await.expect("a commit");
     });
     let mut mirrors = Mirrors::open(&fixture).await;
-    let loss = streams_after(&fixture, 1).await["last_loss"]["reason"].to_string();
+    // It may have been found out before anybody watched.
+    let changes = mirrors.changes();
+    until("another stream", async || {
+        let replication = replication(&fixture).await;
+        replication["state"] == "streaming" && replication["reconnects"].as_u64() >= Some(1)
+    })
+    .await;
+    let loss = replication(&fixture).await["last_loss"]["reason"].to_string();
     // A "filenode" before 16, a "filenumber" since.
     assert!(loss.contains("could not map file"), "{loss}");
-    client.batch_execute("update orders set status = 'live'").await.expect("a write");
-    mirrors.agree(&client).await;
+    let before = mirrors.before(&fixture, &client).await;
+    client.batch_execute(CHANGE).await.expect("a write");
+    before.cost(&mut mirrors, &fixture, &client, Cost::STREAMING).await;
+    assert_eq!(mirrors.changes(), changes.map(|changes| changes + 2));
     fixture.server.stop().await;
     server.stop().await.expect("it is gone");
 }
@@ -138,6 +182,7 @@ async fn p10_past_max_lag_a_line_that_crawls_costs_the_slot_and_not_the_disk() {
     let fixture = Fixture::on(&proxy.url("shop"), &flags).await;
     let client = connect(&url).await;
     let mut mirrors = Mirrors::open(&fixture).await;
+    let before = mirrors.before(&fixture, &client).await;
     proxy.throttle(Whose::Replication, Some(20_000));
     let much = "insert into orders select n, 7, repeat('x', 1000), n from generate_series(10, 4000) n; \
                 delete from orders where id > 10";
@@ -147,12 +192,11 @@ async fn p10_past_max_lag_a_line_that_crawls_costs_the_slot_and_not_the_disk() {
     until("it is given up", async || replication(&fixture).await["reconnects"].as_u64() >= Some(1))
         .await;
     proxy.throttle(Whose::Replication, None);
-    let after = streams_after(&fixture, 1).await;
-    let reason = after["last_loss"]["reason"].as_str().expect("a reason");
-    assert!(reason.contains("more than --max-lag 1000000"), "{reason}");
+    // One row of all these is left. Another loss may come on the way.
+    let cost = Cost { losses: 1..=9, ..Cost::of(&["more than --max-lag 1000000"]) };
+    before.cost(&mut mirrors, &fixture, &client, cost).await;
     let held = format!("select bool_and(restart_lsn >= '{end}')::text from pg_replication_slots");
     assert_eq!(text(&client, &held).await.as_deref(), Some("true"));
-    mirrors.agree(&client).await;
     fixture.server.stop().await;
     server.stop().await.expect("it is gone");
 }
