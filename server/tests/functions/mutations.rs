@@ -42,6 +42,8 @@ export const caught = mutation({
       if (how === 'long') await ctx.db.insert('channels', { name: Array.from({ length: 9000 }, () => Math.random().toString(36)).join(''), topic: 't' });
       if (how === 'check') await ctx.db.insert('people', { email: 'taken@x', age: -1 });
     } catch (error) {
+      if (how === 'trigger') await ctx.db.insert('counters', { name: 'x', n: 1 });
+      if (how === 'syntax') await ctx.db.raw(sql`select id from notes where nothing = 1`);
       return `caught ${error.code}`;
     }
     return 'nothing was refused';
@@ -149,15 +151,21 @@ async fn one_that_catches_what_postgres_refused_does_not_commit_its_half() {
         .await;
     // Somebody else's document, that is not as declared.
     served.write("drop index messages_by_channel_rank").await;
-    served.write("insert into messages (doc) values ('{\"channel\":\"odd\",\"text\":\"x\",\"rank\":\"high\"}')").await;
+    served.write("insert into messages (doc) values ('{\"channel\":\"odd\",\"text\":\"x\",\"rank\":\"SECRET\"}')").await;
+             create function refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'closed' using detail = 'SECRET row', hint = 'SECRET hint'; end $$;
+             create trigger refuse before insert on counters for each row execute function refuse();
     for (how, code, word) in [
-        ("unique", "CONFLICT", "taken@x"),
-        ("raw", "CONFLICT", "taken@x"),
-        ("cast", "INVALID_ARGS", "integer"),
-        ("bound", "INVALID_ARGS", "integer"),
-        ("stored", "INVALID_ARGS", "high"),
+        ("unique", "CONFLICT", "unique constraint \\\"people_email_idx\\\" (email)"),
+        ("raw", "CONFLICT", "people_email_idx"),
+        ("cast", "INVALID_ARGS", "a value is no integer"),
+        ("bound", "INVALID_ARGS", "a value is no integer"),
+        ("stored", "INVALID_ARGS", "messages"),
         ("long", "INVALID_ARGS", "index"),
-        ("check", "INVALID_ARGS", "check"),
+        ("trigger", "INVALID_ARGS", "closed"),
+        // Of the statement's text all is told.
+        ("syntax", "INVALID_ARGS", "column \\\"nothing\\\" does not exist"),
+        ("check", "INVALID_ARGS", "people_age_check"),
     ] {
         for id in [None, Some("0198c1f0-7b1e-7c3a-9d2b-0123456789ab")] {
             let headers: Vec<_> = id.map(|id| ("x-convoy-mutation", id)).into_iter().collect();
@@ -171,6 +179,10 @@ async fn one_that_catches_what_postgres_refused_does_not_commit_its_half() {
     // What Postgres never heard of may be caught.
     assert_eq!(served.mutate("t.tolerant", json!({})).await, "all were refused");
     assert_eq!(messages(&served).await, 2);
+            // What stands in the database is nobody's business who may not read it.
+            for stored in ["taken@x", "SECRET", "Failing row"] {
+                assert!(!answer.body.contains(stored), "{how}: {}", answer.body);
+            }
     served.server.stop().await;
 }
 
