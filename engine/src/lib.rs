@@ -68,8 +68,8 @@ mod write_log;
 
 pub use args::{Argument, ArgumentMisfit, argument_text, arguments_with_claims};
 pub use database::{
-    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, OwnError, ProbeId,
-    ProbeKind, Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
+    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, Outlook, OwnError,
+    ProbeId, ProbeKind, Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
 };
 pub use derived::{DerivedField, JsonReads, JsonValue};
 pub use diff::apply as apply_diff;

@@ -3,7 +3,7 @@
 //! An estimate that is kept as results change, since nobody can ask the allocator whose its bytes are. What subscribers
 //! have not fetched yet is theirs and counted with their queues.
 
-use crate::database::{Database, ErrorCode, QueryError};
+use crate::database::{Database, ErrorCode, Outlook, QueryError};
 use crate::engine::Engine;
 use crate::held_rows::HeldRows;
 use crate::live_query::{LiveQuery, Value};
@@ -77,7 +77,8 @@ impl<D: Database> Engine<D> {
                  more: unsubscribe from some, or ask for fewer rows",
                 self.memory_bytes
             ),
-        ))
+        )
+        .with_outlook(Outlook::Passes))
     }
 
     /// Returns why a new live query may not begin.

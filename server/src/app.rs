@@ -15,7 +15,7 @@ use crate::sessions::Sessions;
 use crate::wish;
 use axum::Router;
 use axum::middleware;
-use convoy_engine::{QueryReference, Statement};
+use convoy_engine::{Argument, QueryReference, Statement, StatementKind};
 use convoy_postgres::DatabaseHandle;
 use convoy_types::nearest;
 use std::ops::Deref;
@@ -141,6 +141,23 @@ impl App {
         match &self.identify {
             Some(identify) => identify.identify(request).await,
             None => Ok(Identity::nobody()),
+        }
+    }
+
+    /// Holds the arguments of a query function against its types, as far as that can be known before it runs. Those of any
+    /// other query the engine reads.
+    ///
+    /// # Errors
+    /// What is wrong with them, fit for the client.
+    pub async fn check_arguments(&self, query: &QueryReference) -> Result<(), ApiError> {
+        let statement = &query.statement;
+        match (&self.mutations, &statement.name, query.args.first()) {
+            (Some(functions), Some(name), Some(Some(Argument::String(args))))
+                if statement.kind == StatementKind::Function =>
+            {
+                functions.check_arguments(name, args).await
+            }
+            _ => Ok(()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Mutations as the server sees them, whoever carries them out.
+//! A project's functions as requests see them, whoever runs them: mutations, and the arguments of queries.
 
 use crate::auth::Identify;
 use crate::pipeline::EventQueue;
@@ -54,3 +54,14 @@ pub trait Mutations: Send + Sync {
     /// Carries one out, in one transaction.
     fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>>;
 }
+    /// Returns whether clients know a mutation by this name.
+    fn is_mutation(&self, name: &str) -> bool;
+
+    /// Holds arguments, a JSON object, against what a query function takes, without running it. What says nothing of them
+    /// is no error.
+    fn check_arguments<'a>(
+        &'a self,
+        query: &'a str,
+        args: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>>;
+

@@ -384,6 +384,18 @@ impl Mutations for Recorder {
         self.0.lock().expect("no panic").push(request);
         Box::pin(std::future::ready(Ok(MutationAnswer {
             value: "null".into(),
+    fn is_mutation(&self, _: &str) -> bool {
+        false
+    }
+
+    fn check_arguments<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
             lsn: Default::default(),
         })))
     }

@@ -27,6 +27,7 @@ use convoy_postgres::Pool;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use failure::Failures;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -48,6 +49,7 @@ pub(crate) struct Functions {
 }
 
 impl fmt::Debug for Functions {
+    failures: Failures,
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Functions").finish_non_exhaustive()
     }
@@ -67,6 +69,7 @@ impl Functions {
         })
     }
 
+            failures: Failures::default(),
     /// Returns them as what the server works with.
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         // Decided once: a `createContext` that comes later is not asked until the next start (`loader` says so).

@@ -9,7 +9,7 @@ use crate::mutations::{MutationAnswer, MutationRequest, Mutations};
 use crate::pipeline::EventQueue;
 use crate::protocol::ApiError;
 use convoy_engine::{ErrorCode, Event, MUTATION_PREFIX, QueryError};
-use convoy_functions::{Call, CallKind, Caller};
+use convoy_functions::{Call, CallKind, Caller, FunctionKind, Visibility};
 use convoy_postgres::PostgresError;
 use convoy_schema::StoreError;
 use convoy_types::Lsn;
@@ -61,6 +61,22 @@ impl Mutations for Functions {
                 }
             }
         })
+    }
+
+    fn is_mutation(&self, name: &str) -> bool {
+        let project = self.project();
+        let function = project.functions().get(name);
+        function.is_some_and(|function| {
+            function.kind == FunctionKind::Mutation && function.visibility == Visibility::Public
+        })
+    }
+
+    fn check_arguments<'a>(
+        &'a self,
+        query: &'a str,
+        args: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move { Ok(self.check_arguments_of(query, args).await?) })
     }
 
     fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>> {

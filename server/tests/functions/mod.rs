@@ -10,6 +10,7 @@ mod mutations;
 mod oracle;
 mod project;
 mod reflects;
+mod refusals;
 mod reload;
 mod shapes;
 mod viewer;
