@@ -7,8 +7,8 @@ use crate::reply::Refusal;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
-    CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -150,6 +150,9 @@ fn is_json(headers: &HeaderMap) -> bool {
         kind.eq_ignore_ascii_case("application/json")
     })
 }
+            // A page sees no header that is not named, and has to know what it may ask again.
+            let exposed = HeaderValue::from_static("retry-after");
+            response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
 
 /// Answers what a browser asks before it lets a page of another origin call.
 fn preflight(headers: &HeaderMap) -> Response {

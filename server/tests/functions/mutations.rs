@@ -18,6 +18,8 @@ export const throwing = mutation({
     await ctx.db.insert('messages', { channel: 'a', text: 'half', rank: 1 });
     if (how === 'own') throw convoyError('TOO_LATE', 'it is too late', { by: 1 });
     if (how === 'known') throw convoyError('FORBIDDEN');
+    if (how === 'away') throw convoyError('UNAVAILABLE', 'ask later');
+    if (how === 'full') throw convoyError('LIMIT_EXCEEDED', 'no seats left');
     if (how === 'bug') throw new Error('a secret');
     if (how === 'string') throw 'text';
     if (how === 'loop') for (;;) {}
@@ -107,6 +109,8 @@ async fn one_that_fails_leaves_nothing_behind() {
     for (how, status, code) in [
         ("own", 400, "TOO_LATE"),
         ("known", 403, "FORBIDDEN"),
+        ("away", 503, "UNAVAILABLE"),
+        ("full", 429, "LIMIT_EXCEEDED"),
         ("bug", 500, "INTERNAL"),
         ("string", 500, "INTERNAL"),
         ("loop", 429, "LIMIT_EXCEEDED"),
@@ -124,6 +128,8 @@ async fn one_that_fails_leaves_nothing_behind() {
             answer.body
         );
         assert!(!answer.body.contains("secret"), "{}", answer.body);
+        // None of it is better a little later.
+        assert!(!answer.headers.contains_key("retry-after"), "{how}");
         assert_eq!(messages(&served).await, 0, "{how}");
     }
     let answer = served.ask("t.throwing", &json!({ "how": "own" }), &[]).await.json();
