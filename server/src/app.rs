@@ -175,6 +175,12 @@ impl App {
                 let queries = self.named_queries();
                 let Some(statement) = queries.get(&name) else {
                     let shown: String = name.chars().take(100).collect();
+                    if self.mutations.as_ref().is_some_and(|known| known.is_mutation(&name)) {
+                        return Err(ApiError::new(
+                            Code::NotFound,
+                            format!("{name} is a mutation, not a query: POST /api/mutation/{name}"),
+                        ));
+                    }
                     let hint = match nearest(&name, queries.names()) {
                         Some(nearest) => format!("did you mean {nearest:?}?"),
                         None if queries.is_empty() => "the project has no queries".to_owned(),

@@ -276,6 +276,20 @@ async fn one_that_loops_or_allocates_is_stopped_and_its_neighbours_go_on() {
     let mut bad = JoinSet::new();
     for how in ["loop", "memory", "loop", "memory"] {
         bad.spawn(ask(how));
+    // Who has the wrong door is shown the right one, but for what is none of his.
+    for (body, words) in [
+        (
+            served.query("t.send", json!({})).await.body,
+            "t.send is a mutation, not a query: POST /api/mutation/t.send",
+        ),
+        (
+            served.ask("t.plain", &json!({}), &[]).await.body,
+            "t.plain is a query, not a mutation: GET or POST /api/query/t.plain",
+        ),
+        (served.query("t.hidden", json!({})).await.body, "no query is named"),
+    ] {
+        assert!(body.contains(words), "{body}");
+    }
     }
     // Always as many, until the neighbours are through.
     let mut sent = 0;
