@@ -29,7 +29,7 @@ pub struct MutationRequest {
 pub struct MutationAnswer {
     /// Its value, as JSON.
     pub value: String,
-    /// A position that includes its commit.
+    /// A position that includes its commit; the same for each repeat.
     pub lsn: Lsn,
 }
 
@@ -48,12 +48,12 @@ pub trait Mutations: Send + Sync {
     /// Does what has to be done now and then, until it is dropped.
     fn keep_up(&self) -> BoxFuture<'_, ()>;
 
+    /// Does what is left to be done when no further mutation comes.
+    fn finish(&self) -> BoxFuture<'_, ()>;
+
     /// Says where the engine is to be told of mutations that are about to commit.
     fn attach(&self, queue: Arc<EventQueue>);
 
-    /// Carries one out, in one transaction.
-    fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>>;
-}
     /// Returns whether clients know a mutation by this name.
     fn is_mutation(&self, name: &str) -> bool;
 
@@ -65,3 +65,6 @@ pub trait Mutations: Send + Sync {
         args: &'a str,
     ) -> BoxFuture<'a, Result<(), ApiError>>;
 
+    /// Carries one out, in one transaction.
+    fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>>;
+}

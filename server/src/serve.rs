@@ -34,6 +34,8 @@ use tracing::{info, warn};
 const START_MAX: Duration = Duration::from_secs(8);
 /// How long requests may take to end once the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long what is left of mutations may take then.
+const FINISH_MAX: Duration = Duration::from_secs(2);
 /// Connections for questions of our own: the slot, roles.
 const OWN_CONNECTIONS: usize = 2;
 
@@ -236,6 +238,11 @@ impl Server {
         let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
     }
 }
+        if let Some(mutations) = &self.app.mutations
+            && timeout(FINISH_MAX, mutations.finish()).await.is_err()
+        {
+            warn!("repeats of the last mutations may be told another position");
+        }
 
 /// Returns who finds out who calls; none where nobody is told from anybody else.
 async fn identify(

@@ -378,12 +378,12 @@ impl Mutations for Recorder {
         Box::pin(std::future::pending())
     }
 
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn attach(&self, _: Arc<EventQueue>) {}
 
-    fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>> {
-        self.0.lock().expect("no panic").push(request);
-        Box::pin(std::future::ready(Ok(MutationAnswer {
-            value: "null".into(),
     fn is_mutation(&self, _: &str) -> bool {
         false
     }
@@ -396,6 +396,10 @@ impl Mutations for Recorder {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>> {
+        self.0.lock().expect("no panic").push(request);
+        Box::pin(std::future::ready(Ok(MutationAnswer {
+            value: "null".into(),
             lsn: Default::default(),
         })))
     }

@@ -2,8 +2,8 @@
 //!
 //! `convoy-functions` runs them and knows no database; `convoy-schema` is their `ctx.db` and knows no JavaScript. Here
 //! they meet: `host` is what one call may ask, `queries` runs calls at a read's snapshot, `mutations` in a transaction
-//! of their own, `record` remembers which mutations were done, `tables` is how the tables stand, `console` is what they
-//! say.
+//! of their own, `record` remembers which mutations were done and `positions` where, `tables` is how the tables stand,
+//! `console` is what they say.
 
 mod console;
 mod failure;
@@ -12,6 +12,7 @@ mod identify;
 mod loader;
 mod mutations;
 mod queries;
+mod positions;
 mod record;
 mod tables;
 
@@ -26,6 +27,8 @@ use convoy_functions::{FunctionKind, Project, Runtime, Visibility};
 use convoy_postgres::Pool;
 use std::collections::HashMap;
 use std::fmt;
+use failure::Failures;
+use positions::Positions;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use failure::Failures;
 use std::path::Path;
@@ -47,6 +50,8 @@ pub(crate) struct Functions {
     queue: OnceLock<Arc<EventQueue>>,
     statements: Mutex<HashMap<String, Arc<Statement>>>,
 }
+    failures: Failures,
+    positions: Positions,
 
 impl fmt::Debug for Functions {
     failures: Failures,
@@ -66,6 +71,8 @@ impl Functions {
             jwt: Arc::new(jwt),
             queue: OnceLock::new(),
             statements: Mutex::default(),
+            failures: Failures::default(),
+            positions: Positions::default(),
         })
     }
 
