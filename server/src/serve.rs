@@ -55,6 +55,8 @@ pub struct ServeOptions {
     pub front_page: FrontPage,
     /// Whether pages of any loopback origin may call.
     pub loopback_origins: bool,
+    /// Whether the database is a private Postgres that was started for this.
+    pub is_own_postgres: bool,
     /// Routes beside the usual ones.
     pub extra: Router<App>,
 }
@@ -79,6 +81,7 @@ impl Server {
     pub async fn start(listener: TcpListener, options: ServeOptions) -> Result<Self, ServerError> {
         let ServeOptions { args, url, ad_hoc_url, queries, backend, front_page, .. } = options;
         let (loopback_origins, extra) = (options.loopback_origins, options.extra);
+        let is_own_postgres = options.is_own_postgres;
         let (url, ad_hoc_url) = (of_primaries(url), ad_hoc_url.map(of_primaries));
         let system = |doing: &'static str| move |source| ServerError::System { doing, source };
         let address = listener.local_addr().map_err(system("asking for the address"))?;
@@ -191,7 +194,9 @@ impl Server {
             server.stop().await;
             return Err(error);
         }
-        warn_of_superuser(&pool).await;
+        if !is_own_postgres {
+            warn_of_superuser(&pool).await;
+        }
         Ok(server)
     }
 
@@ -233,16 +238,16 @@ impl Server {
             self.replication.abort();
         }
         self.tasks.shutdown().await;
-        // The engine's thread is joined, which takes as long as one event does.
-        let engine = self.engine;
-        let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
-    }
-}
         if let Some(mutations) = &self.app.mutations
             && timeout(FINISH_MAX, mutations.finish()).await.is_err()
         {
             warn!("repeats of the last mutations may be told another position");
         }
+        // The engine's thread is joined, which takes as long as one event does.
+        let engine = self.engine;
+        let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
+    }
+}
 
 /// Returns who finds out who calls; none where nobody is told from anybody else.
 async fn identify(

@@ -60,11 +60,13 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
     if !serve.project.is_dir() {
         return Err(ProjectError::NoFolder { path: serve.project }.into());
     }
+    // What only looks leaves nothing behind, and does not meet the Postgres of a `dev` that serves.
+    let data = (!check).then(|| data.unwrap_or_else(|| serve.project.join(DATA)));
     let (url, postgres) = match serve.database.is_given() {
         true => (serve.database.url()?, None),
         false => {
             let postgres = tokio::select! {
-                started = private_postgres(data.unwrap_or_else(|| serve.project.join(DATA))) => started?,
+                started = private_postgres(data) => started?,
                 () = shutdown::begun(stopping.clone()) => return Ok(()),
             };
             let url = DatabaseUrl::parse_with_defaults(&postgres.url(DATABASE), &[])
@@ -72,7 +74,9 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
             (url, Some(postgres))
         }
     };
-    if let Some(psql) = postgres.as_ref().and_then(|postgres| postgres.psql_line(DATABASE)) {
+    if !check
+        && let Some(psql) = postgres.as_ref().and_then(|postgres| postgres.psql_line(DATABASE))
+    {
         info!("a Postgres of its own: {psql}");
     }
     let public = serve.project.join(PUBLIC);
@@ -92,7 +96,7 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
         true => Tables::Look,
         false => Tables::Create,
     };
-    let outcome = develop(serve, url, task, tables, stopping).await;
+    let outcome = develop(serve, url, postgres.is_some(), (task, tables), stopping).await;
     if let Some(postgres) = postgres
         && let Err(error) = postgres.stop().await
     {
@@ -117,8 +121,8 @@ enum Task {
 async fn develop(
     args: ServeArgs,
     url: DatabaseUrl,
-    task: Task,
-    tables: Tables,
+    is_own_postgres: bool,
+    (task, tables): (Task, Tables),
     stopping: watch::Receiver<bool>,
 ) -> Result<(), ServerError> {
     let folder = args.project.clone();
@@ -178,6 +182,7 @@ async fn develop(
     server.stop().await;
     outcome
 }
+        is_own_postgres,
 
 /// Keeps tables and code what the project says, for whoever serves it. Never ends.
 async fn keep_written(mut saves: Saves, project: ProjectLoader) {
@@ -216,9 +221,10 @@ async fn check(
     }
 }
 
-async fn private_postgres(data: PathBuf) -> Result<PrivatePostgres, ServerError> {
+/// Starts a Postgres whose data stay in a folder, or with none, go with it.
+async fn private_postgres(data: Option<PathBuf>) -> Result<PrivatePostgres, ServerError> {
     let launch = LaunchOptions {
-        keep: Some(data),
+        keep: data,
         search: postgres_search(None),
         temp_dir: std::env::temp_dir(),
         fsync: Fsync::On,

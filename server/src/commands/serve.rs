@@ -38,6 +38,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
         backend,
         loopback_origins: false,
         extra: Router::new(),
+        is_own_postgres: false,
     };
     let mut server = tokio::select! {
         server = Server::start(listener, options) => server?,

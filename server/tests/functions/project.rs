@@ -149,6 +149,7 @@ impl Served {
     pub async fn write(&self, sql: &str) -> String {
         self.writer.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         let position = "select pg_current_wal_insert_lsn()::text";
+            is_own_postgres: false,
         self.writer.query_one(position, &[]).await.expect("a position").get(0)
     }
 
