@@ -1,6 +1,6 @@
 //! Mutations as transactions: whole or not at all, alone with their data, and harmless to their neighbours.
 
-use super::project::{Served, mutate};
+use super::project::{Served, mutate, uuid};
 use super::viewer::{Viewer, to};
 use convoy_types::Lsn;
 use serde_json::json;
@@ -235,6 +235,32 @@ async fn of_concurrent_increments_none_is_lost_and_none_counts_twice() {
     assert_eq!(values, (1..=n).collect::<Vec<_>>(), "each value once");
     assert_eq!(served.count("select count(*) from counters").await, 1, "even the first two");
     assert!(n >= 150, "most of 200 end well: {n}");
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_loses_each_time_is_run_ten_times_and_leaves_nothing() {
+    let served = Served::start("fn_loses", &[], FUNCTIONS).await;
+    // A sequence counts whatever becomes of the transaction.
+    served
+        .write(
+            "create sequence runs;
+             create function lose() returns trigger language plpgsql as
+               $$ begin perform nextval('runs'); raise 'lost' using errcode = 'serialization_failure'; end $$;
+             create trigger lose before insert on messages for each row execute function lose()",
+        )
+        .await;
+    let (args, headers) = (json!({"text": "x"}), [("x-convoy-mutation", &*uuid(1))]);
+    let answer = served.ask("t.send", &args, &headers).await;
+    assert_eq!((answer.status.as_u16(), &*answer.code()), (409, "CONFLICT"), "{}", answer.body);
+    assert!(answer.body.contains("others changed the same data 10 times"), "{}", answer.body);
+    assert_eq!(served.count("select last_value from runs").await, 10);
+    assert_eq!(messages(&served).await, 0);
+    assert_eq!(served.count("select count(*) from convoy.mutations").await, 0);
+    // It was not done, so that its id may be.
+    served.write("drop trigger lose on messages").await;
+    assert_eq!(served.ask("t.send", &args, &headers).await.status, 200);
+    assert_eq!(messages(&served).await, 1);
     served.server.stop().await;
 }
 
