@@ -9,13 +9,15 @@ mod console;
 mod failure;
 mod host;
 mod identify;
+mod late;
 mod loader;
 mod mutations;
-mod queries;
 mod positions;
+mod queries;
 mod record;
 mod tables;
 
+pub(crate) use late::LateFunctions;
 pub(crate) use loader::{Loader, migrate, schema};
 
 use crate::auth::{Identify, JwtHost};
@@ -25,12 +27,11 @@ use crate::project::{NamedQueries, ProjectError};
 use convoy_engine::Statement;
 use convoy_functions::{FunctionKind, Project, Runtime, Visibility};
 use convoy_postgres::Pool;
-use std::collections::HashMap;
-use std::fmt;
 use failure::Failures;
 use positions::Positions;
+use std::collections::HashMap;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use failure::Failures;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -49,12 +50,11 @@ pub(crate) struct Functions {
     jwt: Arc<JwtHost>,
     queue: OnceLock<Arc<EventQueue>>,
     statements: Mutex<HashMap<String, Arc<Statement>>>,
-}
     failures: Failures,
     positions: Positions,
+}
 
 impl fmt::Debug for Functions {
-    failures: Failures,
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Functions").finish_non_exhaustive()
     }
@@ -76,7 +76,6 @@ impl Functions {
         })
     }
 
-            failures: Failures::default(),
     /// Returns them as what the server works with.
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         // Decided once: a `createContext` that comes later is not asked until the next start (`loader` says so).

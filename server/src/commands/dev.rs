@@ -7,8 +7,8 @@ use crate::demo::settings;
 use crate::error::{ServerError, chain};
 use crate::generation::Generator;
 use crate::listener::bind_next;
-use crate::loading::{OpenProject, ProjectLoader, Tables};
-use crate::project::{Failure, NamedQueries, ProjectError, root};
+use crate::loading::{OpenProject, ProjectLoader, Runs, Tables, has_project};
+use crate::project::{Failure, NamedQueries, ProjectError};
 use crate::reload::{RETRY_DELAY, reload_on};
 use crate::saves::Saves;
 use crate::serve::{ServeOptions, Server};
@@ -131,8 +131,24 @@ async fn develop(
     if task != Task::Check {
         generator.prepare()?;
     }
+    if !has_project(&folder) {
+        let shown = folder.display();
+        match task {
+            Task::Check | Task::Sync => {
+                warn!("there is no project in {shown}: convoy init writes one")
+            }
+            Task::Watch | Task::Serve => info!(
+                "there is no project in {shown} yet: convoy init writes one, and each save is taken in"
+            ),
+        }
+    }
+    // What a project that is watched has not it may have with the next save.
+    let runs = match task {
+        Task::Check | Task::Sync => Runs::WhatIsThere,
+        Task::Watch | Task::Serve => Runs::WhatComes,
+    };
     let OpenProject { queries, backend, mut loader } = tokio::select! {
-        opened = OpenProject::open(&folder, &url, &session, tables) => opened?,
+        opened = OpenProject::open(&folder, &url, &session, tables, runs) => opened?,
         () = shutdown::begun(stopping.clone()) => return Ok(()),
     };
     if task == Task::Check {
@@ -148,7 +164,7 @@ async fn develop(
     // Where that fails, a table is missing, say, which somebody makes by hand: in the Postgres that would end with this.
     loader.generate_with(generator);
     loader.generate(&queries).await;
-    let saves = Saves::of(&root(&folder))?;
+    let saves = Saves::of(&folder)?;
     if task == Task::Watch {
         tokio::select! {
             () = keep_written(saves, loader) => {}
@@ -166,6 +182,7 @@ async fn develop(
         queries,
         backend,
         loopback_origins: true,
+        is_own_postgres,
         extra: Router::new(),
     };
     let mut server = tokio::select! {
@@ -182,7 +199,6 @@ async fn develop(
     server.stop().await;
     outcome
 }
-        is_own_postgres,
 
 /// Keeps tables and code what the project says, for whoever serves it. Never ends.
 async fn keep_written(mut saves: Saves, project: ProjectLoader) {
@@ -190,7 +206,11 @@ async fn keep_written(mut saves: Saves, project: ProjectLoader) {
     loop {
         tokio::select! {
             _ = saves.next() => {}
-            () = sleep(RETRY_DELAY), if project.is_behind() => {}
+            () = sleep(RETRY_DELAY), if project.is_behind() => {
+                if !project.is_generation_behind() && !project.has_mended().await {
+                    continue;
+                }
+            }
         }
         match project.load_what_is_good().await {
             Ok((_, failures)) => {
