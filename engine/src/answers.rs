@@ -1,7 +1,7 @@
 //! Answers: what becomes of a result that was read. It is the value at the point of the line where its read's snapshot
 //! closed; here it is compared with the value before, brought to the head, and handed to the stages that wait for it.
 
-use crate::database::{Database, ErrorCode, QueryError, ReadId};
+use crate::database::{Database, ErrorCode, Outlook, QueryError, ReadId};
 use crate::diff::diff;
 use crate::engine::Engine;
 use crate::facts::OutputColumn;
@@ -80,6 +80,7 @@ impl<D: Database> Engine<D> {
             .queries
             .get(&id)
             .is_some_and(|query| query.value_read.is_some_and(|newest| newest > read));
+        let mut is_woken = false;
         let (value, is_touched) = match rows {
             Ok(ReadResult::Function(_)) if is_overtaken => {
                 // Those who wait for just this one see the newer one instead.
@@ -88,9 +89,17 @@ impl<D: Database> Engine<D> {
                 }
                 return;
             }
+            Ok(ReadResult::Function(FunctionAnswer { value: Err(error), .. }))
+                if error.outlook == Outlook::OtherArguments =>
+            {
+                return self.refuse_all(id, &error);
+            }
             Ok(ReadResult::Function(answer)) => {
                 match self.record(read, id, position, &answer.reads) {
-                    Ok(is_touched) => (Ok(self.value_of_function(id, answer.value)), is_touched),
+                    Ok(is_touched) => {
+                        is_woken = true;
+                        (Ok(self.value_of_function(id, answer.value)), is_touched)
+                    }
                     // What the function itself said of it says more.
                     Err(NotYet::Failed(error)) => {
                         (Ok(Value::Failed(answer.value.err().unwrap_or(error))), false)
@@ -152,7 +161,7 @@ impl<D: Database> Engine<D> {
         }
         self.tell_boundary(id);
         self.tell_holdings(id);
-        self.set_due(id);
+        self.set_due(id, is_woken);
         self.stir_subscribers(id);
     }
 
@@ -174,6 +183,14 @@ impl<D: Database> Engine<D> {
                 ),
             };
             let message = format!("{message}: return less, page by page with .paginate()");
+            // Nobody else has a word in the log for the developer; one is enough.
+            let is_known = self.queries.get(&id).is_some_and(|query| {
+                matches!(&query.value, Value::Failed(error) if error.code == ErrorCode::LimitExceeded)
+            });
+            if !is_known {
+                let function = self.name_of(id).unwrap_or_default();
+                warn!(query = id.0, function, rows = count, bytes, "{message}");
+            }
             return Value::Failed(QueryError::new(ErrorCode::LimitExceeded, message));
         }
         if let Some(query) = self.queries.get_mut(&id)
@@ -188,6 +205,12 @@ impl<D: Database> Engine<D> {
         Value::Rows(Refreshed { rows, held: None })
     }
 
+    /// Returns the name by which a query is asked for, where it has one.
+    fn name_of(&self, id: QueryId) -> Option<&str> {
+        let entry = self.templates.get(self.queries.get(&id)?.template)?;
+        entry.statement.name.as_deref()
+    }
+
     /// Notes with those who subscribe to a query that it is not the one that takes long.
     fn note_answer(&mut self, id: QueryId) {
         let Some(query) = self.queries.get(&id) else { return };
@@ -199,14 +222,20 @@ impl<D: Database> Engine<D> {
         }
     }
 
-    /// Plans a query's next read that no change asks for: on its interval, or soon where this one failed.
-    fn set_due(&mut self, id: QueryId) {
+    /// Plans a query's next read that no change asks for: on its interval, or soon where this one failed. A function that
+    /// is woken by what it has read need not be run before that changes, unless what it failed of passes by itself.
+    fn set_due(&mut self, id: QueryId, is_woken: bool) {
         /// How soon a read that failed is tried again, though no change asks for it.
         const FAILED_AGAIN: Duration = Duration::from_secs(10);
         let Some(query) = self.queries.get(&id) else { return };
         let interval =
             self.templates.get(query.template).and_then(|entry| entry.statement.directives.refresh);
-        let failed = matches!(query.value, Value::Failed(_)).then_some(FAILED_AGAIN);
+        let failed = match &query.value {
+            Value::Failed(error) => {
+                (!is_woken || error.outlook == Outlook::Passes).then_some(FAILED_AGAIN)
+            }
+            Value::None | Value::Window(_) | Value::Groups(_) | Value::Rows(_) => None,
+        };
         if let Some(interval) = interval.into_iter().chain(failed).min() {
             self.due.set(id, self.now + interval);
         }

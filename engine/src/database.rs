@@ -191,6 +191,19 @@ pub struct QueryError {
     pub message: String,
     /// What a function of the project said beyond that.
     pub own: Option<Box<OwnError>>,
+    /// What would make it right.
+    pub outlook: Outlook,
+}
+
+/// What would make an error right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// A change: of what was asked, of the data, of the project.
+    Lasts,
+    /// Time: the same may succeed a little later, though nothing that it depends on has changed.
+    Passes,
+    /// Other arguments: a function does not take these, whatever the data are.
+    OtherArguments,
 }
 
 /// What an error that a function throws says by itself.
@@ -203,9 +216,18 @@ pub struct OwnError {
 }
 
 impl QueryError {
-    /// Returns an error of this kind.
+    /// Returns an error of this kind. One that says that something is away passes, any other lasts.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        QueryError { code, message: message.into(), own: None }
+        let outlook = match code {
+            ErrorCode::Unavailable => Outlook::Passes,
+            _ => Outlook::Lasts,
+        };
+        QueryError { code, message: message.into(), own: None, outlook }
+    }
+
+    /// Returns the error as one of which that is known.
+    pub fn with_outlook(self, outlook: Outlook) -> Self {
+        QueryError { outlook, ..self }
     }
 }
 

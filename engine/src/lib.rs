@@ -55,6 +55,7 @@ mod precision;
 mod reads;
 mod recorded;
 mod redefine;
+mod refusal;
 mod schedule;
 mod sessions;
 mod status;
@@ -68,8 +69,8 @@ mod write_log;
 
 pub use args::{Argument, ArgumentMisfit, argument_text, arguments_with_claims};
 pub use database::{
-    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, OwnError, ProbeId,
-    ProbeKind, Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
+    CastId, CastRequest, CastValue, Database, DescribeId, Described, ErrorCode, Outlook, OwnError,
+    ProbeId, ProbeKind, Probed, QueryError, QueryRead, ReadCompany, ReadId, ReadingRole, Snapshot,
 };
 pub use derived::{DerivedField, JsonReads, JsonValue};
 pub use diff::apply as apply_diff;
@@ -88,6 +89,7 @@ pub use observer::Observer;
 pub use precision::WakeUps;
 pub use read_rows::{ReadRow, ReadRows};
 pub use redefine::{Definition, Redefinition};
+pub use refusal::Refusal;
 pub use result_row::{Cells, ResultRow};
 pub use session::{IDENTITY_SUB, Outbox, OutboxState, QueryReference, SessionId, Wish};
 pub use statement::{Directives, ParamDeclaration, ParamSource, Statement, StatementKind};

@@ -4,7 +4,7 @@
 //! have not fetched yet is theirs and counted with their queues.
 
 use crate::args::Argument;
-use crate::database::{Database, ErrorCode, QueryError};
+use crate::database::{Database, ErrorCode, Outlook, QueryError};
 use crate::engine::Engine;
 use crate::held_rows::HeldRows;
 use crate::live_query::{LiveQuery, Value};
@@ -102,7 +102,8 @@ impl<D: Database> Engine<D> {
                 "live queries take {used} of {limit} bytes (--memory-results, a part of --memory-limit), too much for one \
                  more: unsubscribe from some, or ask for fewer rows"
             ),
-        ))
+        )
+        .with_outlook(Outlook::Passes))
     }
 
     /// Returns why a live query of a statement that is new may not begin.

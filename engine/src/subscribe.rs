@@ -137,6 +137,15 @@ impl<D: Database> Engine<D> {
         }
     }
 
+    /// Ends all subscriptions to a query; those that were answered wait for another meaning of its name.
+    pub(crate) fn refuse_all(&mut self, id: QueryId, error: &QueryError) {
+        let Some(query) = self.queries.get(&id) else { return };
+        let subscribers: Vec<_> = query.subscribers.iter().cloned().collect();
+        for (session, sub) in subscribers {
+            self.refuse(session, &sub, error.clone());
+        }
+    }
+
     /// Reads an applicant's arguments.
     pub(crate) fn admit(
         &mut self,

@@ -6,6 +6,7 @@ mod beginning;
 mod catalog;
 mod coalescing;
 mod depth;
+mod failing;
 mod holdings;
 mod identity;
 mod simulation;

@@ -7,10 +7,12 @@ import { schemaOf, type Modules } from './describe.ts';
 import { natives } from './host.ts';
 import { authOf } from './auth.ts';
 import { identify } from './identify.ts';
-import { line, parse, parseArgs } from './validate.ts';
+import { ArgumentsError, line, parse, parseArgs } from './validate.ts';
 
-/** Why a call has no value. */
-type Failure = { code: string; message: string; data: unknown; stack: string } | { thrown: string; stack: string };
+/** Why a call has no value; `arguments` where it is they that the function does not take. */
+type Failure =
+  | { code: string; message: string; data: unknown; stack: string; arguments: boolean }
+  | { thrown: string; stack: string };
 
 /** Promises that were rejected and that nobody awaits, with the reason. They are kept: another may not come to lie at their place. */
 const unhandled = new Map<object, unknown>();
@@ -39,13 +41,13 @@ export function invoke(
   name: string,
   args: string,
   auth: string | undefined,
+  argumentsOnly: boolean,
   now: number,
-  low: number,
-  high: number,
+  [low, high]: [number, number],
 ): void {
   natives.begin(now, low, high);
   unhandled.clear();
-  run(modules, file, name, args, auth).then(
+  run(modules, file, name, args, auth, argumentsOnly).then(
     (value) => natives.done(value),
     (error) => natives.fail(failed(error)),
   );
@@ -57,7 +59,14 @@ const jwt = {
   },
 };
 
-async function run(modules: Modules, file: string, name: string, args: string, auth: string | undefined): Promise<string> {
+async function run(
+  modules: Modules,
+  file: string,
+  name: string,
+  args: string,
+  auth: string | undefined,
+  argumentsOnly: boolean,
+): Promise<string> {
   const tables = schemaOf(modules)?.tables ?? {};
   if (file === 'server.ts') {
     return json(await identify(modules.server?.[name], given(args), tables));
@@ -67,6 +76,9 @@ async function run(modules: Modules, file: string, name: string, args: string, a
     throw new Error(`${file} has no function ${name}`);
   }
   const input = await parseArgs(definition.input, given(args));
+  if (argumentsOnly) {
+    return 'null';
+  }
   const ctx = { db: new Database(tables), auth: authOf(auth), jwt };
   let value = await definition.handler(ctx, input);
   if (definition.returns !== undefined) {
@@ -83,7 +95,7 @@ function given(args: string): unknown {
   try {
     return JSON.parse(args);
   } catch {
-    throw new ConvoyError('INVALID_ARGS', 'the arguments have to be a JSON object, such as {"name": "…"}');
+    throw new ArgumentsError('the arguments have to be a JSON object, such as {"name": "…"}');
   }
 }
 
@@ -108,10 +120,11 @@ function failed(error: unknown): string {
   const stack = error instanceof Error && typeof error.stack === 'string' ? error.stack : '';
   if (error instanceof ConvoyError) {
     const { code, message, data } = error;
+    const told = { code: String(code), message, stack, arguments: error instanceof ArgumentsError };
     try {
-      return JSON.stringify({ code: String(code), message, data: data ?? null, stack } satisfies Failure);
+      return JSON.stringify({ ...told, data: data ?? null } satisfies Failure);
     } catch {
-      return JSON.stringify({ code: String(code), message, data: null, stack } satisfies Failure);
+      return JSON.stringify({ ...told, data: null } satisfies Failure);
     }
   }
   return JSON.stringify({ thrown: shown(error), stack } satisfies Failure);

@@ -95,7 +95,7 @@ export class Query implements AsyncIterable<Doc> {
   async unique(): Promise<Doc | null> {
     const docs = await this.take(2);
     if (docs.length > 1) {
-      throw new ConvoyError('CONFLICT', `.unique() on ${this.#name}: there is more than one document (${docs[0]?._id}, ${docs[1]?._id})`);
+      throw new ConvoyError('CONFLICT', `.unique() on ${this.#name}: there is more than one document`);
     }
     return docs[0] ?? null;
   }

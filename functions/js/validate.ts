@@ -10,6 +10,13 @@ export interface Issue {
   message: string;
 }
 
+/** What is told of arguments that a function does not take. A function can't throw one: none can import this. */
+export class ArgumentsError extends ConvoyError {
+  constructor(message: string, data?: { issues: Issue[] }) {
+    super('INVALID_ARGS', message, data);
+  }
+}
+
 type Result = { success: true; data: unknown } | { success: false; error: { issues: Issue[] } };
 type Parses = { safeParse(value: unknown): Result; safeParseAsync(value: unknown): Promise<Result> };
 
@@ -78,7 +85,7 @@ export async function parseArgs(validator: ArgsValidator | undefined, args: unkn
 }
 
 function invalid(issues: Issue[]): ConvoyError {
-  return new ConvoyError('INVALID_ARGS', issues.map(line).join('; '), { issues });
+  return new ArgumentsError(issues.map(line).join('; '), { issues });
 }
 
 /** One issue as a line: where, and what. */

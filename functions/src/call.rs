@@ -30,6 +30,8 @@ pub enum CallKind {
     Query,
     /// Reads and writes.
     Mutation,
+    /// Takes the arguments of a query and nothing else: the function is not run. The value is null.
+    Arguments,
     /// Says who calls: `createContext` of `server.ts`. Its arguments are a request, its value is what functions have as
     /// `ctx.auth`; it reads alone, and may ask `jwt.verify`.
     Context,
@@ -75,13 +77,40 @@ pub struct CallError {
     pub message: String,
     /// More of it, as JSON, for the client.
     pub data: Option<String>,
-    /// What it was and where, for the log alone: the error's own words and its stack, in the lines of the sources.
+    /// What it was and where, for the log alone: the error's own words and its stack, in the lines of the sources; which
+    /// limit was reached, and what the call took.
     pub detail: Option<String>,
+    /// Whose fault it is.
+    pub fault: Fault,
+}
+
+/// Whose fault it is that a call has no result.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The caller's: the function does not take these arguments. It was not run.
+    Arguments,
+    /// The function's: it threw, or gave what is no result.
+    Function,
+    /// The function's: it reached a limit of its own.
+    Limit,
+    /// None of theirs: there was no such function, no worker was free, or what it asked of the host could not be had.
+    Server,
 }
 
 impl CallError {
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), data: None, detail: None }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            data: None,
+            detail: None,
+            fault: Fault::Server,
+        }
+    }
+
+    pub(crate) fn of(mut self, fault: Fault) -> Self {
+        self.fault = fault;
+        self
     }
 
     pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -92,7 +121,7 @@ impl CallError {
 
 impl From<HostError> for CallError {
     fn from(HostError { code, message, data }: HostError) -> Self {
-        Self { code, message, data, detail: None }
+        Self { code, message, data, detail: None, fault: Fault::Server }
     }
 }
 

@@ -12,7 +12,7 @@ mod project;
 mod runtime;
 mod source;
 
-pub use call::{Call, CallError, CallKind, Caller, Host, HostError, HostFuture};
+pub use call::{Call, CallError, CallKind, Caller, Fault, Host, HostError, HostFuture};
 pub use limits::Limits;
 pub use project::{FunctionInfo, FunctionKind, Project, ProjectError, Visibility};
 pub use runtime::Runtime;

@@ -1,6 +1,6 @@
 //! Reads values by their types' own input functions, and says them in their types' own output.
 
-use crate::error::{PostgresError, is_lost, query_error};
+use crate::error::{PostgresError, argument_error, is_lost};
 use crate::pool::{Lease, Pool};
 use crate::text_param::TextParam;
 use convoy_engine::{CastRequest, CastValue, QueryError};
@@ -48,7 +48,7 @@ async fn cast_once(pool: &Pool, values: &[CastRequest]) -> Result<Vec<Outcome>, 
             Ok(texts) => outcomes.extend(texts.into_iter().map(Ok)),
             Err(error) if is_lost(&error) => return Err(error.into()),
             Err(error) if batch.len() == 1 => {
-                outcomes.push(Err(query_error(&error, None)));
+                outcomes.push(Err(argument_error(&error)));
                 back(&lease).await;
             }
             Err(_) => {
@@ -58,7 +58,7 @@ async fn cast_once(pool: &Pool, values: &[CastRequest]) -> Result<Vec<Outcome>, 
                         Ok(texts) => outcomes.push(Ok(texts.into_iter().next().flatten())),
                         Err(error) if is_lost(&error) => return Err(error.into()),
                         Err(error) => {
-                            outcomes.push(Err(query_error(&error, None)));
+                            outcomes.push(Err(argument_error(&error)));
                             back(&lease).await;
                         }
                     }

@@ -1,9 +1,12 @@
 //! What can go wrong between us and a database, and how Postgres' own errors are told to a client.
 
-use convoy_engine::{ErrorCode, QueryError};
+use convoy_engine::{ErrorCode, QueryError, Refusal};
+use std::collections::HashSet;
 use std::error::Error as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
@@ -167,7 +170,47 @@ pub(crate) fn query_error(error: &tokio_postgres::Error, sent: Option<Sent<'_>>)
         let code = if error.is_closed() { ErrorCode::Unavailable } else { code };
         return QueryError::new(code, chain(error));
     };
-    QueryError::new(code(db), message(db, sent))
+    let refusal = refusal(db);
+    if let Some(withheld) = refusal.for_the_log().filter(|withheld| is_news(withheld)) {
+        tracing::warn!(sqlstate = refusal.state, "Postgres refused: {withheld}");
+    }
+    QueryError::new(code(db), placed(db, sent, &refusal.for_clients()))
+}
+
+/// Returns what a client is told of a value of its own that its type does not take: all that Postgres says.
+pub(crate) fn argument_error(error: &tokio_postgres::Error) -> QueryError {
+    match error.as_db_error() {
+        Some(db) => QueryError::new(code(db), refusal(db).in_full()),
+        None => query_error(error, None),
+    }
+}
+
+fn refusal(db: &DbError) -> Refusal<'_> {
+    Refusal {
+        state: db.code().code(),
+        message: db.message(),
+        detail: db.detail(),
+        hint: db.hint(),
+        is_of_text: matches!(db.position(), Some(ErrorPosition::Original(_))),
+    }
+}
+
+/// Returns whether this was not said a moment ago: a result that can't be read is tried again and again, and there may be
+/// many such results.
+fn is_news(text: &str) -> bool {
+    /// How soon the same is said again.
+    const AGAIN: Duration = Duration::from_secs(600);
+    /// At most so many are remembered.
+    const REMEMBERED_MAX: usize = 1_000;
+    static SAID: LazyLock<Mutex<(Instant, HashSet<u64>)>> =
+        LazyLock::new(|| Mutex::new((Instant::now(), HashSet::new())));
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.0.elapsed() > AGAIN || said.1.len() >= REMEMBERED_MAX {
+        *said = (Instant::now(), HashSet::new());
+    }
+    said.1.insert(hasher.finish())
 }
 
 /// Returns the kind of one of Postgres' errors (PostgreSQL manual, appendix A).
@@ -186,8 +229,13 @@ fn code(db: &DbError) -> ErrorCode {
     }
 }
 
-fn message(db: &DbError, sent: Option<Sent<'_>>) -> String {
-    let mut text = db.message().to_owned();
+/// Returns words about a statement with the place that they are about, where there is one.
+fn placed(db: &DbError, sent: Option<Sent<'_>>, words: &str) -> String {
+    let (message, more) = match words.strip_prefix(db.message()) {
+        Some(more) => (db.message(), more),
+        None => (words, ""),
+    };
+    let mut text = message.to_owned();
     if let (Some(sent), Some(ErrorPosition::Original(position))) = (sent, db.position()) {
         let position = (*position as usize).saturating_sub(sent.prefix_chars).max(1);
         let before = sent.text.chars().take(position - 1);
@@ -198,13 +246,7 @@ fn message(db: &DbError, sent: Option<Sent<'_>>) -> String {
             );
         text.push_str(&format!(" at line {line}, column {column}"));
     }
-    for (label, more) in [("", db.detail()), ("hint: ", db.hint())] {
-        if let Some(more) = more {
-            text.push_str("; ");
-            text.push_str(label);
-            text.push_str(more.trim_end_matches('.'));
-        }
-    }
+    text.push_str(more);
     text
 }
 

@@ -1,9 +1,9 @@
 //! What can go wrong with a schema, and with an operation of `ctx.db`.
 
-use convoy_engine::{ErrorCode, QueryError};
+use convoy_engine::{ErrorCode, QueryError, Refusal};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
 /// Why a schema can't be read, or brought into the database.
 #[derive(Debug, Error)]
@@ -61,7 +61,7 @@ pub enum StoreError {
     /// A value that has to be unique is there already.
     #[error("{message}")]
     Conflict {
-        /// Postgres' words, with the key.
+        /// Postgres' words, without the key.
         message: String,
         /// The constraint or index.
         constraint: String,
@@ -224,15 +224,17 @@ fn kind(db: &DbError) -> ErrorCode {
     }
 }
 
-/// Returns what Postgres said, in one line.
-pub(crate) fn words(db: &DbError) -> String {
-    let mut text = db.message().to_owned();
-    for (label, more) in [("", db.detail()), ("hint: ", db.hint())] {
-        if let Some(more) = more {
-            text.push_str("; ");
-            text.push_str(label);
-            text.push_str(more.trim_end_matches('.'));
-        }
+/// Returns what clients may hear of what Postgres said; the rest of it goes to the log.
+fn words(db: &DbError) -> String {
+    let refusal = Refusal {
+        state: db.code().code(),
+        message: db.message(),
+        detail: db.detail(),
+        hint: db.hint(),
+        is_of_text: matches!(db.position(), Some(ErrorPosition::Original(_))),
+    };
+    if let Some(withheld) = refusal.for_the_log() {
+        tracing::warn!(sqlstate = refusal.state, "Postgres refused: {withheld}");
     }
-    text
+    refusal.for_clients().into_owned()
 }

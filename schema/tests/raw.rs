@@ -74,7 +74,7 @@ async fn what_is_wrong_is_said() {
     check("select 1) as q; delete from t; --", json!([]), "syntax error").await;
     check("select $1::int", json!([]), "1 parameters").await;
     check("select 1 as a, 2 as a", json!([]), "\"a\"").await;
-    check("select $1::int as i", json!(["x"]), "invalid input syntax").await;
+    check("select $1::int as i", json!(["x"]), "a value is no integer").await;
     check("select m from t", json!([]), "does not exist").await;
     check("with w as (delete from t returning n) select n from w", json!([]), "begins with insert")
         .await;

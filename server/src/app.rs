@@ -15,7 +15,7 @@ use crate::sessions::Sessions;
 use crate::wish;
 use axum::Router;
 use axum::middleware;
-use convoy_engine::{QueryReference, Statement};
+use convoy_engine::{Argument, QueryReference, Statement, StatementKind};
 use convoy_postgres::DatabaseHandle;
 use convoy_types::nearest;
 use std::ops::Deref;
@@ -144,6 +144,23 @@ impl App {
         }
     }
 
+    /// Holds the arguments of a query function against its types, as far as that can be known before it runs. Those of any
+    /// other query the engine reads.
+    ///
+    /// # Errors
+    /// What is wrong with them, fit for the client.
+    pub async fn check_arguments(&self, query: &QueryReference) -> Result<(), ApiError> {
+        let statement = &query.statement;
+        match (&self.mutations, &statement.name, query.args.first()) {
+            (Some(functions), Some(name), Some(Some(Argument::String(args))))
+                if statement.kind == StatementKind::Function =>
+            {
+                functions.check_arguments(name, args).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Finds out what a reference names, and has its arguments put in order, with what is known of who asks.
     ///
     /// # Errors
@@ -158,6 +175,12 @@ impl App {
                 let queries = self.named_queries();
                 let Some(statement) = queries.get(&name) else {
                     let shown: String = name.chars().take(100).collect();
+                    if self.mutations.as_ref().is_some_and(|known| known.is_mutation(&name)) {
+                        return Err(ApiError::new(
+                            Code::NotFound,
+                            format!("{name} is a mutation, not a query: POST /api/mutation/{name}"),
+                        ));
+                    }
                     let hint = match nearest(&name, queries.names()) {
                         Some(nearest) => format!("did you mean {nearest:?}?"),
                         None if queries.is_empty() => "the project has no queries".to_owned(),

@@ -1,5 +1,6 @@
 //! Code generated for a project while it is being written: `_generated/*`, kept true to what was read.
 
+use crate::loading::has_project;
 use crate::project::{NamedQueries, root};
 use convoy_codegen::{FilesError, FunctionEntry, GenerateError, Project, Stale};
 use convoy_engine::{QueryError, StatementKind};
@@ -36,7 +37,7 @@ pub enum GenerationError {
 
 /// Generates code for one project.
 pub struct Generator {
-    root: PathBuf,
+    folder: PathBuf,
     pool: Pool,
 }
 
@@ -44,7 +45,7 @@ impl Generator {
     /// Returns the generator of a project, which asks this database what `.sql` files take and give.
     pub fn new(folder: &Path, url: &DatabaseUrl, session: &SessionOptions) -> Generator {
         let pool = Pool::new(url.clone(), session.clone(), 1, CONNECTION_WAIT_MAX);
-        Generator { root: root(folder), pool }
+        Generator { folder: folder.to_owned(), pool }
     }
 
     /// Writes what functions import before anybody can know which functions there are, where it is not there yet.
@@ -52,15 +53,17 @@ impl Generator {
     /// # Errors
     /// Where a file can't be written.
     pub fn prepare(&self) -> Result<(), GenerationError> {
-        if self.root.join(convoy_codegen::FOLDER).join("server.ts").exists() {
+        let root = root(&self.folder);
+        let is_there = root.join(convoy_codegen::FOLDER).join("server.ts").exists();
+        if is_there || !has_project(&self.folder) {
             return Ok(());
         }
         let files = convoy_codegen::generate(&self.project(Vec::new()))?;
-        convoy_codegen::write(&self.root, &files)?;
+        convoy_codegen::write(&root, &files)?;
         Ok(())
     }
 
-    /// Writes what has changed; returns the names of those files.
+    /// Writes what has changed; returns the names of those files. Nothing where there is no project.
     ///
     /// # Errors
     /// What is not in order.
@@ -69,8 +72,11 @@ impl Generator {
         queries: &NamedQueries,
         functions: Vec<FunctionEntry>,
     ) -> Result<Vec<&'static str>, GenerationError> {
+        if !has_project(&self.folder) {
+            return Ok(Vec::new());
+        }
         let files = convoy_codegen::generate(&self.described(queries, functions).await?)?;
-        Ok(convoy_codegen::write(&self.root, &files)?)
+        Ok(convoy_codegen::write(&root(&self.folder), &files)?)
     }
 
     /// Returns which files are not what would be written.
@@ -82,8 +88,11 @@ impl Generator {
         queries: &NamedQueries,
         functions: Vec<FunctionEntry>,
     ) -> Result<Vec<Stale>, GenerationError> {
+        if !has_project(&self.folder) {
+            return Ok(Vec::new());
+        }
         let files = convoy_codegen::generate(&self.described(queries, functions).await?)?;
-        Ok(convoy_codegen::check(&self.root, &files)?)
+        Ok(convoy_codegen::check(&root(&self.folder), &files)?)
     }
 
     async fn described(
@@ -106,11 +115,13 @@ impl Generator {
     }
 
     fn project(&self, functions: Vec<FunctionEntry>) -> Project {
+        // Where a project comes while it is waited for, its root is known only then.
+        let root = root(&self.folder);
         Project {
             functions,
             queries: Vec::new(),
-            has_schema: self.root.join("schema.ts").is_file(),
-            has_server: self.root.join("server.ts").is_file(),
+            has_schema: root.join("schema.ts").is_file(),
+            has_server: root.join("server.ts").is_file(),
         }
     }
 }

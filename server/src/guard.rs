@@ -7,8 +7,9 @@ use crate::reply::Refusal;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
-    CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap,
+    HeaderValue, ORIGIN, VARY,
 };
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -47,7 +48,7 @@ impl Guard {
         ))
     }
 
-    /// Looks at an `Origin`; says whether it is another one than the host's own.
+    /// Looks at an `Origin`; says whether it is another one than the host's own, and how far it is trusted.
     fn check_origin(&self, origin: &str, host: Option<&str>) -> Result<OriginKind, ApiError> {
         let origin = origin.trim_end_matches('/');
         let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
@@ -62,14 +63,17 @@ impl Guard {
         if !port.is_empty() && host.is_some_and(|host| plain(host) == plain(authority)) {
             return Ok(OriginKind::Same);
         }
-        let is_listed = self.origins.iter().any(|allowed| {
-            let allowed = allowed.trim_end_matches('/');
-            allowed == "*" || allowed.eq_ignore_ascii_case(origin)
-        });
+        let is_listed = self
+            .origins
+            .iter()
+            .any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin));
         if is_listed
             || (self.loopback_origins && !port.is_empty() && is_loopback(host_name(authority)))
         {
-            return Ok(OriginKind::Other);
+            return Ok(OriginKind::Listed);
+        }
+        if self.origins.iter().any(|allowed| allowed == "*") {
+            return Ok(OriginKind::Any);
         }
         let shown: String = origin.chars().take(200).collect();
         Err(ApiError::new(
@@ -84,7 +88,10 @@ impl Guard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OriginKind {
     Same,
-    Other,
+    /// Another one, whose pages the operator trusts.
+    Listed,
+    /// Another one, which `*` lets in: anybody's.
+    Any,
 }
 
 /// Returns a host without its port.
@@ -115,7 +122,14 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
         return Refusal::new(error, headers).into_response();
     }
     let Some(origin) = headers.get(ORIGIN).cloned() else {
-        return next.run(request).await;
+        return match is_embedded_elsewhere(&request) {
+            false => next.run(request).await,
+            true => {
+                let message =
+                    "another site's page may not ask this without saying which it is (Origin)";
+                Refusal::new(ApiError::new(Code::Forbidden, message), headers).into_response()
+            }
+        };
     };
     let checked = match origin.to_str() {
         Ok(origin) => app.guard.check_origin(origin, host.as_deref()),
@@ -124,31 +138,55 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
     match checked {
         Err(error) => Refusal::new(error, headers).into_response(),
         Ok(OriginKind::Same) => next.run(request).await,
-        Ok(OriginKind::Other) => {
+        Ok(kind) => {
             let is_preflight = request.method() == Method::OPTIONS
                 && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
             let mut response = if is_preflight {
                 preflight(headers)
-            } else if request.method() == Method::POST && !is_json(headers) {
-                let message =
-                    "a page of another origin sends its body as content-type: application/json";
+            } else if kind == OriginKind::Any && acts_for_its_visitor(&request) {
+                let message = "a page of an origin that only --allow-origin '*' lets in may not use cookies: list it, or \
+                               send content-type: application/json and a token";
                 Refusal::new(ApiError::new(Code::Forbidden, message), headers).into_response()
             } else {
                 next.run(request).await
             };
             response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            // A page sees no header that is not named, and has to know what it may ask again.
+            let exposed = HeaderValue::from_static("retry-after");
+            response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
             response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
             response
         }
     }
 }
 
-/// Returns whether a body is said to be JSON. What is not a browser sends unasked, with the cookies of whoever looks at the page.
-fn is_json(headers: &HeaderMap) -> bool {
-    text(headers, CONTENT_TYPE).is_some_and(|kind| {
+/// Returns whether a page makes a change as whoever looks at it, who need not know: what a form can send a browser sends
+/// without asking first, with the cookies or the password that it has for this host. JSON it asks for.
+fn acts_for_its_visitor(request: &Request) -> bool {
+    let headers = request.headers();
+    let is_json = text(headers, CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         kind.eq_ignore_ascii_case("application/json")
-    })
+    });
+    let has_password = text(headers, AUTHORIZATION)
+        .is_some_and(|value| value.to_ascii_lowercase().starts_with("basic "));
+    request.method() == Method::POST && !is_json && (headers.contains_key(COOKIE) || has_password)
+}
+
+/// Returns whether a request comes from within another site's page, as a script or an image would, and names no origin: then
+/// nobody can say whether that page may ask. Who follows a link is not within it. (Fetch Metadata, section 2; browsers name
+/// the origin of whatever is no GET or HEAD.)
+fn is_embedded_elsewhere(request: &Request) -> bool {
+    let is = |name: &str, value: &str| {
+        request.headers().get(name).is_some_and(|given| given.as_bytes() == value.as_bytes())
+    };
+    let only_gets = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_page = only_gets && (is("sec-fetch-mode", "navigate") || !is_api(request.uri().path()));
+    is("sec-fetch-site", "cross-site") && !is_page
+}
+
+fn is_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
 }
 
 /// Answers what a browser asks before it lets a page of another origin call.
@@ -220,7 +258,7 @@ mod tests {
         assert_eq!(check("http://localhost:4500", "localhost:4500"), Some(OriginKind::Same));
         assert_eq!(check("https://x.example", "x.example"), Some(OriginKind::Same));
         assert_eq!(check("https://x.example", "x.example:443"), Some(OriginKind::Same));
-        assert_eq!(check("https://app.example", "localhost"), Some(OriginKind::Other));
+        assert_eq!(check("https://app.example", "localhost"), Some(OriginKind::Listed));
         for origin in [
             "null",
             "http://app.example",
@@ -234,8 +272,13 @@ mod tests {
         let dev = Guard { loopback_origins: true, ..Guard::default() };
         assert_eq!(
             dev.check_origin("http://127.0.0.1:3000", Some("localhost")).ok(),
-            Some(OriginKind::Other)
+            Some(OriginKind::Listed)
         );
+        let any =
+            Guard { origins: vec!["*".into(), "https://app.example".into()], ..Guard::default() };
+        let kind = |origin| any.check_origin(origin, Some("localhost")).ok();
+        assert_eq!(kind("https://app.example"), Some(OriginKind::Listed));
+        assert_eq!(kind("https://x.example"), Some(OriginKind::Any));
         assert!(dev.check_origin("null", Some("localhost")).is_err());
     }
 }

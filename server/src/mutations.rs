@@ -1,4 +1,4 @@
-//! Mutations as the server sees them, whoever carries them out.
+//! A project's functions as requests see them, whoever runs them: mutations, and the arguments of queries.
 
 use crate::auth::Identify;
 use crate::pipeline::EventQueue;
@@ -29,7 +29,7 @@ pub struct MutationRequest {
 pub struct MutationAnswer {
     /// Its value, as JSON.
     pub value: String,
-    /// A position that includes its commit.
+    /// A position that includes its commit; the same for each repeat.
     pub lsn: Lsn,
 }
 
@@ -48,8 +48,22 @@ pub trait Mutations: Send + Sync {
     /// Does what has to be done now and then, until it is dropped.
     fn keep_up(&self) -> BoxFuture<'_, ()>;
 
+    /// Does what is left to be done when no further mutation comes.
+    fn finish(&self) -> BoxFuture<'_, ()>;
+
     /// Says where the engine is to be told of mutations that are about to commit.
     fn attach(&self, queue: Arc<EventQueue>);
+
+    /// Returns whether clients know a mutation by this name.
+    fn is_mutation(&self, name: &str) -> bool;
+
+    /// Holds arguments, a JSON object, against what a query function takes, without running it. What says nothing of them
+    /// is no error.
+    fn check_arguments<'a>(
+        &'a self,
+        query: &'a str,
+        args: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>>;
 
     /// Carries one out, in one transaction.
     fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>>;

@@ -122,9 +122,16 @@ impl Reload {
         !self.candidates.is_empty() || self.project.is_behind()
     }
 
-    /// Analyses again what was not good, and generates the code for what serves.
+    /// Tries again what could not be read though it was not saved, analyses again what was not good, and generates the code
+    /// for what serves.
     async fn retry(&mut self) {
+        if self.project.has_mended().await {
+            return self.read().await;
+        }
         if self.candidates.is_empty() {
+            if !self.project.is_generation_behind() {
+                return;
+            }
             return self.project.generate(&self.app.named_queries()).await;
         }
         let mut next = NamedQueries::clone(&self.app.named_queries());

@@ -1,9 +1,9 @@
 //! Answers to requests: JSON, errors with their status, and streams.
 
-use crate::protocol::{ApiError, temporary_fault};
+use crate::protocol::{ApiError, RETRY_MS, temporary_fault};
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        if self.is_event_source && self.error.code.is_temporary() {
+        if self.is_event_source && self.error.is_temporary {
             // On any other status an event source would give up for good.
             return stream(Body::from(temporary_fault(&self.error)));
         }
@@ -41,6 +41,10 @@ impl IntoResponse for Refusal {
         if status == StatusCode::UNAUTHORIZED {
             // RFC 9110, 15.5.2: a 401 names a way to be known.
             response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        }
+        if self.error.is_temporary {
+            // RFC 9110, 10.2.3. Without it a client has nothing to wait for.
+            response.headers_mut().insert(RETRY_AFTER, (RETRY_MS / 1000).into());
         }
         response
     }
@@ -100,13 +104,24 @@ mod tests {
 
     #[test]
     fn an_event_source_is_told_to_come_back() {
-        let status = |code, accept| {
-            let refusal = Refusal::new(ApiError::new(code, "m"), &headers(accept));
-            refusal.into_response().status().as_u16()
+        let answer = |error: ApiError, accept| {
+            let response = Refusal::new(error, &headers(accept)).into_response();
+            let retry_after = response.headers().get(RETRY_AFTER).cloned();
+            (
+                response.status().as_u16(),
+                retry_after.and_then(|value| value.to_str().ok().map(str::to_owned)),
+            )
         };
-        assert_eq!(status(Code::Unavailable, "text/event-stream"), 200);
-        assert_eq!(status(Code::LimitExceeded, "text/event-stream"), 200);
-        assert_eq!(status(Code::Unavailable, "application/json"), 503);
-        assert_eq!(status(Code::InvalidArgs, "text/event-stream"), 400);
+        let one = Some("1".to_owned());
+        let (away, full) = (ApiError::new(Code::Unavailable, "m"), ApiError::no_room("m"));
+        assert_eq!(answer(away.clone(), "text/event-stream"), (200, None));
+        assert_eq!(answer(full.clone(), "text/event-stream"), (200, None));
+        assert_eq!(answer(away, "application/json"), (503, one.clone()));
+        assert_eq!(answer(full, "application/json"), (429, one));
+        assert_eq!(answer(ApiError::invalid("m"), "text/event-stream"), (400, None));
+        // A limit that the same request meets again.
+        let own = ApiError::new(Code::LimitExceeded, "m");
+        assert_eq!(answer(own.clone(), "text/event-stream"), (429, None));
+        assert_eq!(answer(own, "application/json"), (429, None));
     }
 }

@@ -1,12 +1,14 @@
 //! A project's folder, watched: each save is told once.
 
 use crate::error::ServerError;
+use crate::project::root;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 /// Editors save in several steps: what comes so soon after a change is the same save.
 const ONE_SAVE: Duration = Duration::from_millis(30);
@@ -16,7 +18,10 @@ pub(crate) struct Saves {
     changes: mpsc::Receiver<PathBuf>,
     /// A change that was heard of, and when its save counts as over.
     begun: Option<(PathBuf, Instant)>,
-    _watcher: RecommendedWatcher,
+    /// The project's folder, in which its root may come later, and the root that is watched.
+    folder: PathBuf,
+    watched: PathBuf,
+    watcher: RecommendedWatcher,
 }
 
 impl Saves {
@@ -24,28 +29,43 @@ impl Saves {
     ///
     /// # Errors
     /// Where the system does not let it.
-    pub fn of(root: &Path) -> Result<Saves, ServerError> {
+    pub fn of(folder: &Path) -> Result<Saves, ServerError> {
         let failed = |error: notify::Error| ServerError::System {
             doing: "watching the project's folder",
             source: std::io::Error::other(error),
         };
         // Changes are told by absolute paths.
-        let root = std::path::absolute(root).map_err(|error| failed(error.into()))?;
+        let folder = std::path::absolute(folder).map_err(|error| failed(error.into()))?;
+        let root = root(&folder);
         let (sender, changes) = mpsc::channel(256);
-        let watched = root.clone();
+        let above = folder.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let Ok(event) = event else { return };
             if matches!(event.kind, EventKind::Access(_)) {
                 return;
             }
-            for path in event.paths.into_iter().filter(|path| matters(&watched, path)) {
+            for path in event.paths.into_iter().filter(|path| matters(&above, path)) {
                 // One that waits says enough.
                 let _ = sender.try_send(path);
             }
         })
         .map_err(failed)?;
         watcher.watch(&root, RecursiveMode::Recursive).map_err(failed)?;
-        Ok(Saves { changes, begun: None, _watcher: watcher })
+        Ok(Saves { changes, begun: None, folder, watched: root, watcher })
+    }
+
+    /// Watches the root that the project has by now, and no longer all that lies about it.
+    fn follow(&mut self) {
+        let root = root(&self.folder);
+        if root == self.watched {
+            return;
+        }
+        // It may be gone, which is why there is another.
+        let _ = self.watcher.unwatch(&self.watched);
+        match self.watcher.watch(&root, RecursiveMode::Recursive) {
+            Ok(()) => self.watched = root,
+            Err(error) => warn!(%error, folder = %root.display(), "the project can't be watched"),
+        }
     }
 
     /// Waits for the next save; returns a file of it. Nothing is lost where it is no longer waited for.
@@ -55,6 +75,7 @@ impl Saves {
                 sleep_until(*over).await;
                 while self.changes.try_recv().is_ok() {}
                 if let Some((path, _)) = self.begun.take() {
+                    self.follow();
                     return path;
                 }
             }

@@ -33,6 +33,8 @@ use tracing::{info, warn};
 const START_MAX: Duration = Duration::from_secs(8);
 /// How long requests may take to end once the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long what is left of mutations may take then.
+const FINISH_MAX: Duration = Duration::from_secs(2);
 /// Connections for questions of our own: the slot, roles.
 const OWN_CONNECTIONS: usize = 2;
 
@@ -52,6 +54,8 @@ pub struct ServeOptions {
     pub front_page: FrontPage,
     /// Whether pages of any loopback origin may call.
     pub loopback_origins: bool,
+    /// Whether the database is a private Postgres that was started for this.
+    pub is_own_postgres: bool,
     /// Routes beside the usual ones.
     pub extra: Router<App>,
 }
@@ -76,6 +80,7 @@ impl Server {
     pub async fn start(listener: TcpListener, options: ServeOptions) -> Result<Self, ServerError> {
         let ServeOptions { args, url, ad_hoc_url, queries, backend, front_page, .. } = options;
         let (loopback_origins, extra) = (options.loopback_origins, options.extra);
+        let is_own_postgres = options.is_own_postgres;
         let (url, ad_hoc_url) = (of_primaries(url), ad_hoc_url.map(of_primaries));
         let system = |doing: &'static str| move |source| ServerError::System { doing, source };
         let address = listener.local_addr().map_err(system("asking for the address"))?;
@@ -188,7 +193,9 @@ impl Server {
             server.stop().await;
             return Err(error);
         }
-        warn_of_superuser(&pool).await;
+        if !is_own_postgres {
+            warn_of_superuser(&pool).await;
+        }
         Ok(server)
     }
 
@@ -230,6 +237,11 @@ impl Server {
             self.replication.abort();
         }
         self.tasks.shutdown().await;
+        if let Some(mutations) = &self.app.mutations
+            && timeout(FINISH_MAX, mutations.finish()).await.is_err()
+        {
+            warn!("repeats of the last mutations may be told another position");
+        }
         // The engine's thread is joined, which takes as long as one event does.
         let engine = self.engine;
         let _ = tokio::task::spawn_blocking(move || drop(engine)).await;

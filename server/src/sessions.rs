@@ -99,7 +99,7 @@ impl Sessions {
             self.memory.used(),
             self.memory.bytes_max()
         );
-        Err(ApiError::new(Code::LimitExceeded, message))
+        Err(ApiError::no_room(message))
     }
 
     /// Lets go what waits for clients that have not taken it, where memory is tight: what is so by the time they do comes
@@ -151,13 +151,10 @@ impl Sessions {
         }
         let mut sessions = lock(&self.by_wire_id);
         if sessions.len() >= self.limits.sessions_max {
-            return Err(ApiError::new(
-                Code::LimitExceeded,
-                format!(
-                    "there are {} sessions, and no more are taken (--sessions-max)",
-                    sessions.len()
-                ),
-            ));
+            return Err(ApiError::no_room(format!(
+                "there are {} sessions, and no more are taken (--sessions-max)",
+                sessions.len()
+            )));
         }
         let kept = Kept::session(&self.kept)?;
         let stream = StreamQueue::new(&self.limits.stream(), self.memory.clone());

@@ -65,7 +65,8 @@ fn check_known(statement: &Statement, identity: &Identity) -> Result<(), QueryEr
     }
     let name = statement.name.as_deref().unwrap_or("the query");
     let message = format!(
-        "{name} goes by who asks, and the request does not say: send `Authorization: Bearer …`"
+        "{name} goes by who asks, and the request does not say: sign in (send `Authorization: Bearer …`, or what the \
+         project's createContext goes by, such as a cookie)"
     );
     Err(QueryError::new(ErrorCode::Unauthorized, message))
 }
@@ -110,6 +111,9 @@ mod tests {
         };
         assert_eq!(code(&other), ErrorCode::Forbidden);
         assert_eq!(code(&Identity::nobody()), ErrorCode::Unauthorized);
+        // Whichever way there is to be known.
+        let error = reference(claim.clone(), Vec::new(), &Identity::nobody()).expect_err("nobody");
+        assert!(error.message.contains("Bearer") && error.message.contains("cookie"), "{error}");
     }
 
     /// A query that was a file may be a function later, and the other way round.

@@ -378,7 +378,23 @@ impl Mutations for Recorder {
         Box::pin(std::future::pending())
     }
 
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn attach(&self, _: Arc<EventQueue>) {}
+
+    fn is_mutation(&self, _: &str) -> bool {
+        false
+    }
+
+    fn check_arguments<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>> {
         self.0.lock().expect("no panic").push(request);

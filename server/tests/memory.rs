@@ -222,6 +222,7 @@ async fn past_the_streams_part_new_streams_and_answers_are_refused() {
     let answer = post(at, "/api/sql", &body).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "LIMIT_EXCEEDED"));
     assert!(answer.body.contains("--memory-streams"), "{}", answer.body);
+    assert_eq!(answer.headers["retry-after"], "1");
     let mut stream = EventStream::open(at, "GET", "/api/sync", &[], "").await;
     let goodbye = stream.expect("goodbye").await.data;
     assert_eq!(goodbye["code"], "LIMIT_EXCEEDED");

@@ -98,6 +98,7 @@ impl Fixture {
             queries: NamedQueries::load(project.path()).expect("a project"),
             backend,
             loopback_origins: false,
+            is_own_postgres: false,
             extra: Router::new(),
         };
         let server = Server::start(listener, options).await.expect("a server");

@@ -144,7 +144,13 @@ async fn limits_hold() {
     };
     let answer = post(at, &path, &subscribe(&["a", "b", "c"])).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "LIMIT_EXCEEDED"));
+    // A repeat would be as many.
+    assert!(!answer.headers.contains_key("retry-after"));
     assert_eq!(post(at, &path, &subscribe(&["a", "b"])).await.status, 202);
+    // Somebody else's session may end.
+    let answer = post(at, "/api/sync", "{}").await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "LIMIT_EXCEEDED"));
+    assert_eq!(answer.headers["retry-after"], "1");
     // An event source gives up for good on a 429.
     let mut second = EventStream::open(at, "GET", "/api/sync", &[], "").await;
     assert_eq!(second.status, 200);

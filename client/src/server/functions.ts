@@ -69,8 +69,14 @@ export interface ContextRequest {
   readonly socket: { readonly remoteAddress: string | undefined };
 }
 
+/** What functions have in place of the `jwt` of `createContext`: nothing. A context is still passed on as one. */
+interface NoJwt {
+  /** @deprecated Tokens are verified once, in `createContext`: functions see who called in `auth`. */
+  jwt: never;
+}
+
 /** The context of a query. */
-export type GenericQueryCtx<DM extends AnyDataModel> = GenericServerContext<DM>;
+export type GenericQueryCtx<DM extends AnyDataModel> = Omit<GenericServerContext<DM>, 'jwt'> & NoJwt;
 
 /** The context of a mutation. */
 export interface GenericMutationCtx<DM extends AnyDataModel> extends GenericQueryCtx<DM> {
@@ -108,11 +114,11 @@ export interface Builder<K extends Kind, V extends FunctionVisibility, Ctx> {
 type ReaderOf<Ctx> = Ctx extends { db: DatabaseReader<infer DM> } ? DatabaseReader<DM> : unknown;
 type WriterOf<Ctx> = Ctx extends { db: DatabaseReader<infer DM> } ? DatabaseWriter<DM> : unknown;
 
-/** The context that a query has: whatever `Ctx` says, its `db` only reads. */
-export type QueryCtxOf<Ctx> = Omit<Ctx, 'db'> & { db: ReaderOf<Ctx> };
+/** The context that a query has: whatever `Ctx` says, its `db` only reads, and tokens were verified before. */
+export type QueryCtxOf<Ctx> = Omit<Ctx, 'db' | 'jwt'> & NoJwt & { db: ReaderOf<Ctx> };
 
 /** The context that a mutation has: its `db` writes as well. */
-export type MutationCtxOf<Ctx> = Omit<Ctx, 'db'> & { db: WriterOf<Ctx> };
+export type MutationCtxOf<Ctx> = Omit<Ctx, 'db' | 'jwt'> & NoJwt & { db: WriterOf<Ctx> };
 
 /** The four builders. */
 export interface FunctionHelpers<Ctx> {

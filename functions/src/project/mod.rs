@@ -200,16 +200,16 @@ impl Project {
             return Err(CallError::new("NOT_FOUND", format!("there is no function {name}{hint}")));
         };
         match (function.kind, call.kind) {
-            (FunctionKind::Query, CallKind::Query)
+            (FunctionKind::Query, CallKind::Query | CallKind::Arguments)
             | (FunctionKind::Mutation, CallKind::Mutation)
             | (_, CallKind::Context) => Ok(function),
             (FunctionKind::Query, CallKind::Mutation) => Err(CallError::new(
                 "NOT_FOUND",
-                format!("{name} is a query, not a mutation: call /api/query/{name}"),
+                format!("{name} is a query, not a mutation: GET or POST /api/query/{name}"),
             )),
-            (FunctionKind::Mutation, CallKind::Query) => Err(CallError::new(
+            (FunctionKind::Mutation, CallKind::Query | CallKind::Arguments) => Err(CallError::new(
                 "NOT_FOUND",
-                format!("{name} is a mutation, not a query: call /api/mutation/{name}"),
+                format!("{name} is a mutation, not a query: POST /api/mutation/{name}"),
             )),
         }
     }

@@ -5,6 +5,7 @@ use super::heap::Heap;
 use super::messages::{Job, Reply};
 use super::meter::{Meter, Tripped};
 use super::stack;
+use crate::call::CallKind;
 use crate::limits::Limits;
 use crate::project::ProjectError;
 use crate::source::{ENTRY, Graph};
@@ -16,6 +17,7 @@ use rquickjs::{
 };
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The part of its memory that a heap may grow by before cycles are looked for. Most calls end before, and their heap is put back
 /// as a whole.
@@ -183,15 +185,15 @@ impl Isolate {
         );
         self.run(|ctx| {
             let invoke: Function<'_> = Self::convoy(ctx)?.get("invoke")?;
-            let (low, high) = (job.call.seed as u32, (job.call.seed >> 32) as u32);
+            let seed = vec![job.call.seed as u32, (job.call.seed >> 32) as u32];
             invoke.call::<_, ()>((
                 job.function.file.as_str(),
                 job.function.export.as_str(),
                 job.call.args.as_str(),
                 job.call.auth.as_deref(),
+                job.call.kind == CallKind::Arguments,
                 job.call.now_ms,
-                low,
-                high,
+                seed,
             ))
         })
     }
@@ -238,6 +240,11 @@ impl Isolate {
     /// Returns why the script was stopped, if it was.
     pub(super) fn tripped(&self) -> Option<Tripped> {
         self.meter.tripped()
+    }
+
+    /// Returns the processor time that the call has taken.
+    pub(super) fn cpu_time(&self) -> Duration {
+        self.meter.used()
     }
 
     pub(super) fn bridge(&self) -> &Bridge {

@@ -99,6 +99,11 @@ impl Meter {
         }
     }
 
+    /// Returns the processor time that the slices took which have ended.
+    pub(super) fn used(&self) -> Duration {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).used
+    }
+
     /// Returns why JavaScript was stopped, if it was.
     pub(super) fn tripped(&self) -> Option<Tripped> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).tripped

@@ -5,7 +5,7 @@ use super::isolate::Isolate;
 use super::messages::Job;
 use super::meter::Tripped;
 use super::stack;
-use crate::call::CallError;
+use crate::call::{CallError, Fault};
 use crate::limits::Limits;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -22,6 +22,9 @@ struct Failure<'a> {
     data: Option<&'a RawValue>,
     thrown: Option<String>,
     stack: String,
+    /// Whether it is the arguments that are at fault.
+    #[serde(default)]
+    arguments: bool,
 }
 
 /// What the engine throws where there is no memory left; null where there is none for an error either.
@@ -30,6 +33,18 @@ const OUT_OF_MEMORY: [&str; 3] =
 
 /// Runs a call to its end.
 pub(super) fn run(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<String, CallError> {
+    run_to_its_end(isolate, job, limits).map_err(|error| match (error.fault, &error.detail) {
+        (Fault::Limit, Some(detail)) => {
+            let (cpu, bytes) = (isolate.cpu_time(), isolate.memory_bytes());
+            let took = format!("it took {cpu:?} of processor time and {bytes} bytes of memory");
+            let detail = format!("{detail}; {took}");
+            error.with_detail(detail)
+        }
+        _ => error,
+    })
+}
+
+fn run_to_its_end(isolate: &Isolate, job: &Job, limits: &Limits) -> Result<String, CallError> {
     let name = &job.call.name;
     let mut went_on = isolate.begin(job, limits);
     loop {
@@ -75,7 +90,8 @@ fn told(job: &Job, outcome: Outcome, limits: &Limits) -> Result<String, CallErro
             let message = format!(
                 "the result of {name} has {length} bytes, more than {limit}: return less, page by page with .paginate()"
             );
-            Err(CallError::new("LIMIT_EXCEEDED", message))
+            let detail = format!("result: {length} bytes, {limit} allowed");
+            Err(CallError::new("LIMIT_EXCEEDED", message).of(Fault::Limit).with_detail(detail))
         }
         Outcome::Failure(failure) => Err(failure_told(job, &failure, limits)),
     }
@@ -94,18 +110,18 @@ fn failure_told(job: &Job, failure: &str, limits: &Limits) -> CallError {
     if let Some(code) = failure.code {
         let data = failure.data.map(|data| data.get().to_owned()).filter(|data| data != "null");
         let detail = format!("{name}: {code}: {}\n{stack}", failure.message);
-        return CallError { code, message: failure.message, data, detail: Some(detail) };
+        let fault = if failure.arguments { Fault::Arguments } else { Fault::Function };
+        return CallError { code, message: failure.message, data, detail: Some(detail), fault };
     }
     threw(name, &failure.thrown.unwrap_or_default(), &stack, limits)
 }
 
 /// What becomes of a call that threw something that is no error of its own.
 fn threw(name: &str, thrown: &str, stack: &str, limits: &Limits) -> CallError {
-    let error = match OUT_OF_MEMORY.contains(&thrown) {
+    match OUT_OF_MEMORY.contains(&thrown) {
         true => out_of_memory(name, limits),
-        false => failed(name),
-    };
-    error.with_detail(format!("{name}: {thrown}\n{stack}"))
+        false => failed(name).of(Fault::Function).with_detail(format!("{name}: {thrown}\n{stack}")),
+    }
 }
 
 /// Nothing is left that could go on.
@@ -118,6 +134,8 @@ fn given_up(isolate: &Isolate, name: &str, limits: &Limits) -> CallError {
         "TIMEOUT",
         format!("{name} awaits something that never settles: a promise that nobody resolves"),
     )
+    .of(Fault::Function)
+    .with_detail("it awaits a promise that nobody resolves")
 }
 
 fn is_full(isolate: &Isolate, limits: &Limits) -> bool {
@@ -135,6 +153,8 @@ fn out_of_memory(name: &str, limits: &Limits) -> CallError {
         "LIMIT_EXCEEDED",
         format!("{name} needs more than {limit} MiB of memory: read and keep less at a time"),
     )
+    .of(Fault::Limit)
+    .with_detail(format!("memory: {} bytes allowed", limits.memory_bytes_max))
 }
 
 fn stopped(name: &str, why: Tripped, limits: &Limits) -> CallError {
@@ -142,7 +162,9 @@ fn stopped(name: &str, why: Tripped, limits: &Limits) -> CallError {
         Tripped::Cpu => CallError::new(
             "LIMIT_EXCEEDED",
             format!("{name} took more than {:?} of processor time and was stopped", limits.cpu_max),
-        ),
+        )
+        .of(Fault::Limit)
+        .with_detail(format!("processor time: {:?} allowed", limits.cpu_max)),
         Tripped::Memory => out_of_memory(name, limits),
         Tripped::Wall => timed_out(name, limits.wall_max),
         Tripped::Cancelled => {
@@ -153,4 +175,6 @@ fn stopped(name: &str, why: Tripped, limits: &Limits) -> CallError {
 
 pub(super) fn timed_out(name: &str, limit: Duration) -> CallError {
     CallError::new("TIMEOUT", format!("{name} took longer than {limit:?} and was stopped"))
+        .of(Fault::Limit)
+        .with_detail(format!("time: {limit:?} allowed"))
 }

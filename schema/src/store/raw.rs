@@ -7,7 +7,6 @@ use super::args::Args;
 use super::sql::Sql;
 use super::value::write_string;
 use super::{RecordedRead, Store, StoreError};
-use crate::error::words;
 use serde_json::Value;
 use std::collections::HashSet;
 use tokio_postgres::Client;
@@ -119,12 +118,12 @@ fn verb(text: &str) -> Option<Verb> {
 }
 
 fn explained(error: StoreError) -> StoreError {
-    let StoreError::Database { source, .. } = &error else { return error };
+    let StoreError::Database { error: told, source } = &error else { return error };
     // It is the statement that names what is not there, and not the tables that have become others.
     if let Some(db) = source.as_db_error()
         && [&SqlState::UNDEFINED_COLUMN, &SqlState::UNDEFINED_TABLE].contains(&db.code())
     {
-        return StoreError::refused(words(db));
+        return StoreError::refused(told.message.clone());
     }
     let is_nested_write = source.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
         && source.as_db_error().is_some_and(|db| db.message().contains("data-modifying"));

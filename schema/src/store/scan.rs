@@ -372,16 +372,15 @@ impl<'a> Scan<'a> {
 
     /// Says of a value that is no such value which table has it.
     fn explained(&self, error: StoreError) -> StoreError {
-        let StoreError::Database { source, .. } = &error else { return error };
+        let StoreError::Database { error: told, source } = &error else { return error };
         let is_value = source.code().is_some_and(|code| code.code().starts_with("22"));
-        match source.as_db_error().filter(|_| is_value) {
-            Some(db) => StoreError::refused(format!(
+        match is_value {
+            true => StoreError::refused(format!(
                 "a value in table {:?}, or one that it is compared with, is not what the schema declares: {}; convoy migrate counts \
                  them",
-                self.layout.table.name,
-                db.message()
+                self.layout.table.name, told.message
             )),
-            None => error,
+            false => error,
         }
     }
 }

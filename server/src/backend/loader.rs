@@ -15,6 +15,7 @@ use convoy_schema::{Plan, Schema, Store};
 use convoy_types::DatabaseUrl;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -32,6 +33,8 @@ pub(crate) struct Loader {
     limits: Limits,
     cache: Arc<ModuleCache>,
     functions: Arc<Functions>,
+    /// Whether the functions could not be taken in when they were last read.
+    is_behind: AtomicBool,
 }
 
 impl Loader {
@@ -60,7 +63,23 @@ impl Loader {
             limits,
             cache,
             functions,
+            is_behind: AtomicBool::new(false),
         })
+    }
+
+    /// Returns whether the functions could not be taken in when they were last read.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether functions that could not be taken in can be read now.
+    pub(crate) async fn has_mended(&self) -> bool {
+        self.is_behind() && read(&self.folder, &self.limits, &self.cache).await.is_ok()
+    }
+
+    /// Returns whether a folder's functions can be read.
+    pub(crate) async fn can_read(folder: &Path) -> bool {
+        read(folder, &Limits::default(), &Arc::default()).await.is_ok()
     }
 
     /// Returns the functions that it reads.
@@ -89,10 +108,9 @@ impl Loader {
 
     /// Adds the project's query functions to its queries. Where something is not in order, the version before goes on.
     pub(crate) async fn load(&self, queries: &mut NamedQueries, failures: &mut Vec<Failure>) {
-        let error = match self.take_in(queries).await {
-            Ok(()) => return,
-            Err(error) => error,
-        };
+        let outcome = self.take_in(queries).await;
+        self.is_behind.store(outcome.is_err(), Ordering::Relaxed);
+        let Err(error) = outcome else { return };
         warn!("the functions stay as they were: {}", chain(&error));
         let (message, twice) = match &error {
             ServerError::Project(ProjectError::Twice { name, first, second }) => {

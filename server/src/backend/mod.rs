@@ -2,19 +2,22 @@
 //!
 //! `convoy-functions` runs them and knows no database; `convoy-schema` is their `ctx.db` and knows no JavaScript. Here
 //! they meet: `host` is what one call may ask, `queries` runs calls at a read's snapshot, `mutations` in a transaction
-//! of their own, `identify` runs `createContext`, `record` remembers which mutations were done, `tables` is how the tables stand, `console` is what they
-//! say.
+//! of their own, `identify` runs `createContext`, `record` remembers which mutations were done and `positions` where,
+//! `tables` is how the tables stand, `console` is what they say.
 
 mod console;
 mod failure;
 mod host;
 mod identify;
+mod late;
 mod loader;
 mod mutations;
+mod positions;
 mod queries;
 mod record;
 mod tables;
 
+pub(crate) use late::LateFunctions;
 pub(crate) use loader::{Loader, migrate, schema};
 
 use crate::auth::{Identify, JwtHost};
@@ -24,6 +27,8 @@ use crate::project::{NamedQueries, ProjectError};
 use convoy_engine::{Event, Statement};
 use convoy_functions::{FunctionKind, Project, Runtime, Visibility};
 use convoy_postgres::Pool;
+use failure::Failures;
+use positions::Positions;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -50,6 +55,8 @@ pub(crate) struct Functions {
     statements: Mutex<HashMap<String, Arc<Statement>>>,
     /// What stands for `createContext` where it is watched.
     identity: Arc<Statement>,
+    failures: Failures,
+    positions: Positions,
 }
 
 impl fmt::Debug for Functions {
@@ -70,6 +77,8 @@ impl Functions {
             queue: OnceLock::new(),
             statements: Mutex::default(),
             identity: Arc::new(Statement::identity(WATCHED_CONTEXT)),
+            failures: Failures::default(),
+            positions: Positions::default(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Mutations: one serializable transaction each, tried again where it lost against another's.
 
 use super::host::CallHost;
-use super::record::{self, Once};
+use super::record::{self, Done, Once};
 use super::tables::OpenTables;
 use super::{Functions, failure, now_ms};
 use crate::error::chain;
@@ -9,7 +9,7 @@ use crate::mutations::{MutationAnswer, MutationRequest, Mutations};
 use crate::pipeline::EventQueue;
 use crate::protocol::ApiError;
 use convoy_engine::{ErrorCode, Event, MUTATION_PREFIX, QueryError};
-use convoy_functions::{Call, CallKind, Caller};
+use convoy_functions::{Call, CallKind, Caller, FunctionKind, Visibility};
 use convoy_postgres::PostgresError;
 use convoy_schema::StoreError;
 use convoy_types::Lsn;
@@ -27,6 +27,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_
 
 /// How often answers are looked through that nobody asks for any more.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How soon positions that could not be written are written again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// After the commit: a position that includes it. Without synchronous commit the WAL is not flushed yet (P5).
 const POSITION_SQL: &str = "\
@@ -55,12 +58,46 @@ impl Mutations for Functions {
         Box::pin(async {
             let mut tick = tokio::time::interval(FORGET_INTERVAL);
             loop {
-                tick.tick().await;
-                if let Err(error) = self.forget_old_mutations().await {
-                    tracing::warn!(error = %chain(&error), "old mutations are still remembered");
+                tokio::select! {
+                    _ = tick.tick() => {
+                        if let Err(error) = self.forget_old_mutations().await {
+                            tracing::warn!(error = %chain(&error), "old mutations are still remembered");
+                        }
+                    }
+                    () = self.positions.gathered() => {
+                        if let Err(error) = self.write_positions().await {
+                            let error = chain(&error);
+                            tracing::warn!(error, "where mutations are is not written yet");
+                            tokio::time::sleep(WRITE_AGAIN).await;
+                        }
+                    }
                 }
             }
         })
+    }
+
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Err(error) = self.write_positions().await {
+                tracing::warn!(error = %chain(&error), "repeats of the last mutations will be told another position");
+            }
+        })
+    }
+
+    fn is_mutation(&self, name: &str) -> bool {
+        let project = self.project();
+        let function = project.functions().get(name);
+        function.is_some_and(|function| {
+            function.kind == FunctionKind::Mutation && function.visibility == Visibility::Public
+        })
+    }
+
+    fn check_arguments<'a>(
+        &'a self,
+        query: &'a str,
+        args: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move { Ok(self.check_arguments_of(query, args).await?) })
     }
 
     fn mutate(&self, request: MutationRequest) -> BoxFuture<'_, Result<MutationAnswer, ApiError>> {
@@ -127,9 +164,23 @@ impl Functions {
         let lease = self.pool.get().await.map_err(unavailable)?;
         let found = once.find(lease.client()).await.map_err(|error| lost(&error))?;
         match found.map_err(Lost::Failed)? {
-            Some(value) => Ok(Some(MutationAnswer { value, lsn: position(lease.client()).await? })),
+            Some(done) => Ok(Some(self.answer_again(once, done, lease.client()).await?)),
             None => Ok(None),
         }
+    }
+
+    /// Returns what a mutation that was done was answered.
+    async fn answer_again(
+        &self,
+        once: Once<'_>,
+        Done { value, lsn }: Done,
+        client: &Client,
+    ) -> Result<MutationAnswer, Lost> {
+        let lsn = match self.positions.known(once.id).or(lsn) {
+            Some(lsn) => lsn,
+            None => self.positions.note(once.id, position(client).await?),
+        };
+        Ok(MutationAnswer { value, lsn })
     }
 
     async fn attempt(&self, request: &MutationRequest) -> Result<MutationAnswer, Lost> {
@@ -142,15 +193,15 @@ impl Functions {
             // One behind the other on the wire.
             Some(once) => {
                 match tokio::join!(biased; once.find(&client), client.batch_execute(begin)) {
-                    (Ok(found), Ok(())) => Ok(found),
+                    (Ok(found), Ok(())) => Ok(found.map(|done| done.map(|done| (once, done)))),
                     (Err(error), _) | (_, Err(error)) => Err(error),
                 }
             }
         };
         let outcome = match found {
-            Ok(Ok(Some(value))) => {
+            Ok(Ok(Some((once, done)))) => {
                 client.batch_execute("ROLLBACK").await.map_err(|error| lost(&error))?;
-                return Ok(MutationAnswer { value, lsn: position(&client).await? });
+                return self.answer_again(once, done, &client).await;
             }
             Ok(Ok(None)) => self.run(request, &client).await,
             Ok(Err(error)) => Err(Lost::Failed(error)),
@@ -161,7 +212,11 @@ impl Functions {
             Err(error) => Err(error),
         };
         match committed {
-            Ok(value) => Ok(MutationAnswer { value, lsn: position(&client).await? }),
+            Ok(value) => {
+                let lsn = position(&client).await?;
+                let lsn = request.id.as_ref().map_or(lsn, |id| self.positions.note(id, lsn));
+                Ok(MutationAnswer { value, lsn })
+            }
             Err(error) => {
                 // What is left of it goes with the lease.
                 if client.batch_execute("ROLLBACK").await.is_err() {
@@ -256,6 +311,18 @@ impl Functions {
         {
             queue.push_control(event(session, id.clone()));
         }
+    }
+
+    /// Writes down where mutations are.
+    async fn write_positions(&self) -> Result<(), PostgresError> {
+        let positions = self.positions.unwritten();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let lease = self.pool.get().await?;
+        record::place(lease.client(), &positions).await?;
+        self.positions.written(positions.len());
+        Ok(())
     }
 
     /// Forgets answers of mutations that nobody repeats any more.

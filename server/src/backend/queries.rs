@@ -3,8 +3,10 @@
 use super::host::CallHost;
 use super::tables::OpenTables;
 use super::{Functions, STATEMENTS_MAX, failure, now_ms, seed_of};
-use convoy_engine::{ErrorCode, FunctionAnswer, FunctionRead, QueryError, RecordedRead, Statement};
-use convoy_functions::{Call, CallKind, Caller};
+use convoy_engine::{
+    ErrorCode, FunctionAnswer, FunctionRead, Outlook, QueryError, RecordedRead, Statement,
+};
+use convoy_functions::{Call, CallKind, Caller, Fault, Host, HostError, HostFuture};
 use convoy_postgres::FunctionRun;
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, PoisonError};
@@ -17,6 +19,17 @@ impl convoy_postgres::Functions for Functions {
         client: Arc<Client>,
     ) -> BoxFuture<'a, FunctionRun> {
         Box::pin(self.run_query(function, client))
+    }
+}
+
+/// The host of a call that only has its arguments looked at: there is nothing to be asked.
+struct NoHost;
+
+impl Host for NoHost {
+    fn call<'a>(&'a self, op: &'a str, _: String) -> HostFuture<'a> {
+        let message = format!("{op} while arguments are looked at");
+        let refused = HostError { code: "INTERNAL".to_owned(), message, data: None };
+        Box::pin(std::future::ready(Err(refused)))
     }
 }
 
@@ -64,7 +77,18 @@ impl Functions {
             Some(failure) => Err(failure.error.into()),
             None => outcome,
         };
-        let outcome = match outcome.map_err(|error| failure::of_call(name, error)) {
+        let outcome = match outcome {
+            Ok(value) => {
+                self.failures.mended(function);
+                Ok(value)
+            }
+            // A table that comes later is nothing that was read.
+            Err(error) if outdated.is_some() => {
+                Err(self.failures.of_query(function, error).with_outlook(Outlook::Passes))
+            }
+            Err(error) => Err(self.failures.of_query(function, error)),
+        };
+        let outcome = match outcome {
             // It says nothing of the data.
             Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Timeout) => {
                 Err(error)
@@ -76,6 +100,28 @@ impl Functions {
             },
         };
         (FunctionRun { outcome, spoilt }, outdated)
+    }
+
+    /// Holds arguments against what a query function takes.
+    pub(super) async fn check_arguments_of(
+        &self,
+        name: &str,
+        args: &str,
+    ) -> Result<(), QueryError> {
+        let call = Call {
+            name: name.to_owned(),
+            args: args.to_owned(),
+            kind: CallKind::Arguments,
+            caller: Caller::Client,
+            now_ms: now_ms(),
+            seed: seed_of(name, args),
+            auth: None,
+        };
+        match self.runtime.call(call, Arc::new(NoHost)).await {
+            Err(error) if error.fault == Fault::Arguments => Err(failure::of_call(name, error)),
+            // Whatever else there is to be said, the function says when it runs.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Returns what was read as the engine takes it.

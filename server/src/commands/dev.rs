@@ -7,8 +7,8 @@ use crate::demo::settings;
 use crate::error::{ServerError, chain};
 use crate::generation::Generator;
 use crate::listener::bind_next;
-use crate::loading::{OpenProject, ProjectLoader, Tables};
-use crate::project::{Failure, NamedQueries, ProjectError, root};
+use crate::loading::{OpenProject, ProjectLoader, Runs, Tables, has_project};
+use crate::project::{Failure, NamedQueries, ProjectError};
 use crate::reload::{RETRY_DELAY, reload_on};
 use crate::saves::Saves;
 use crate::serve::{ServeOptions, Server};
@@ -60,11 +60,13 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
     if !serve.project.is_dir() {
         return Err(ProjectError::NoFolder { path: serve.project }.into());
     }
+    // What only looks leaves nothing behind, and does not meet the Postgres of a `dev` that serves.
+    let data = (!check).then(|| data.unwrap_or_else(|| serve.project.join(DATA)));
     let (url, postgres) = match serve.database.is_given() {
         true => (serve.database.url()?, None),
         false => {
             let postgres = tokio::select! {
-                started = private_postgres(data.unwrap_or_else(|| serve.project.join(DATA))) => started?,
+                started = private_postgres(data) => started?,
                 () = shutdown::begun(stopping.clone()) => return Ok(()),
             };
             let url = DatabaseUrl::parse_with_defaults(&postgres.url(DATABASE), &[])
@@ -72,7 +74,9 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
             (url, Some(postgres))
         }
     };
-    if let Some(psql) = postgres.as_ref().and_then(|postgres| postgres.psql_line(DATABASE)) {
+    if !check
+        && let Some(psql) = postgres.as_ref().and_then(|postgres| postgres.psql_line(DATABASE))
+    {
         info!("a Postgres of its own: {psql}");
     }
     let public = serve.project.join(PUBLIC);
@@ -92,7 +96,7 @@ pub async fn run(args: DevArgs) -> Result<(), ServerError> {
         true => Tables::Look,
         false => Tables::Create,
     };
-    let outcome = develop(serve, url, task, tables, stopping).await;
+    let outcome = develop(serve, url, postgres.is_some(), (task, tables), stopping).await;
     if let Some(postgres) = postgres
         && let Err(error) = postgres.stop().await
     {
@@ -117,8 +121,8 @@ enum Task {
 async fn develop(
     args: ServeArgs,
     url: DatabaseUrl,
-    task: Task,
-    tables: Tables,
+    is_own_postgres: bool,
+    (task, tables): (Task, Tables),
     stopping: watch::Receiver<bool>,
 ) -> Result<(), ServerError> {
     let folder = args.project.clone();
@@ -127,8 +131,24 @@ async fn develop(
     if task != Task::Check {
         generator.prepare()?;
     }
+    if !has_project(&folder) {
+        let shown = folder.display();
+        match task {
+            Task::Check | Task::Sync => {
+                warn!("there is no project in {shown}: convoy init writes one")
+            }
+            Task::Watch | Task::Serve => info!(
+                "there is no project in {shown} yet: convoy init writes one, and each save is taken in"
+            ),
+        }
+    }
+    // What a project that is watched has not it may have with the next save.
+    let runs = match task {
+        Task::Check | Task::Sync => Runs::WhatIsThere,
+        Task::Watch | Task::Serve => Runs::WhatComes,
+    };
     let OpenProject { queries, backend, mut loader } = tokio::select! {
-        opened = OpenProject::open(&folder, &url, &session, tables) => opened?,
+        opened = OpenProject::open(&folder, &url, &session, tables, runs) => opened?,
         () = shutdown::begun(stopping.clone()) => return Ok(()),
     };
     if task == Task::Check {
@@ -144,7 +164,7 @@ async fn develop(
     // Where that fails, a table is missing, say, which somebody makes by hand: in the Postgres that would end with this.
     loader.generate_with(generator);
     loader.generate(&queries).await;
-    let saves = Saves::of(&root(&folder))?;
+    let saves = Saves::of(&folder)?;
     if task == Task::Watch {
         tokio::select! {
             () = keep_written(saves, loader) => {}
@@ -162,6 +182,7 @@ async fn develop(
         queries,
         backend,
         loopback_origins: true,
+        is_own_postgres,
         extra: Router::new(),
     };
     let mut server = tokio::select! {
@@ -185,7 +206,11 @@ async fn keep_written(mut saves: Saves, project: ProjectLoader) {
     loop {
         tokio::select! {
             _ = saves.next() => {}
-            () = sleep(RETRY_DELAY), if project.is_behind() => {}
+            () = sleep(RETRY_DELAY), if project.is_behind() => {
+                if !project.is_generation_behind() && !project.has_mended().await {
+                    continue;
+                }
+            }
         }
         match project.load_what_is_good().await {
             Ok((_, failures)) => {
@@ -216,9 +241,10 @@ async fn check(
     }
 }
 
-async fn private_postgres(data: PathBuf) -> Result<PrivatePostgres, ServerError> {
+/// Starts a Postgres whose data stay in a folder, or with none, go with it.
+async fn private_postgres(data: Option<PathBuf>) -> Result<PrivatePostgres, ServerError> {
     let launch = LaunchOptions {
-        keep: Some(data),
+        keep: data,
         search: postgres_search(None),
         temp_dir: std::env::temp_dir(),
         fsync: Fsync::On,

@@ -4,7 +4,7 @@ use super::output::print;
 use crate::auth::Identity;
 use crate::config::DatabaseArgs;
 use crate::error::ServerError;
-use crate::loading::{OpenProject, Tables, has_functions};
+use crate::loading::{OpenProject, Runs, Tables, has_functions};
 use crate::mutations::Backend;
 use crate::project::NamedQueries;
 use crate::protocol::read_args;
@@ -43,7 +43,8 @@ pub(super) async fn find(
         return Ok(None);
     }
     let (url, session) = (database.url()?, database.session());
-    let opened = OpenProject::open(project, &url, &session, Tables::Look).await?;
+    let opened =
+        OpenProject::open(project, &url, &session, Tables::Look, Runs::WhatIsThere).await?;
     let statement = super::query::find(&opened.queries, name, project)?;
     Ok(match opened.backend {
         Some(backend) if statement.kind == StatementKind::Function => {

@@ -276,6 +276,7 @@ async fn live(
         backend,
         front_page: FrontPage::Status,
         loopback_origins: false,
+        is_own_postgres: false,
         extra: Router::new(),
     };
     let mut server = tokio::select! {

@@ -3,7 +3,7 @@
 use crate::app::FrontPage;
 use crate::config::ServeArgs;
 use crate::error::ServerError;
-use crate::loading::{OpenProject, Tables};
+use crate::loading::{OpenProject, Runs, Tables};
 use crate::reload::reload_on;
 use crate::serve::{ServeOptions, Server, bind};
 use crate::shutdown;
@@ -21,7 +21,8 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
     let hang_ups = shutdown::hang_ups().map_err(source_error)?;
     let url = args.database.url()?;
     let session = args.database.session();
-    let opening = OpenProject::open(&args.project, &url, &session, Tables::Check);
+    let opening =
+        OpenProject::open(&args.project, &url, &session, Tables::Check, Runs::WhatIsThere);
     let OpenProject { queries, backend, loader } = tokio::select! {
         opened = opening => opened?,
         () = shutdown::begun(stopping.clone()) => return Ok(()),
@@ -37,6 +38,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServerError> {
         queries,
         backend,
         loopback_origins: false,
+        is_own_postgres: false,
         extra: Router::new(),
     };
     let mut server = tokio::select! {

@@ -112,6 +112,7 @@ impl Demo {
                 backend: None,
                 front_page: FrontPage::Demo,
                 loopback_origins: true,
+                is_own_postgres: true,
                 extra: panels::route(&recipes).merge(change::route(url.clone())),
             },
         )

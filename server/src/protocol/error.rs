@@ -2,7 +2,7 @@
 
 use super::push_json_str;
 use axum::http::StatusCode;
-use convoy_engine::{ErrorCode, OwnError, QueryError};
+use convoy_engine::{ErrorCode, Outlook, OwnError, QueryError};
 use std::fmt;
 
 /// The kind of an error; each has its status.
@@ -22,7 +22,7 @@ pub enum Code {
     Conflict,
     /// It is more than a request may carry.
     PayloadTooLarge,
-    /// A limit was reached; later there may be room.
+    /// A limit was reached.
     LimitExceeded,
     /// Our own fault.
     Internal,
@@ -66,11 +66,6 @@ impl Code {
             Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
-
-    /// Returns whether the same request may succeed later: an event source is then told to come back.
-    pub fn is_temporary(self) -> bool {
-        matches!(self, Code::LimitExceeded | Code::Unavailable)
-    }
 }
 
 /// An error that a client is told.
@@ -82,12 +77,21 @@ pub struct ApiError {
     pub message: String,
     /// What a function of the project said beyond that: a code of its own, data.
     pub own: Option<Box<OwnError>>,
+    /// Whether the same request may succeed a little later: then the answer says so (`Retry-After`), and an event source is
+    /// told to come back.
+    pub is_temporary: bool,
 }
 
 impl ApiError {
-    /// Returns an error of this kind.
+    /// Returns an error of this kind; temporary where something is away.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        ApiError { code, message: message.into(), own: None }
+        let is_temporary = code == Code::Unavailable;
+        ApiError { code, message: message.into(), own: None, is_temporary }
+    }
+
+    /// Returns a `LIMIT_EXCEEDED` of something that others take too, and give back.
+    pub fn no_room(message: impl Into<String>) -> Self {
+        ApiError { is_temporary: true, ..Self::new(Code::LimitExceeded, message) }
     }
 
     /// Returns an `INVALID_ARGS`.
@@ -151,7 +155,10 @@ impl From<QueryError> for ApiError {
             ErrorCode::Unavailable => Code::Unavailable,
             ErrorCode::Internal => Code::Internal,
         };
-        ApiError { code, message: error.message, own: error.own }
+        // What else passes has a status that says nothing of coming back.
+        let is_temporary = error.outlook == Outlook::Passes
+            && matches!(code, Code::LimitExceeded | Code::Unavailable);
+        ApiError { code, message: error.message, own: error.own, is_temporary }
     }
 }
 
@@ -186,7 +193,7 @@ mod tests {
         ];
         for (code, status) in all {
             assert_eq!(of(code), status, "{}", code.as_str());
-            assert_eq!(code.is_temporary(), matches!(status, 429 | 503));
+            assert_eq!(ApiError::new(code, "m").is_temporary, status == 503);
         }
     }
 }

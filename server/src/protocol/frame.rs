@@ -57,7 +57,7 @@ impl Goodbye {
         Goodbye {
             code: error.code.as_str(),
             message: error.message.clone(),
-            retry_ms: error.code.is_temporary().then_some(RETRY_MS),
+            retry_ms: error.is_temporary.then_some(RETRY_MS),
             resume: false,
         }
     }
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!((retry_ms(0, 10_000), retry_ms(9_999, 10_000)), (Some(1000), Some(2999)));
         assert_eq!(retry_ms(999_999, 1_000_000), Some(10_999));
         assert_eq!(
-            temporary_fault(&ApiError::new(Code::LimitExceeded, "too\nmany")),
+            temporary_fault(&ApiError::no_room("too\nmany")),
             "retry: 1000\nevent: goodbye\ndata: {\"code\":\"LIMIT_EXCEEDED\",\"message\":\"too\\nmany\",\
              \"retry_ms\":1000,\"resume\":true}\n\n"
         );

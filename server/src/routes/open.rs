@@ -37,6 +37,8 @@ pub(super) async fn stream_one(
     {
         return Ok(stream(app, attached, params, caller));
     }
+    // While the answer can still have a status.
+    app.check_arguments(&query).await?;
     let room = app.queue.reserve(bytes, 1).await;
     let attached = app.sessions.open(Some(scope), caller)?;
     let session = attached.session.clone();

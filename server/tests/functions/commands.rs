@@ -1,12 +1,16 @@
 //! `convoy migrate` and `convoy dev`, as processes.
 
-use super::project::{Folder, NOTES, SCHEMA, functions};
-use crate::support::connect;
+use super::project::{Folder, NOTES, SCHEMA, functions, mutate};
+use super::viewer::{Viewer, to};
+use crate::client::post;
+use crate::support::{connect, until};
 use convoy_postgres::testing;
+use serde_json::json;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio_postgres::Client;
@@ -225,6 +229,36 @@ async fn dev_without_a_database_has_its_own_and_leaves_nothing_else() {
     assert!(more.is_empty(), "{more:?}");
 }
 
+/// It does not meet the Postgres of a server that runs, and leaves none behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_without_a_database_goes_beside_a_server() {
+    let folder = Folder::new(&[("functions/t.ts", &functions(FUNCTIONS))]);
+    let scratch = tempfile::tempdir().expect("a folder");
+    for folder in [scratch.path(), folder.path()] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(folder, mode).expect("a mode");
+    }
+    let dev = |arguments: &[&str]| {
+        let mut command = command(&[&["dev"], arguments].concat(), &folder);
+        command.env("TMPDIR", scratch.path());
+        command
+    };
+    let before = contents(&folder);
+    let checked = outcome(&mut dev(&["--check"])).await;
+    assert_eq!(checked.status, Some(1), "{}", checked.said);
+    assert!(checked.said.contains("api.ts"), "{}", checked.said);
+    assert_eq!(contents(&folder), before);
+    assert_eq!(std::fs::read_dir(scratch.path()).expect("a folder").count(), 0);
+    let mut watching = Watching::run(&mut dev(&["--listen", "127.0.0.1:0"]));
+    watching.address().await;
+    let checked = outcome(&mut dev(&["--check"])).await;
+    assert_eq!(checked.status, Some(0), "{}", checked.said);
+    // Its own Postgres, and nobody else's.
+    let warned = watching.said.iter().any(|line| line.contains("superuser"));
+    assert!(!warned, "{:#?}", watching.said);
+    watching.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_writes_nothing() {
     let url = testing::shared().await.database("fn_check").await;
@@ -262,6 +296,114 @@ async fn no_serve_keeps_code_and_tables_and_serves_nothing() {
     watching.end().await;
 }
 
+/// `convoy dev` first, and then `convoy init` beside it, and then what it imports.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_comes_later_is_taken_in() {
+    let url = testing::shared().await.database("fn_comes_later").await;
+    let client = connect(&url).await;
+    let folder = Folder::empty();
+    let mut watching = Watching::start(&["dev", "--listen", "127.0.0.1:0"], &folder, &url);
+    watching.says("convoy init writes one").await;
+    let address = watching.address().await;
+    assert_eq!(files(&folder), Vec::<String>::new(), "there is nothing to generate for");
+    let stands = inventory(&client).await;
+    assert!(!stands.iter().any(|line| line.starts_with("schema convoy")), "{stands:?}");
+    let outcome = convoy(&["init"], &folder, None).await;
+    assert_eq!(outcome.status, Some(0), "{}", outcome.said);
+    watching.says("the functions can't be served yet").await;
+    folder.install();
+    watching.says("generated").await;
+    assert!(folder.path().join("convoy/_generated/api.ts").is_file());
+    assert!(!folder.path().join("_generated").exists());
+    until("it is served", async || {
+        post(address, "/api/query/messages.list", "{\"channel\":\"a\"}").await.status == 200
+    })
+    .await;
+    let args = json!({"channel": "a", "author": "ann", "text": "hello"});
+    let sent = mutate(address, "messages.send", &args, &[]).await;
+    assert_eq!(sent.status, 200, "{}", sent.body);
+    for (query, words) in [("messages.list", "hello"), ("messages.count", "\"messages\":1")] {
+        let path = format!("/api/query/{query}");
+        let answer = post(address, &path, "{\"channel\":\"a\"}").await;
+        assert!(answer.body.contains(words), "{query}: {}", answer.body);
+    }
+    // And each save from then on.
+    for name in ["one", "two", "three"] {
+        let text = format!(
+            "import {{ query }} from '../_generated/server';\nexport const {name} = query(() => '{name}');"
+        );
+        let saved = Instant::now();
+        folder.write("functions/more.ts", &text);
+        watching.says("generated").await;
+        // How soon is no law here; docs/functions.md has the figure.
+        println!("generated {:?} after the save", saved.elapsed());
+        // Code is written first; what it calls is served a moment later.
+        let path = format!("/api/query/more.{name}");
+        until("it is served", async || post(address, &path, "{}").await.json()["value"] == name)
+            .await;
+    }
+    watching.end().await;
+}
+
+/// What a client may not hear is for the log: the rest of what Postgres said, and which limit it was. A failure that comes
+/// again and again is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_what_clients_are_not_told() {
+    let url = testing::shared().await.database("fn_log").await;
+    let body = "
+export const broken = query(async (ctx) => {
+  await ctx.db.query('messages').collect();
+  throw new Error('a bug');
+});
+export const join = mutation({ args: { email: z.string() }, handler: (ctx, { email }) => ctx.db.insert('people', { email }) });
+export const limits = mutation({
+  args: { how: z.string() },
+  handler: (ctx, { how }) => {
+    if (how === 'loop') for (;;) {}
+    if (how === 'memory') { const all = []; for (;;) all.push('x'.repeat(1 << 20) + all.length); }
+    if (how === 'large') return 'x'.repeat(17 << 20);
+  },
+});
+export const calls = mutation(async (ctx) => { for (;;) await ctx.db.get('messages:1'); });
+";
+    let folder = Folder::new(&[("functions/t.ts", &functions(body))]);
+    let mut watching = Watching::start(&["dev", "--listen", "127.0.0.1:0"], &folder, &url);
+    let address = watching.address().await;
+    let client = connect(&url).await;
+    client.batch_execute("create unique index on people (email)").await.expect("an index");
+    for _ in 0..2 {
+        mutate(address, "t.join", &json!({"email": "taken@x"}), &[]).await;
+    }
+    watching.says("Key (email)=(taken@x) already exists").await;
+    for (how, words) in [
+        ("loop", "processor time: 1s allowed"),
+        ("memory", "memory: 67108864 bytes allowed"),
+        ("large", "result: 17825794 bytes, 16777216 allowed"),
+    ] {
+        let answer = mutate(address, "t.limits", &json!({ "how": how }), &[]).await;
+        assert_eq!(answer.code(), "LIMIT_EXCEEDED", "{}", answer.body);
+        let line = watching.says("a function reached a limit").await;
+        assert!(line.contains(words) && line.contains("t.limits"), "{line}");
+        assert!(how == "large" || line.contains("it took"), "{line}");
+    }
+    assert_eq!(mutate(address, "t.calls", &json!({}), &[]).await.code(), "LIMIT_EXCEEDED");
+    watching.says("more than 4096 ctx.db calls").await;
+
+    let mut viewer = Viewer::open(address, json!([to("b", "t.broken", json!({}))])).await;
+    viewer.fails("b", "INTERNAL").await;
+    let row = "insert into messages (doc) values ('{\"channel\":\"a\",\"text\":\"x\",\"rank\":1}') returning pg_current_wal_insert_lsn()::text";
+    for _ in 0..3 {
+        let lsn: String = client.query_one(row, &[]).await.expect("a row").get(0);
+        viewer.passes(&lsn).await;
+    }
+    mutate(address, "t.limits", &json!({"how": "large"}), &[]).await;
+    watching.says("a function reached a limit").await;
+    let bugs = watching.said.iter().filter(|line| line.contains("a bug")).count();
+    assert_eq!(bugs, 1, "{:#?}", watching.said);
+    viewer.close().await;
+    watching.end().await;
+}
+
 /// Whoever writes SQL alone makes the tables by hand, in the Postgres that `dev` has started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_made_later_is_waited_for() {
@@ -291,24 +433,32 @@ impl Watching {
     const WITHIN: Duration = Duration::from_secs(40);
 
     fn start(arguments: &[&str], folder: &Folder, url: &str) -> Watching {
-        let mut process = command(arguments, folder)
-            .env("CONVOY_DATABASE_URL", url)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it runs");
+        Watching::run(command(arguments, folder).env("CONVOY_DATABASE_URL", url))
+    }
+
+    fn run(command: &mut Command) -> Watching {
+        let mut process =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
         let lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
         Watching { process, lines, said: Vec::new() }
     }
 
-    /// Waits until it says these words.
-    async fn says(&mut self, words: &str) {
+    /// Waits until it says where it serves.
+    async fn address(&mut self) -> SocketAddr {
+        let line = self.says("serving http://").await;
+        let address =
+            line.rsplit("serving http://").next().and_then(|address| address.trim().parse().ok());
+        address.unwrap_or_else(|| panic!("{line}"))
+    }
+
+    /// Waits until it says these words; returns the line.
+    async fn says(&mut self, words: &str) -> String {
         while let Ok(line) = tokio::time::timeout(Self::WITHIN, self.lines.next_line()).await {
             let Some(line) = line.expect("a line") else { break };
             let found = line.contains(words);
-            self.said.push(line);
+            self.said.push(line.clone());
             if found {
-                return;
+                return line;
             }
         }
         panic!("it never said {words}: {:#?}", self.said);

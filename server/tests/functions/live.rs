@@ -243,7 +243,11 @@ async fn what_is_absent_is_heard_when_it_comes() {
     viewer.has("adult", "email", json!(["young@x"])).await;
     // Two where one is to be: an error, which mends itself.
     served.write("insert into channels (doc) values ('{\"name\":\"a\",\"topic\":\"u\"}')").await;
-    viewer.fails("unique", "CONFLICT").await;
+    let seen = viewer.fails("unique", "CONFLICT").await;
+    assert!(
+        !seen.error.expect("an error").to_string().contains("(channels:"),
+        "it names no document"
+    );
     served.write("delete from channels where doc->>'topic' = 't'").await;
     viewer.until("the other", |view| view.of("unique").value()["topic"] == "u").await;
     served.write("delete from messages").await;

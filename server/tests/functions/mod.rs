@@ -12,6 +12,7 @@ mod mutations;
 mod oracle;
 mod project;
 mod reflects;
+mod refusals;
 mod reload;
 mod shapes;
 mod shell;

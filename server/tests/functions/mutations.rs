@@ -1,6 +1,6 @@
 //! Mutations as transactions: whole or not at all, alone with their data, and harmless to their neighbours.
 
-use super::project::{Served, mutate};
+use super::project::{Served, mutate, uuid};
 use super::viewer::{Viewer, to};
 use convoy_types::Lsn;
 use serde_json::json;
@@ -18,6 +18,8 @@ export const throwing = mutation({
     await ctx.db.insert('messages', { channel: 'a', text: 'half', rank: 1 });
     if (how === 'own') throw convoyError('TOO_LATE', 'it is too late', { by: 1 });
     if (how === 'known') throw convoyError('FORBIDDEN');
+    if (how === 'away') throw convoyError('UNAVAILABLE', 'ask later');
+    if (how === 'full') throw convoyError('LIMIT_EXCEEDED', 'no seats left');
     if (how === 'bug') throw new Error('a secret');
     if (how === 'string') throw 'text';
     if (how === 'loop') for (;;) {}
@@ -40,6 +42,8 @@ export const caught = mutation({
       if (how === 'bound') await ctx.db.raw(sql`select 1 as x where ${'one'} = 1`);
       if (how === 'stored') await ctx.db.query('messages').withIndex('by_channel_rank', (q) => q.eq('channel', 'odd').gt('rank', 0)).collect();
       if (how === 'long') await ctx.db.insert('channels', { name: Array.from({ length: 9000 }, () => Math.random().toString(36)).join(''), topic: 't' });
+      if (how === 'trigger') await ctx.db.insert('counters', { name: 'x', n: 1 });
+      if (how === 'syntax') await ctx.db.raw(sql`select id from notes where nothing = 1`);
       if (how === 'check') await ctx.db.insert('people', { email: 'taken@x', age: -1 });
     } catch (error) {
       return `caught ${error.code}`;
@@ -105,6 +109,8 @@ async fn one_that_fails_leaves_nothing_behind() {
     for (how, status, code) in [
         ("own", 400, "TOO_LATE"),
         ("known", 403, "FORBIDDEN"),
+        ("away", 503, "UNAVAILABLE"),
+        ("full", 429, "LIMIT_EXCEEDED"),
         ("bug", 500, "INTERNAL"),
         ("string", 500, "INTERNAL"),
         ("loop", 429, "LIMIT_EXCEEDED"),
@@ -122,6 +128,8 @@ async fn one_that_fails_leaves_nothing_behind() {
             answer.body
         );
         assert!(!answer.body.contains("secret"), "{}", answer.body);
+        // None of it is better a little later.
+        assert!(!answer.headers.contains_key("retry-after"), "{how}");
         assert_eq!(messages(&served).await, 0, "{how}");
     }
     let answer = served.ask("t.throwing", &json!({ "how": "own" }), &[]).await.json();
@@ -144,20 +152,26 @@ async fn one_that_catches_what_postgres_refused_does_not_commit_its_half() {
     served
         .write(
             "create unique index on people (email); alter table people add check (age > 0);
+             create function refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'closed' using detail = 'SECRET row', hint = 'SECRET hint'; end $$;
+             create trigger refuse before insert on counters for each row execute function refuse();
              insert into people (email) values ('taken@x')",
         )
         .await;
     // Somebody else's document, that is not as declared.
     served.write("drop index messages_by_channel_rank").await;
-    served.write("insert into messages (doc) values ('{\"channel\":\"odd\",\"text\":\"x\",\"rank\":\"high\"}')").await;
+    served.write("insert into messages (doc) values ('{\"channel\":\"odd\",\"text\":\"x\",\"rank\":\"SECRET\"}')").await;
     for (how, code, word) in [
-        ("unique", "CONFLICT", "taken@x"),
-        ("raw", "CONFLICT", "taken@x"),
-        ("cast", "INVALID_ARGS", "integer"),
-        ("bound", "INVALID_ARGS", "integer"),
-        ("stored", "INVALID_ARGS", "high"),
+        ("unique", "CONFLICT", "unique constraint \\\"people_email_idx\\\" (email)"),
+        ("raw", "CONFLICT", "people_email_idx"),
+        ("cast", "INVALID_ARGS", "a value is no integer"),
+        ("bound", "INVALID_ARGS", "a value is no integer"),
+        ("stored", "INVALID_ARGS", "messages"),
         ("long", "INVALID_ARGS", "index"),
-        ("check", "INVALID_ARGS", "check"),
+        ("trigger", "INVALID_ARGS", "closed"),
+        // Of the statement's text all is told.
+        ("syntax", "INVALID_ARGS", "column \\\"nothing\\\" does not exist"),
+        ("check", "INVALID_ARGS", "people_age_check"),
     ] {
         for id in [None, Some("0198c1f0-7b1e-7c3a-9d2b-0123456789ab")] {
             let headers: Vec<_> = id.map(|id| ("x-convoy-mutation", id)).into_iter().collect();
@@ -165,6 +179,10 @@ async fn one_that_catches_what_postgres_refused_does_not_commit_its_half() {
             assert_ne!(answer.status, 200, "{how}: {}", answer.body);
             assert_eq!(answer.code(), code, "{how}: {}", answer.body);
             assert!(answer.body.contains(word), "{how}: {}", answer.body);
+            // What stands in the database is nobody's business who may not read it.
+            for stored in ["taken@x", "SECRET", "Failing row"] {
+                assert!(!answer.body.contains(stored), "{how}: {}", answer.body);
+            }
             assert_eq!(messages(&served).await, 1, "{how}");
         }
     }
@@ -221,6 +239,32 @@ async fn of_concurrent_increments_none_is_lost_and_none_counts_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_loses_each_time_is_run_ten_times_and_leaves_nothing() {
+    let served = Served::start("fn_loses", &[], FUNCTIONS).await;
+    // A sequence counts whatever becomes of the transaction.
+    served
+        .write(
+            "create sequence runs;
+             create function lose() returns trigger language plpgsql as
+               $$ begin perform nextval('runs'); raise 'lost' using errcode = 'serialization_failure'; end $$;
+             create trigger lose before insert on messages for each row execute function lose()",
+        )
+        .await;
+    let (args, headers) = (json!({"text": "x"}), [("x-convoy-mutation", &*uuid(1))]);
+    let answer = served.ask("t.send", &args, &headers).await;
+    assert_eq!((answer.status.as_u16(), &*answer.code()), (409, "CONFLICT"), "{}", answer.body);
+    assert!(answer.body.contains("others changed the same data 10 times"), "{}", answer.body);
+    assert_eq!(served.count("select last_value from runs").await, 10);
+    assert_eq!(messages(&served).await, 0);
+    assert_eq!(served.count("select count(*) from convoy.mutations").await, 0);
+    // It was not done, so that its id may be.
+    served.write("drop trigger lose on messages").await;
+    assert_eq!(served.ask("t.send", &args, &headers).await.status, 200);
+    assert_eq!(messages(&served).await, 1);
+    served.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_internal_or_another_kind_is_not_there() {
     let served = Served::start("fn_internal", &[], FUNCTIONS).await;
     for name in ["t.hidden", "t.plain", "t.secret", "t.nothing", "t", "", "t.toString"] {
@@ -231,6 +275,20 @@ async fn what_is_internal_or_another_kind_is_not_there() {
         let answer = served.query(name, json!({})).await;
         assert_eq!(answer.code(), "NOT_FOUND", "{name}: {}", answer.body);
         assert!(!answer.body.contains("secret\""), "{}", answer.body);
+    }
+    // Who has the wrong door is shown the right one, but for what is none of his.
+    for (body, words) in [
+        (
+            served.query("t.send", json!({})).await.body,
+            "t.send is a mutation, not a query: POST /api/mutation/t.send",
+        ),
+        (
+            served.ask("t.plain", &json!({}), &[]).await.body,
+            "t.plain is a query, not a mutation: GET or POST /api/query/t.plain",
+        ),
+        (served.query("t.hidden", json!({})).await.body, "no query is named"),
+    ] {
+        assert!(body.contains(words), "{body}");
     }
     let mut viewer = Viewer::open(served.address, json!([to("s", "t.secret", json!({}))])).await;
     assert!(viewer.fails("s", "NOT_FOUND").await.is_final);

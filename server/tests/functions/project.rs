@@ -5,7 +5,7 @@ use crate::support::{connect, serve_args};
 use axum::Router;
 use convoy_postgres::testing;
 use convoy_server::app::FrontPage;
-use convoy_server::loading::{OpenProject, ProjectLoader, Tables};
+use convoy_server::loading::{OpenProject, ProjectLoader, Runs, Tables};
 use convoy_server::serve::{ServeOptions, Server, bind};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -59,13 +59,23 @@ fn packages() -> &'static Path {
 pub struct Folder(TempDir);
 
 impl Folder {
-    /// Returns one with the tests' schema and these files, named from `convoy/` on.
-    pub fn new(files: &[(&str, &str)]) -> Folder {
-        let folder = Folder(tempfile::tempdir().expect("a folder"));
-        let modules = folder.path().join("node_modules");
-        std::fs::create_dir(&modules).expect("a folder");
+    /// Returns one in which nothing is.
+    pub fn empty() -> Folder {
+        Folder(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// Makes what the project's modules import from packages be there.
+    pub fn install(&self) {
+        let modules = self.path().join("node_modules");
+        std::fs::create_dir_all(&modules).expect("a folder");
         let zod = packages().join("node_modules/zod");
         std::os::unix::fs::symlink(zod, modules.join("zod")).expect("a link");
+    }
+
+    /// Returns one with the tests' schema and these files, named from `convoy/` on.
+    pub fn new(files: &[(&str, &str)]) -> Folder {
+        let folder = Folder::empty();
+        folder.install();
         folder.write("_generated/server.ts", GENERATED);
         folder.write("schema.ts", SCHEMA);
         for (file, text) in files {
@@ -126,7 +136,8 @@ impl Served {
         let args = serve_args(flags);
         let database = url.parse().expect("a URL");
         let session = args.database.session();
-        let opened = OpenProject::open(folder.path(), &database, &session, Tables::Create).await;
+        let (tables, runs) = (Tables::Create, Runs::WhatIsThere);
+        let opened = OpenProject::open(folder.path(), &database, &session, tables, runs).await;
         let OpenProject { queries, backend, loader } =
             opened.unwrap_or_else(|error| panic!("{error:?}"));
         let listener = bind(args.listen).await.expect("a port");
@@ -138,6 +149,7 @@ impl Served {
             backend,
             front_page: FrontPage::Status,
             loopback_origins: false,
+            is_own_postgres: false,
             extra: Router::new(),
         };
         let server = Server::start(listener, options).await.expect("a server");

@@ -16,6 +16,8 @@ export const createProject = mutation({
     await ctx.db.insert('projects', { userId: input.userId, name: input.name });
     // @ts-expect-error the id of another table
     await ctx.db.insert('projects', { userId: 'p' as Id<'projects'>, name: input.name, createdAt: 1 });
+    // @ts-expect-error tokens are verified in createContext
+    ctx.jwt.verify('token', { secret: 'secret' });
     return ctx.db.insert('projects', { userId: input.userId, name: input.name, createdAt: Date.now() });
   },
 });
@@ -24,6 +26,8 @@ export const listProjects = query({
   args: { userId: defineRef('users'), limit: z.number().default(10) },
   handler: async (ctx, args) => {
     same<typeof args.limit, number>();
+    // @ts-expect-error tokens are verified in createContext
+    ctx.jwt.verify('token', { secret: 'secret' });
     // @ts-expect-error a query does not write
     ctx.db.insert('projects', { userId: args.userId, name: 'x', createdAt: 1 });
     // @ts-expect-error no such index
