@@ -1,7 +1,7 @@
 //! What sessions take by themselves: the part `sessions` of memory (`limits.rs`), from a session's begin to its end. What
 //! waits for their clients is another (`stream_memory.rs`).
 
-use crate::protocol::{ApiError, Code};
+use crate::protocol::ApiError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -61,7 +61,7 @@ impl Kept {
                 "sessions and their subscriptions take {used} of {bytes_max} bytes (--memory-sessions, a part of \
                  --memory-limit), too much for more: close some, or try again when others have ended"
             );
-            return Err(ApiError::new(Code::LimitExceeded, message));
+            return Err(ApiError::no_room(message));
         }
         self.bytes += bytes;
         Ok(())
@@ -84,6 +84,7 @@ impl Drop for Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Code;
 
     #[test]
     fn what_is_taken_is_given_back_and_never_more_than_there_is() {
