@@ -12,6 +12,7 @@ use crate::sessions::{Session, Sessions};
 use crate::stream_memory::{Held, StreamMemory, transition_bytes};
 use bytes::Bytes;
 use convoy_engine::{Digest, Outbox, OutboxState, Transition};
+use convoy_types::Lsn;
 use futures_util::Stream;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -205,6 +206,10 @@ impl Outbox for QueueOutbox {
 
     fn has(&self, sub: &str) -> Option<Digest> {
         self.session.has(sub)
+    }
+
+    fn label(&self) -> Lsn {
+        self.session.label()
     }
 }
 
@@ -415,7 +420,6 @@ impl Drop for SseBody {
 mod tests {
     use super::*;
     use convoy_engine::Position;
-    use convoy_types::Lsn;
 
     fn push(queue: &StreamQueue, lsn: u64) -> Pushed {
         let transition = Transition {
