@@ -158,6 +158,8 @@ impl<D: Database> Engine<D> {
         }
         self.counters.transitions += 1;
         let reflects = session.reflections.take();
+        let committed_at = committed_at.max(reflects.committed_at());
+        let reflects = reflects.into_ids();
         session
             .send(now, Transition { lsn: label, committed_at, reflects, updates, position: head });
         if session.take_lost() {
@@ -281,6 +283,7 @@ impl<D: Database> Engine<D> {
         query: QueryId,
         kind: Option<UpdateKind>,
         is_present: bool,
+        touched_at: Option<PgTimestamp>,
     ) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = &mut session.stage else { return };
@@ -291,6 +294,9 @@ impl<D: Database> Engine<D> {
                 stage.settle(name);
                 let is_told = is_present && !sub.stale && sub.told == Told::Version(state.version);
                 if let Some(kind) = kind.clone().filter(|_| !is_told) {
+                    if !is_first(sub, state) && !matches!(kind, UpdateKind::Error { .. }) {
+                        stage.committed_at = stage.committed_at.max(touched_at);
+                    }
                     sub.told = Told::Reset;
                     sub.have = None;
                     // It is in the cut again: that it was not need not be said any more.
@@ -469,6 +475,13 @@ impl Standing {
     }
 }
 
+/// Returns whether what a subscription is told next joins it to the session's cuts: its first answer, and the next after an
+/// error.
+fn is_first(sub: &Sub, query: &LiveQuery) -> bool {
+    matches!(sub.told, Told::Nothing | Told::Interrupted(_))
+        || (sub.shows == Shows::Error && sub.told != Told::Version(query.version))
+}
+
 /// Writes down what a subscription must be told, and notes that it was.
 fn take_news(
     now: Instant,
@@ -479,9 +492,7 @@ fn take_news(
     updates: &mut Vec<Update>,
     committed_at: &mut Option<PgTimestamp>,
 ) {
-    // After an error it joins the session's cuts anew.
-    let is_first = matches!(sub.told, Told::Nothing | Told::Interrupted(_))
-        || (sub.shows == Shows::Error && sub.told != Told::Version(query.version));
+    let is_first = is_first(sub, query);
     if matches!(query.value, Value::None) || (is_first && standing == Standing::Behind) {
         return;
     }
@@ -500,8 +511,8 @@ fn take_news(
     match news {
         Some(kind) => {
             query.why.told(now);
-            // An error shows no transaction, whichever it was that a read failed over.
-            if !is_first && !matches!(kind, UpdateKind::Error { .. }) {
+            // An error shows no transaction, whichever it was that a read failed over; nor does what has not changed.
+            if !is_first && matches!(kind, UpdateKind::Snapshot(_) | UpdateKind::Diffs(_)) {
                 *committed_at = (*committed_at).max(query.changed_at);
             }
             updates.push(Update { sub: name.clone(), kind });

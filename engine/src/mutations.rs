@@ -9,7 +9,7 @@
 use crate::database::{Database, ProbeId};
 use crate::engine::Engine;
 use crate::session::SessionId;
-use convoy_types::{LogicalMessage, Lsn};
+use convoy_types::{Lsn, PgTimestamp, Transaction};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -84,19 +84,46 @@ impl ExpectedMutations {
     }
 }
 
+/// A mutation that a session is to be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reflection {
+    mutation: Arc<str>,
+    /// When it committed; none where its transaction never came.
+    committed_at: Option<PgTimestamp>,
+}
+
+/// Mutations that a transition is the first to contain.
+#[derive(Debug, Default)]
+pub(crate) struct Reflected(Vec<Reflection>);
+
+impl Reflected {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns when the newest of them committed, as far as that is known.
+    pub fn committed_at(&self) -> Option<PgTimestamp> {
+        self.0.iter().filter_map(|reflection| reflection.committed_at).max()
+    }
+
+    pub fn into_ids(self) -> Vec<Arc<str>> {
+        self.0.into_iter().map(|reflection| reflection.mutation).collect()
+    }
+}
+
 /// Mutations that a session is to be told of, or was told of lately.
 #[derive(Debug, Default)]
 pub(crate) struct Reflections {
-    due: VecDeque<Arc<str>>,
-    named: VecDeque<Arc<str>>,
+    due: VecDeque<Reflection>,
+    named: VecDeque<Reflection>,
 }
 
 impl Reflections {
-    fn add(&mut self, mutation: Arc<str>) {
+    fn add(&mut self, mutation: Arc<str>, committed_at: Option<PgTimestamp>) {
         if self.due.len() >= PER_SESSION_MAX {
             self.due.pop_front();
         }
-        self.due.push_back(mutation);
+        self.due.push_back(Reflection { mutation, committed_at });
     }
 
     /// Returns whether a transition that is written down now names any.
@@ -105,19 +132,19 @@ impl Reflections {
     }
 
     /// Takes those that a transition which is written down now names.
-    pub fn take(&mut self) -> Vec<Arc<str>> {
-        let ids: Vec<_> = self.due.drain(..).collect();
-        self.named.extend(ids.iter().cloned());
+    pub fn take(&mut self) -> Reflected {
+        let taken: Vec<_> = self.due.drain(..).collect();
+        self.named.extend(taken.iter().cloned());
         while self.named.len() > NAMED_AGAIN_MAX {
             self.named.pop_front();
         }
-        ids
+        Reflected(taken)
     }
 
     /// Has those named that a transition would have named that will not be sent, before all others.
-    pub fn give_back(&mut self, ids: Vec<Arc<str>>) {
-        self.named.retain(|named| !ids.contains(named));
-        ids.into_iter().rev().for_each(|id| self.due.push_front(id));
+    pub fn give_back(&mut self, Reflected(taken): Reflected) {
+        self.named.retain(|named| !taken.contains(named));
+        taken.into_iter().rev().for_each(|reflection| self.due.push_front(reflection));
     }
 
     /// Has those named again that were named lately: it may not have arrived.
@@ -154,19 +181,21 @@ impl<D: Database> Engine<D> {
         let shown = line.has_open().then_some(self.probe.answered);
         for (session, mutation) in self.expected.take_passed(label, shown) {
             if let Some(state) = self.sessions.get_mut(session) {
-                state.reflections.add(mutation);
+                state.reflections.add(mutation, None);
                 self.sessions.stir(session);
             }
         }
     }
 
     /// Notes which mutations a transaction is, which was just applied.
-    pub(crate) fn note_mutations(&mut self, messages: &[LogicalMessage]) {
-        for message in messages.iter().filter(|message| message.prefix == MUTATION_PREFIX) {
+    pub(crate) fn note_mutations(&mut self, transaction: &Transaction) {
+        for message in
+            transaction.messages.iter().filter(|message| message.prefix == MUTATION_PREFIX)
+        {
             let Ok(mutation) = std::str::from_utf8(&message.content) else { continue };
             let Some(session) = self.expected.take(mutation) else { continue };
             if let Some(state) = self.sessions.get_mut(session) {
-                state.reflections.add(mutation.into());
+                state.reflections.add(mutation.into(), Some(transaction.commit_time));
                 self.sessions.stir(session);
             }
         }
@@ -186,15 +215,17 @@ mod tests {
     fn a_mutation_is_named_once_it_is_contained_and_again_where_that_may_be_lost() {
         let mut reflections = Reflections::default();
         assert!(!reflections.are_due());
-        reflections.add("a".into());
-        assert_eq!(reflections.take(), ["a".into()]);
-        reflections.add("b".into());
-        assert_eq!(reflections.take(), ["b".into()]);
-        assert!(!reflections.are_due());
-        reflections.give_back(vec!["b".into()]);
-        assert_eq!(reflections.take(), ["b".into()]);
+        reflections.add("a".into(), Some(PgTimestamp(2)));
+        assert_eq!(reflections.take().into_ids(), ["a".into()]);
+        reflections.add("b".into(), None);
+        let taken = reflections.take();
+        assert_eq!((taken.committed_at(), reflections.are_due()), (None, false));
+        reflections.give_back(taken);
+        assert_eq!(reflections.take().into_ids(), ["b".into()]);
         reflections.name_again();
-        assert_eq!(reflections.take(), ["a".into(), "b".into()]);
+        let taken = reflections.take();
+        assert_eq!(taken.committed_at(), Some(PgTimestamp(2)));
+        assert_eq!(taken.into_ids(), ["a".into(), "b".into()]);
     }
 
     #[test]

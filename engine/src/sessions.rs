@@ -8,7 +8,7 @@ use crate::database::{QueryError, ReadId};
 use crate::digest::Digest;
 use crate::line::Position;
 use crate::live_query::Told;
-use crate::mutations::Reflections;
+use crate::mutations::{Reflected, Reflections};
 use crate::session::{Outbox, OutboxState, SessionId, Wish};
 use crate::statement::Statement;
 use crate::update::{Transition, Update, UpdateKind};
@@ -130,7 +130,7 @@ pub(crate) struct Stage {
     pub label: Lsn,
     pub committed_at: Option<PgTimestamp>,
     /// The mutations that it is the first to contain.
-    pub reflects: Vec<Arc<str>>,
+    pub reflects: Reflected,
     pub updates: Vec<Update>,
     /// The subscriptions that are still missing, each with the read that will answer.
     pub waiting: BTreeMap<Arc<str>, (QueryId, ReadId)>,
@@ -337,6 +337,8 @@ impl Session {
             return;
         }
         let Stage { position, label: lsn, committed_at, reflects, updates, .. } = stage;
+        let committed_at = committed_at.max(reflects.committed_at());
+        let reflects = reflects.into_ids();
         self.send(now, Transition { lsn, committed_at, reflects, updates, position });
     }
 }

@@ -115,6 +115,11 @@ impl Inbox {
         waiting.read_lsn = waiting.read_lsn.max(lsn);
     }
 
+    /// Returns whether any subscription was ended.
+    pub fn has_ended_any(&self) -> bool {
+        !self.waiting.lock().expect("no panic under it").ended.is_empty()
+    }
+
     /// Notes that a subscription was ended.
     pub fn end(&self, sub: &Arc<str>) {
         self.waiting.lock().expect("no panic under it").ended.insert(sub.clone());
@@ -221,6 +226,8 @@ pub struct Client {
     /// The mutations of its session that it was told of, each with what [`Sent::losses`] was then.
     pub named: BTreeMap<Arc<str>, usize>,
     pub lsn: Lsn,
+    /// Where the last transition brought it that was no final error: the epoch, the point, and what [`Sent::losses`] was.
+    pub at: Option<(usize, usize, usize)>,
     pub next_sub: u32,
     /// The epoch of the last transition.
     pub epoch: usize,
@@ -264,6 +271,7 @@ impl Client {
             stale_since: BTreeMap::new(),
             named: BTreeMap::new(),
             lsn: Lsn(0),
+            at: None,
             next_sub: 0,
             epoch: 0,
             possible: vec![0],
@@ -280,6 +288,7 @@ impl Client {
         self.stale.clear();
         self.stale_since.clear();
         self.named.clear();
+        self.at = None;
         self.awaits.clear();
         self.unanswered = self.subs.keys().cloned().collect();
     }

@@ -83,6 +83,8 @@ pub struct Seen {
     pub reflected: usize,
     pub passed: usize,
     pub named_again: usize,
+    /// Transitions that name a time, and it was known which not to be older than.
+    pub timed: usize,
 }
 
 impl Seen {
@@ -104,6 +106,7 @@ impl Seen {
         self.reflected += other.reflected;
         self.passed += other.passed;
         self.named_again += other.named_again;
+        self.timed += other.timed;
     }
 
     /// Returns whether all of it was seen.
@@ -124,6 +127,7 @@ impl Seen {
             self.reflected,
             self.passed,
             self.named_again,
+            self.timed,
         ];
         counts.iter().all(|count| *count > 0) && self.audits > 0 && self.retaken > 0
     }

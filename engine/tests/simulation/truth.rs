@@ -4,7 +4,7 @@
 //! upon what was there when the epoch began. Transactions from before the slot that were not visible then (*late* ones)
 //! may come to be seen at any point: in all results of a session at once, and for good.
 
-use super::clients::{Sent, Wish};
+use super::clients::{Client, Sent, Wish};
 use super::schedule::Schedule;
 use crate::world::{Commit, Items, Panel, World};
 use convoy_engine::{Observer, Position, Snapshot, Update, UpdateKind};
@@ -223,6 +223,7 @@ impl Schedule {
                 _ => {}
             }
         }
+        let shown_before = ShownBefore::of(&self.clients[at], sent);
         let client = &mut self.clients[at];
         if client.epoch != epoch {
             (client.epoch, client.possible) = (epoch, vec![0]);
@@ -246,6 +247,8 @@ impl Schedule {
             return;
         }
         client.inbox.note_read(transition.lsn);
+        self.check_committed_at(at, sent, &shown_before);
+        let client = &self.clients[at];
         let number = epoch;
         let epoch = &self.truth.epochs[number];
         let position = usize::try_from(transition.position.0).expect("small");
@@ -262,6 +265,7 @@ impl Schedule {
         if let Some(committed_at) = transition.committed_at.filter(|_| !has_stale) {
             let newest = u64::try_from(committed_at.0).expect("a number of ours");
             let is_in = epoch.has(newest, position).unwrap_or(true);
+            let is_in = is_in || !client.is_shown_anything();
             assert!(is_in, "seed {seed}: it names the time of {newest}, which is not in");
         }
         let mut possible = Vec::new();
@@ -292,6 +296,56 @@ impl Schedule {
         }
         let is_stale = |sub: &&Arc<str>| client.stale.get(*sub) == Some(&true);
         self.seen.stale += client.results.keys().filter(is_stale).count();
+    }
+
+    /// Holds the time that a transition names against the transactions that made it: those that changed what it changes,
+    /// and the mutations that it names.
+    fn check_committed_at(&mut self, at: usize, sent: &Sent, before: &ShownBefore) {
+        let (seed, Sent { epoch: number, losses, transition }) = (self.seed, sent);
+        let position = usize::try_from(transition.position.0).expect("small");
+        let told_at = self.clients[at].at.replace((*number, position, *losses));
+        let epoch = &self.truth.epochs[*number];
+        let named =
+            transition.committed_at.map(|at| u64::try_from(at.0).expect("a number of ours"));
+        let is_mutation = |id: &Arc<str>| {
+            let mutation = self.mutations.iter().find(|mutation| mutation.id == *id)?;
+            mutation.serial().filter(|serial| epoch.position_of.contains_key(serial))
+        };
+        let mut newest = transition.reflects.iter().filter_map(is_mutation).max();
+        // Whether all that is told is of the point where the session is, and of the one where it was.
+        let from = told_at.filter(|(of, _, with)| of == number && with == losses);
+        if let Some((_, from, _)) = from.filter(|_| epoch.late.is_empty()) {
+            let serial_at = |position: usize| {
+                let at = epoch.position_of.iter().find(|(_, at)| **at == position);
+                at.map(|(serial, _)| *serial)
+            };
+            // Where it first was what it now is: those that come later may have changed it and changed it back.
+            let made_by = |(sub, (panel, grp)): &(Arc<str>, (Panel, i32))| {
+                let is_stale = self.clients[at].stale.get(sub) == Some(&true);
+                let answer =
+                    |position: usize| panel.answer(&epoch.rows[0][position - epoch.from], *grp);
+                let (before, now) = (answer(from), answer(position));
+                let mut later = from + 1..=position;
+                let is_made = !is_stale && before != now;
+                is_made
+                    .then(|| later.find(|position| answer(*position) == now).and_then(serial_at))?
+            };
+            let made = before.shown.iter().filter_map(made_by).max();
+            newest = newest.max(made);
+            // What a transition was written down for may have been ended before it was sent.
+            let was_made = before.is_changed
+                || !transition.reflects.is_empty()
+                || self.clients[at].inbox.has_ended_any();
+            assert!(
+                was_made || named.is_none(),
+                "seed {seed}: it names the time of {named:?}, and none made it"
+            );
+        }
+        assert!(
+            newest <= named,
+            "seed {seed}: at {position} it names the time of {named:?}, and {newest:?} is in it"
+        );
+        self.seen.timed += usize::from(newest.is_some());
     }
 
     /// Holds what is said of stale results against what is shown of them.
@@ -382,6 +436,40 @@ impl Schedule {
             seen_meanings.entry(sub).and_modify(|known| *known = at.min(*known)).or_insert(at);
         }
         Ok(())
+    }
+}
+
+/// What a client was shown before a transition of what that names anew.
+struct ShownBefore {
+    /// The statements that had a result which was no error and not stale.
+    shown: Vec<(Arc<str>, (Panel, i32))>,
+    /// Whether the transition changes anything, apart from first answers, errors, and that something is stale or is not.
+    is_changed: bool,
+}
+
+impl ShownBefore {
+    fn of(client: &Client, sent: &Sent) -> ShownBefore {
+        let (mut shown, mut is_changed) = (Vec::new(), false);
+        for Update { sub, kind } in &sent.transition.updates {
+            // Of what was lost nobody here knows what it was.
+            let is_open = sent.losses == 0
+                && (client.in_error.contains(sub) || client.unanswered.contains(sub));
+            let brings_news = matches!(kind, UpdateKind::Snapshot(_) | UpdateKind::Diffs(_));
+            if is_open || !brings_news {
+                continue;
+            }
+            is_changed = true;
+            // A change of a row below a limit is one of no result until those above it have gone.
+            if let Some((Wish::Panel(panel), grp)) = client.subs.get(sub)
+                && !matches!(panel, Panel::Top | Panel::TopJoined)
+                && client.stale.get(sub) == Some(&false)
+                && !client.in_error.contains(sub)
+                && !client.unanswered.contains(sub)
+            {
+                shown.push((sub.clone(), (*panel, *grp)));
+            }
+        }
+        ShownBefore { shown, is_changed }
     }
 }
 
