@@ -9,5 +9,6 @@ mod depth;
 mod holdings;
 mod simulation;
 mod talk;
+mod torn;
 mod unkept;
 mod world;
