@@ -7,7 +7,7 @@
 use crate::limits::RequestLimits;
 use crate::metrics::Counters;
 use crate::pipeline::EventQueue;
-use crate::protocol::{ApiError, Code, Goodbye};
+use crate::protocol::{ApiError, Code, Goodbye, ResumeToken};
 use crate::sse::StreamQueue;
 use crate::stream_memory::StreamMemory;
 use convoy_engine::{Event, SessionId};
@@ -19,7 +19,8 @@ use std::time::Duration;
 mod session;
 mod state;
 
-pub use session::{Digests, Session, Written};
+pub use crate::protocol::Digests;
+pub use session::{Session, Written};
 pub use state::Standing;
 
 /// A stream that may begin.
@@ -166,8 +167,7 @@ impl Sessions {
         have: &Digests,
         owner: &str,
     ) -> Option<Attached> {
-        let (secret, sequence) = token.rsplit_once('-')?;
-        let sequence: u64 = sequence.parse().ok()?;
+        let ResumeToken { secret, sequence } = ResumeToken::read(token)?;
         let session = lock(&self.by_secret).get(secret).cloned()?;
         if session.scope.as_deref() != scope || *session.owner != *owner {
             return None;

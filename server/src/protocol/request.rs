@@ -3,12 +3,14 @@
 use super::error::ApiError;
 use super::reference::{Reference, parse};
 use super::shortened;
-use crate::sessions::Digests;
 use convoy_engine::Digest;
 use convoy_types::Lsn;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Which digests a client has, by `sub`.
+pub type Digests = HashMap<Arc<str>, Digest>;
 
 /// The longest name of a subscription, in bytes.
 const SUB_BYTES_MAX: usize = 256;

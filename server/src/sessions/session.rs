@@ -3,17 +3,13 @@
 use super::state::{Standing, State, used_before};
 use crate::limits::RequestLimits;
 use crate::pipeline::EventQueue;
-use crate::protocol::{ApiError, Goodbye, Numbers, TransitionWriter};
+use crate::protocol::{ApiError, Digests, Goodbye, Numbers, ResumeToken, TransitionWriter};
 use crate::sse::{Item, QueueOutbox, StreamQueue};
 use bytes::Bytes;
 use convoy_engine::{Digest, Event, SessionId, Update, UpdateKind};
 use convoy_types::Lsn;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Which digests a client has, by `sub`.
-pub type Digests = HashMap<Arc<str>, Digest>;
 
 /// What was written to a stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,7 +100,7 @@ impl Session {
             return Written::default();
         }
         state.sequence += 1;
-        let token = format!("{}-{}", self.secret, state.sequence);
+        let token = ResumeToken { secret: &self.secret, sequence: state.sequence }.to_string();
         match item {
             Item::Transition(transition) => {
                 // What was told before stays true of whatever comes after.
