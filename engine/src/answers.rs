@@ -19,6 +19,7 @@ use crate::template::Plan;
 use crate::update::{DiffOp, UpdateKind};
 use crate::window::{Refill, Window};
 use convoy_query_index::QueryId;
+use convoy_types::PgTimestamp;
 use std::time::Duration;
 use tracing::{debug, warn};
 
@@ -126,7 +127,7 @@ impl<D: Database> Engine<D> {
         }
         let Some(query) = self.queries.get_mut(&id) else { return };
         if query.value_read.is_some_and(|newest| newest > read) {
-            return self.deliver_old(read, id, position, value);
+            return self.deliver_old(read, id, position, value, touched_at);
         }
         query.broken_reads = 0;
         query.value_read = Some(read);
@@ -373,7 +374,14 @@ impl<D: Database> Engine<D> {
     }
 
     /// Hands a read's answer that a newer one has overtaken to the stages that wait for just this one.
-    fn deliver_old(&mut self, read: ReadId, id: QueryId, read_at: Position, value: Value) {
+    fn deliver_old(
+        &mut self,
+        read: ReadId,
+        id: QueryId,
+        read_at: Position,
+        value: Value,
+        touched_at: Option<PgTimestamp>,
+    ) {
         let Some(query) = self.queries.get(&id) else { return };
         let kind = match &value {
             Value::Failed(error) => Some(UpdateKind::Error { last: false, error: error.clone() }),
@@ -389,7 +397,7 @@ impl<D: Database> Engine<D> {
                 // It would have to be brought there first.
                 self.dissolve_stage(session);
             } else {
-                self.deliver_as(session, read, id, kind.clone(), is_present);
+                self.deliver_as(session, read, id, kind.clone(), is_present, touched_at);
             }
         }
     }

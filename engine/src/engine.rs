@@ -129,6 +129,8 @@ pub struct Counters {
 pub(crate) struct Probe {
     /// The one that was asked last and is not answered. Answers to others say nothing of the line that there is now.
     pub in_flight: Option<ProbeId>,
+    /// The last one that was answered.
+    pub answered: ProbeId,
     /// Not before this time, unless something waits for the first.
     pub due: Instant,
     /// How often in a row something has waited for one.
@@ -166,7 +168,7 @@ impl<D: Database> Engine<D> {
             counters: Counters::default(),
             audits: Audits::new(now),
             result_bytes: 0,
-            probe: Probe { in_flight: None, due: now, attempts: 0 },
+            probe: Probe { in_flight: None, answered: ProbeId(0), due: now, attempts: 0 },
             observer: None,
             next_id: 0,
             now,
@@ -345,6 +347,11 @@ impl<D: Database> Engine<D> {
 
     pub(crate) fn next_probe_id(&mut self) -> ProbeId {
         ProbeId(self.next_number())
+    }
+
+    /// Returns the greatest id that a probe may have by now.
+    pub(crate) fn last_probe_id(&self) -> ProbeId {
+        ProbeId(self.next_id)
     }
 
     pub(crate) fn next_read_id(&mut self) -> ReadId {

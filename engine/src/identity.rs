@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::live_query::Told;
 use crate::memory::new_query_bytes;
 use crate::session::{IDENTITY_SUB, QueryReference, SessionId};
-use crate::sessions::Sub;
+use crate::sessions::{Shows, Sub};
 use crate::templates::Applicant;
 use convoy_query_index::QueryId;
 use std::sync::Arc;
@@ -45,7 +45,10 @@ impl<D: Database> Engine<D> {
             query: None,
             notice: None,
             told,
+            // As if its value had been shown: what comes with it is waited for.
+            shows: Shows::Result,
             stale: false,
+            behind: None,
             have: None,
             since: now,
         };

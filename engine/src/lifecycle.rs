@@ -80,6 +80,7 @@ impl<D: Database> Engine<D> {
                 return;
             }
         };
+        self.probe.answered = id;
         if let Some(line) = &mut self.line {
             line.see(&snapshot);
             self.advance();

@@ -189,6 +189,11 @@ impl Line {
         self.open.iter().any(|open| open.ended_by.is_some() && !self.settles_without(open.xid))
     }
 
+    /// Returns whether there are transactions that were not visible when the line began, and of which nothing is known yet.
+    pub fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Returns whether a snapshot is being settled that does not show a transaction.
     fn settles_without(&self, xid: FullXid) -> bool {
         matches!(&self.gate, Gate::Settling(_, snapshot) if !snapshot.mark.shows(xid))

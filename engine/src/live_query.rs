@@ -253,10 +253,7 @@ impl LiveQuery {
         let digest = rows.digest(&self.columns);
         let result_bytes = rows.text_bytes();
         let diff = Diff { columns: self.columns.clone(), ops, digest };
-        self.version += 1;
-        self.snapshot = None;
-        // What no transaction made, as an analysis that failed, has no time.
-        self.changed_at = self.touched_at.take();
+        self.become_another();
         let history = self.history.get_or_insert_with(|| {
             Box::new(History { base: before, diffs: VecDeque::new(), bytes: 0 })
         });
@@ -265,10 +262,17 @@ impl LiveQuery {
 
     /// Notes that the value has become another that no diff leads to.
     pub fn replaced(&mut self) {
+        self.become_another();
+        self.forget_history();
+    }
+
+    fn become_another(&mut self) {
         self.version += 1;
         self.snapshot = None;
-        self.changed_at = self.touched_at.take();
-        self.forget_history();
+        // What no transaction made, as an analysis that failed, has no time. Of two that became visible the other way round
+        // than they committed, the newer one is in it, whichever came last.
+        self.changed_at =
+            self.touched_at.take().map(|at| self.changed_at.map_or(at, |before| at.max(before)));
     }
 
     /// Forgets diffs and the encoded snapshot, which no subscriber needs any more.

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::line::Position;
 use crate::live_query::{Knowledge, LiveQuery, Told, Value};
 use crate::session::SessionId;
-use crate::sessions::{Session, Stage, Sub};
+use crate::sessions::{Session, Shows, Stage, Sub};
 use crate::update::{Transition, Update, UpdateKind};
 use convoy_query_index::QueryId;
 use convoy_types::{Lsn, PgTimestamp};
@@ -110,8 +110,8 @@ impl<D: Database> Engine<D> {
             let hold = hold(&self.templates, query, self.limits.max_hold);
             if session.held_since.is_some_and(|since| sub.is_late(now, since, hold, longest)) {
                 sub.stale = true;
-                became_stale
-                    .push(Update { sub: name.clone(), kind: UpdateKind::Stale(session.label) });
+                let kind = UpdateKind::Stale(sub.as_of(session.shown));
+                became_stale.push(Update { sub: name.clone(), kind });
             } else {
                 is_blocked = true;
             }
@@ -149,7 +149,7 @@ impl<D: Database> Engine<D> {
         }
         let Some(session) = self.sessions.get_mut(id) else { return };
         let has_reached =
-            session.awaits.iter().any(|lsn| *lsn <= label) || session.reflections.are_due(head);
+            session.awaits.iter().any(|lsn| *lsn <= label) || session.reflections.are_due();
         let is_due =
             now + rounds >= session.told_at + self.limits.heartbeat && label > session.label;
         if updates.is_empty() && !has_reached && !is_due {
@@ -157,10 +157,11 @@ impl<D: Database> Engine<D> {
             return;
         }
         self.counters.transitions += 1;
-        session.send(
-            now,
-            Transition { lsn: label, committed_at, reflects: Vec::new(), updates, position: head },
-        );
+        let reflects = session.reflections.take();
+        let committed_at = committed_at.max(reflects.committed_at());
+        let reflects = reflects.into_ids();
+        session
+            .send(now, Transition { lsn: label, committed_at, reflects, updates, position: head });
         if session.take_lost() {
             self.sessions.stir(id);
         }
@@ -228,9 +229,16 @@ impl<D: Database> Engine<D> {
                 }
             }
             session.held_since.get_or_insert(now);
-            let hoped_until = now + HOPE;
-            session.stage =
-                Some(Stage { position, label, committed_at, updates, waiting, hoped, hoped_until });
+            session.stage = Some(Stage {
+                position,
+                label,
+                committed_at,
+                reflects: session.reflections.take(),
+                updates,
+                waiting,
+                hoped,
+                hoped_until: now + HOPE,
+            });
             self.sessions.held.insert(id);
         }
     }
@@ -275,6 +283,7 @@ impl<D: Database> Engine<D> {
         query: QueryId,
         kind: Option<UpdateKind>,
         is_present: bool,
+        touched_at: Option<PgTimestamp>,
     ) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = &mut session.stage else { return };
@@ -285,6 +294,9 @@ impl<D: Database> Engine<D> {
                 stage.settle(name);
                 let is_told = is_present && !sub.stale && sub.told == Told::Version(state.version);
                 if let Some(kind) = kind.clone().filter(|_| !is_told) {
+                    if !is_first(sub, state) && !matches!(kind, UpdateKind::Error { .. }) {
+                        stage.committed_at = stage.committed_at.max(touched_at);
+                    }
                     sub.told = Told::Reset;
                     sub.have = None;
                     // It is in the cut again: that it was not need not be said any more.
@@ -319,15 +331,11 @@ impl<D: Database> Engine<D> {
     pub(crate) fn dissolve_stage(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(stage) = session.stage.take() else { return };
+        session.reflections.give_back(stage.reflects);
         for update in stage.updates {
-            if let Some(sub) = session.subs.get_mut(&update.sub) {
-                match update.kind {
-                    UpdateKind::Stale(_) => session.stale_updates.push(update),
-                    _ => {
-                        sub.told =
-                            if sub.told == Told::Nothing { Told::Nothing } else { Told::Reset }
-                    }
-                }
+            match update.kind {
+                UpdateKind::Stale(_) => session.stale_updates.push(update),
+                _ => session.untell(&update.sub),
             }
         }
         self.sessions.stir(id);
@@ -369,7 +377,7 @@ impl<D: Database> Engine<D> {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(id) else { return };
         let (Some(stage), Some(since)) = (&mut session.stage, session.held_since) else { return };
-        let label = session.label;
+        let shown = session.shown;
         let hold_of = |id: &QueryId| {
             let query = self.queries.get(id);
             query.map_or(Duration::ZERO, |query| hold(&self.templates, query, self.limits.max_hold))
@@ -391,7 +399,8 @@ impl<D: Database> Engine<D> {
             if let Some(sub) = session.subs.get_mut(&name) {
                 sub.stale = true;
                 self.counters.stale += 1;
-                stage.updates.push(Update { sub: name, kind: UpdateKind::Stale(label) });
+                let kind = UpdateKind::Stale(sub.as_of(shown));
+                stage.updates.push(Update { sub: name, kind });
             }
         }
         self.send_stage_if_complete(id);
@@ -466,6 +475,13 @@ impl Standing {
     }
 }
 
+/// Returns whether what a subscription is told next joins it to the session's cuts: its first answer, and the next after an
+/// error.
+fn is_first(sub: &Sub, query: &LiveQuery) -> bool {
+    matches!(sub.told, Told::Nothing | Told::Interrupted(_))
+        || (sub.shows == Shows::Error && sub.told != Told::Version(query.version))
+}
+
 /// Writes down what a subscription must be told, and notes that it was.
 fn take_news(
     now: Instant,
@@ -476,8 +492,7 @@ fn take_news(
     updates: &mut Vec<Update>,
     committed_at: &mut Option<PgTimestamp>,
 ) {
-    // After an error of its name it joins the session's cuts anew.
-    let is_first = matches!(sub.told, Told::Nothing | Told::Interrupted(_));
+    let is_first = is_first(sub, query);
     if matches!(query.value, Value::None) || (is_first && standing == Standing::Behind) {
         return;
     }
@@ -496,8 +511,8 @@ fn take_news(
     match news {
         Some(kind) => {
             query.why.told(now);
-            // An error shows no transaction, whichever it was that a read failed over.
-            if !is_first && !matches!(kind, UpdateKind::Error { .. }) {
+            // An error shows no transaction, whichever it was that a read failed over; nor does what has not changed.
+            if !is_first && matches!(kind, UpdateKind::Snapshot(_) | UpdateKind::Diffs(_)) {
                 *committed_at = (*committed_at).max(query.changed_at);
             }
             updates.push(Update { sub: name.clone(), kind });

@@ -5,6 +5,7 @@ use crate::database::QueryError;
 use crate::digest::Digest;
 use crate::statement::Statement;
 use crate::update::Transition;
+use convoy_types::Lsn;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -78,5 +79,11 @@ pub trait Outbox: Send {
     /// knows. Asked when a session is resumed, of what it had been told.
     fn has(&self, _sub: &str) -> Option<Digest> {
         None
+    }
+
+    /// Returns a position that what the reader has is not from before. Asked where something that was sent may not have
+    /// arrived, and where a session is resumed.
+    fn label(&self) -> Lsn {
+        Lsn(0)
     }
 }

@@ -8,7 +8,7 @@ use crate::database::{QueryError, ReadId};
 use crate::digest::Digest;
 use crate::line::Position;
 use crate::live_query::Told;
-use crate::mutations::Reflections;
+use crate::mutations::{Reflected, Reflections};
 use crate::session::{Outbox, OutboxState, SessionId, Wish};
 use crate::statement::Statement;
 use crate::update::{Transition, Update, UpdateKind};
@@ -27,6 +27,23 @@ pub(crate) struct NamedWish {
     pub given: Arc<dyn Wish>,
 }
 
+/// What a client shows of a subscription, as far as it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shows {
+    Nothing,
+    Error,
+    Result,
+}
+
+/// What a session was told of a subscription that is behind it.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// As of when the client shows it.
+    as_of: Lsn,
+    /// Whether the client is known to have heard so.
+    is_told: bool,
+}
+
 /// A subscription of a session.
 #[derive(Debug)]
 pub(crate) struct Sub {
@@ -36,10 +53,14 @@ pub(crate) struct Sub {
     pub query: Option<QueryId>,
     /// What it is to be told of its name; without a live query it stays so, and is told again after a resume.
     pub notice: Option<Box<QueryError>>,
-    /// How far it has been told.
+    /// How far it has been told, what a stage has taken down included.
     pub told: Told,
+    /// What was sent last.
+    pub shows: Shows,
     /// Whether it fell out of the session's cuts because it took too long.
     pub stale: bool,
+    /// What was said of it since it fell behind, until an update is sent that says more; mostly nothing.
+    pub behind: Option<Box<Behind>>,
     /// The digest of what the client has from before; mostly none.
     // Invariant: from a resume or its beginning on, it has been told nothing but that it is stale.
     pub have: Option<Box<Digest>>,
@@ -50,7 +71,8 @@ pub(crate) struct Sub {
 impl Sub {
     /// Returns whether the session's transitions wait for it.
     pub fn holds(&self) -> bool {
-        matches!(self.told, Told::Version(_) | Told::Reset) && !self.stale
+        let is_told = matches!(self.told, Told::Version(_) | Told::Reset);
+        is_told && self.shows == Shows::Result && !self.stale
     }
 
     /// Notes that its query was answered, for whichever cut.
@@ -74,6 +96,11 @@ impl Sub {
 }
 
 impl Sub {
+    /// Returns as of when the client shows it, in a session that is shown what is so at a position.
+    pub fn as_of(&self, shown: Lsn) -> Lsn {
+        self.behind.as_ref().map_or(shown, |behind| behind.as_of)
+    }
+
     /// Takes what it must be told of its name. A result that it must be told anew goes first: the error would hide it.
     pub fn take_notice(&mut self) -> Option<QueryError> {
         let is_running = self.query.is_some();
@@ -102,6 +129,8 @@ pub(crate) struct Stage {
     pub position: Position,
     pub label: Lsn,
     pub committed_at: Option<PgTimestamp>,
+    /// The mutations that it is the first to contain.
+    pub reflects: Reflected,
     pub updates: Vec<Update>,
     /// The subscriptions that are still missing, each with the read that will answer.
     pub waiting: BTreeMap<Arc<str>, (QueryId, ReadId)>,
@@ -142,6 +171,9 @@ pub(crate) struct Session {
     pub held_since: Option<Instant>,
     /// The last transition's label.
     pub label: Lsn,
+    /// What the client shows is of this position or a later one, apart from what it was told is stale: the label, unless
+    /// the last transitions may not have arrived.
+    pub shown: Lsn,
     /// Positions that it wants to hear of.
     pub awaits: Vec<Lsn>,
     /// When it was last told anything.
@@ -164,6 +196,7 @@ impl Session {
             stale_updates: Vec::new(),
             held_since: None,
             label,
+            shown: label,
             awaits: Vec::new(),
             told_at: now,
             is_lost: false,
@@ -186,18 +219,26 @@ impl Session {
 
     /// Forgets how far it was told: some of that has not arrived and never will.
     pub fn tell_anew(&mut self) {
-        self.stage = None;
+        if let Some(stage) = self.stage.take() {
+            self.reflections.give_back(stage.reflects);
+        }
         self.stale_updates.clear();
         self.held_since = None;
         self.awaits.push(self.label);
         self.reflections.name_again();
+        self.shown = self.outbox.label();
         for (name, sub) in &mut self.subs {
             // What was told is still shown: until its news are known too, nothing goes out, or it is called stale.
-            if sub.told != Told::Nothing {
-                sub.told = Told::Reset;
+            if sub.shows == Shows::Nothing {
+                sub.told = Told::Nothing;
+            } else {
+                (sub.told, sub.shows) = (Told::Reset, Shows::Result);
                 sub.have = self.outbox.has(name).map(Box::new);
             }
             sub.stale = false;
+            if let Some(behind) = &mut sub.behind {
+                (behind.as_of, behind.is_told) = (behind.as_of.min(self.shown), false);
+            }
         }
     }
 
@@ -218,14 +259,20 @@ impl Session {
         }
     }
 
-    /// Sends a transition. Its label never goes back, though the stream may after the loss of a slot.
-    pub fn send(&mut self, now: Instant, mut transition: Transition) {
+    /// Sends a transition that brings the session to a point of the line.
+    pub fn send(&mut self, now: Instant, transition: Transition) {
+        self.shown = self.label.max(transition.lsn);
+        self.put(now, transition);
+    }
+
+    /// Puts a transition into the outbox. Its label never goes back, though the stream may after the loss of a slot.
+    fn put(&mut self, now: Instant, mut transition: Transition) {
         self.label = self.label.max(transition.lsn);
         transition.lsn = self.label;
         self.position = self.position.max(transition.position);
-        transition.reflects = self.reflections.take(self.position);
         self.awaits.retain(|lsn| *lsn > self.label);
         self.told_at = now;
+        self.note_what_is_sent(&mut transition);
         self.outbox_state = match self.outbox.send(transition) {
             OutboxState::Lost => {
                 self.tell_anew();
@@ -236,16 +283,45 @@ impl Session {
         };
     }
 
+    fn note_what_is_sent(&mut self, transition: &mut Transition) {
+        for Update { sub, kind } in &mut transition.updates {
+            let Some(sub) = self.subs.get_mut(sub) else { continue };
+            match kind {
+                UpdateKind::Stale(as_of) => {
+                    // What it is of may lie ahead where the stream has gone back.
+                    *as_of = transition.lsn.min(*as_of);
+                    sub.behind = Some(Box::new(Behind { as_of: *as_of, is_told: true }));
+                }
+                UpdateKind::Error { .. } => (sub.shows, sub.behind) = (Shows::Error, None),
+                UpdateKind::Snapshot(_) | UpdateKind::Diffs(_) | UpdateKind::Unchanged => {
+                    (sub.shows, sub.behind) = (Shows::Result, None);
+                }
+            }
+        }
+    }
+
+    /// Notes that a subscription will not be told what was taken down for it: something else is sent in its place, whole.
+    pub fn untell(&mut self, sub: &Arc<str>) {
+        if let Some(sub) = self.subs.get_mut(sub) {
+            sub.told = match sub.shows {
+                Shows::Nothing => Told::Nothing,
+                Shows::Error | Shows::Result => Told::Reset,
+            };
+            // Who was told so still takes it for stale.
+            sub.stale |= sub.behind.as_ref().is_some_and(|behind| behind.is_told);
+        }
+    }
+
     /// Returns whether a transition was lost since this was asked last: then there is something to be told.
     pub fn take_lost(&mut self) -> bool {
         std::mem::take(&mut self.is_lost)
     }
 
-    /// Sends an error of one subscription, which never waits for a cut.
+    /// Sends an error of one subscription, which never waits for a cut. It brings nothing else, so it names no mutation.
     pub fn send_error(&mut self, now: Instant, sub: Arc<str>, last: bool, error: QueryError) {
         let updates = vec![Update { sub, kind: UpdateKind::Error { last, error } }];
         let (lsn, position) = (self.label, self.position);
-        self.send(
+        self.put(
             now,
             Transition { lsn, committed_at: None, reflects: Vec::new(), updates, position },
         );
@@ -256,12 +332,14 @@ impl Session {
         let Some(stage) = self.stage.take() else { return };
         self.held_since = None;
         let is_awaited = self.awaits.iter().any(|lsn| *lsn <= stage.label);
-        if stage.updates.is_empty() && !is_awaited && !self.reflections.are_due(stage.position) {
+        if stage.updates.is_empty() && !is_awaited && stage.reflects.is_empty() {
             self.position = self.position.max(stage.position);
             return;
         }
-        let Stage { position, label: lsn, committed_at, updates, .. } = stage;
-        self.send(now, Transition { lsn, committed_at, reflects: Vec::new(), updates, position });
+        let Stage { position, label: lsn, committed_at, reflects, updates, .. } = stage;
+        let committed_at = committed_at.max(reflects.committed_at());
+        let reflects = reflects.into_ids();
+        self.send(now, Transition { lsn, committed_at, reflects, updates, position });
     }
 }
 

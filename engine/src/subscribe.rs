@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::live_query::{ArgumentTexts, KeptBy, LiveQuery, Told, Value};
 use crate::memory::QUERY_BYTES;
 use crate::session::{QueryReference, SessionId};
-use crate::sessions::{NamedWish, Sub};
+use crate::sessions::{NamedWish, Shows, Sub};
 use crate::statement::Statement;
 use crate::template::{Count, Plan, QueryTemplate};
 use crate::templates::{Applicant, wrong_argument_count};
@@ -49,7 +49,9 @@ impl<D: Database> Engine<D> {
             query: None,
             notice: None,
             told: Told::Nothing,
+            shows: Shows::Nothing,
             stale: false,
+            behind: None,
             have: have.map(Box::new),
             since: now,
         };

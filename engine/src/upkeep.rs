@@ -53,7 +53,7 @@ impl<D: Database> Engine<D> {
         if let Some(observer) = &mut self.observer {
             observer.applied(position, xid, &transaction);
         }
-        self.note_mutations(&transaction.messages);
+        self.note_mutations(&transaction);
         let mut changes = Vec::new();
         let mut unknown = BTreeSet::new();
         match &transaction.changes {
@@ -130,7 +130,7 @@ impl<D: Database> Engine<D> {
             return;
         }
         self.counters.touches += 1;
-        query.touched_at = Some(cause.committed_at);
+        query.touched_at = query.touched_at.max(Some(cause.committed_at));
         let by_plan = query.kept_by == KeptBy::Plan && template.plan.is_incremental();
         let is_known = query.knowledge == Knowledge::Known;
         let is_kept = is_known && query.value.is_kept();
@@ -173,7 +173,7 @@ impl<D: Database> Engine<D> {
             .unwrap_or(0);
         let met = Met { template, predicate: u16::try_from(predicate).unwrap_or(u16::MAX) };
         self.counters.touches += 1;
-        query.touched_at = Some(cause.committed_at);
+        query.touched_at = query.touched_at.max(Some(cause.committed_at));
         query.why.note(cause, met, WhyAction::Refresh(reason), self.limits.why_entries_max);
         query.asked_for.by_change(cause.position);
         self.make_dirty(id);

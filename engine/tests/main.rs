@@ -11,5 +11,6 @@ mod holdings;
 mod identity;
 mod simulation;
 mod talk;
+mod torn;
 mod unkept;
 mod world;

@@ -5,9 +5,11 @@ use convoy_engine::{
     Engine, Event, Limits, Outbox, OutboxState, QueryError, QueryRead, ReadId, ResultRow,
     SessionId, StatementFacts, Transition, UpdateKind, apply_diff,
 };
+use convoy_types::Lsn;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,11 +20,15 @@ type Shown = BTreeMap<Arc<str>, Result<Vec<ResultRow>, QueryError>>;
 
 /// The session's client.
 #[derive(Clone, Default)]
-struct Client(Arc<Mutex<Shown>>);
+struct Client {
+    shown: Arc<Mutex<Shown>>,
+    /// Whether its outbox is full after the next transition.
+    is_slow: Arc<AtomicBool>,
+}
 
 impl Outbox for Client {
     fn send(&mut self, transition: Transition) -> OutboxState {
-        let mut shown = self.0.lock().expect("no panic under it");
+        let mut shown = self.shown.lock().expect("no panic under it");
         for update in transition.updates {
             match update.kind {
                 UpdateKind::Snapshot(snapshot) => {
@@ -42,7 +48,7 @@ impl Outbox for Client {
                 UpdateKind::Unchanged | UpdateKind::Stale(_) => {}
             }
         }
-        OutboxState::Ready
+        if self.is_slow.load(Ordering::Relaxed) { OutboxState::Full } else { OutboxState::Ready }
     }
 }
 
@@ -163,21 +169,67 @@ impl Talk {
         self.handle(Event::ReadFinished(read));
     }
 
+    /// Lets the session's outbox be full, with an empty transition in it.
+    pub fn stall(&mut self) {
+        self.client.is_slow.store(true, Ordering::Relaxed);
+        self.handle(Event::Await(SessionId(1), Lsn(0)));
+    }
+
+    /// The session's outbox has room again.
+    pub fn drain(&mut self) {
+        self.client.is_slow.store(false, Ordering::Relaxed);
+        self.handle(Event::OutboxDrained(SessionId(1)));
+    }
+
+    /// Answers whatever is asked, until nothing is.
+    pub fn answer_everything(&mut self) {
+        let mut snapshots = BTreeMap::new();
+        while !self.questions.is_empty() {
+            match self.question() {
+                Question::Describe(id, panel) => {
+                    let facts = self.world.facts(panel);
+                    self.handle(Event::Described(id, Box::new(Ok(facts))));
+                }
+                Question::Probe(id) => {
+                    let probed = self.world.probe();
+                    self.handle(Event::SnapshotProbed(id, Ok(probed)));
+                }
+                Question::OpenRead(id) => {
+                    self.handle(Event::ReadOpened(id, Ok(BTreeSet::new())));
+                }
+                Question::TakeSnapshot(id) => {
+                    let (snapshot, shown) = self.world.snapshot();
+                    snapshots.insert(id, shown);
+                    self.handle(Event::SnapshotTaken(id, Ok(snapshot)));
+                    self.settle();
+                }
+                Question::Run(id, queries, functions) => {
+                    for function in &functions {
+                        let answer = self.world.run(&snapshots[&id], function);
+                        self.handle(Event::FunctionRead(id, function.query, answer));
+                    }
+                    self.answer(id, &queries, &snapshots[&id]);
+                }
+                Question::Cast(..) => panic!("a cast is asked"),
+            }
+        }
+    }
+
     /// Whether the session has been told anything of a panel.
     pub fn is_told(&self, panel: Panel) -> bool {
-        self.client.0.lock().expect("no panic under it").contains_key(panel.sql())
+        self.client.shown.lock().expect("no panic under it").contains_key(panel.sql())
     }
 
     /// Returns what the session has been shown of a panel, as a text or null for each column; or the error.
     pub fn shown(&self, panel: Panel) -> Result<Vec<Vec<String>>, QueryError> {
-        let shown = self.client.0.lock().expect("no panic under it");
+        let shown = self.client.shown.lock().expect("no panic under it");
         let rows = shown.get(panel.sql()).expect("an answer").as_ref().map_err(Clone::clone)?;
         Ok(rows.iter().map(|row| row.cells().map(str::to_owned).collect()).collect())
     }
 
     /// Returns the error that the session was told last of a subscription, where that is what it was told.
     pub fn error_of(&self, sub: &str) -> Option<QueryError> {
-        self.client.0.lock().expect("no panic under it").get(sub)?.as_ref().err().cloned()
+        self.client.shown.lock().expect("no panic under it").get(sub)?.as_ref().err().cloned()
     }
 
     /// Returns what a panel is by now.

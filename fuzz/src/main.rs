@@ -4,9 +4,14 @@
 
 #![no_main]
 
+mod protocol;
+mod requests;
 mod sql;
 mod stream;
 mod texts;
+#[path = "../../server/src/routes/url_params.rs"]
+#[allow(dead_code)]
+mod url_params;
 mod values;
 
 use std::sync::OnceLock;
@@ -14,13 +19,15 @@ use std::sync::OnceLock;
 /// A target's name, and what it does with bytes.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 8] = [
     ("frames", stream::frames),
     ("pgoutput", stream::pgoutput),
     ("values", values::values),
     ("json", values::json),
     ("sql", sql::sql),
     ("texts", texts::texts),
+    ("bodies", requests::bodies),
+    ("urls", requests::urls),
 ];
 
 fn target() -> fn(&[u8]) {

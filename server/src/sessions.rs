@@ -8,7 +8,7 @@ use crate::auth::Caller;
 use crate::limits::{MemoryParts, RequestLimits};
 use crate::metrics::Counters;
 use crate::pipeline::EventQueue;
-use crate::protocol::{ApiError, Code, Goodbye};
+use crate::protocol::{ApiError, Code, Goodbye, ResumeToken};
 use crate::sse::StreamQueue;
 use crate::stream_memory::StreamMemory;
 use convoy_engine::{Event, SessionId};
@@ -22,9 +22,10 @@ mod memory;
 mod session;
 mod state;
 
+pub use crate::protocol::{Claim, Digests};
 pub use memory::SessionMemory;
-pub use session::{Digests, Session, Written};
-pub use state::{Claim, Standing};
+pub use session::{Session, Written};
+pub use state::Standing;
 
 /// A stream that may begin.
 pub struct Attached {
@@ -180,8 +181,7 @@ impl Sessions {
         have: &Digests,
         caller: &Caller,
     ) -> Option<Attached> {
-        let (secret, sequence) = token.rsplit_once('-')?;
-        let sequence: u64 = sequence.parse().ok()?;
+        let ResumeToken { secret, sequence } = ResumeToken::read(token)?;
         let session = lock(&self.by_secret).get(secret).cloned()?;
         if session.scope.as_deref() != scope || session.owner != caller.key {
             return None;

@@ -15,6 +15,7 @@ use convoy_engine::{
     Digest, ErrorCode, IDENTITY_SUB, Outbox, OutboxState, QueryError, Transition, Update,
     UpdateKind,
 };
+use convoy_types::Lsn;
 use futures_util::Stream;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -219,6 +220,10 @@ impl Outbox for QueueOutbox {
 
     fn has(&self, sub: &str) -> Option<Digest> {
         self.session.has(sub)
+    }
+
+    fn label(&self) -> Lsn {
+        self.session.label()
     }
 }
 
@@ -458,7 +463,6 @@ impl Drop for SseBody {
 mod tests {
     use super::*;
     use convoy_engine::Position;
-    use convoy_types::Lsn;
 
     fn push(queue: &StreamQueue, lsn: u64) -> Pushed {
         let transition = Transition {

@@ -65,6 +65,7 @@ impl Schedule {
         while self.world.has_open() {
             self.world.end(&mut self.random);
         }
+        self.end_mutations();
         while !self.world.is_all_visible() {
             self.world.show(&mut self.random);
         }
@@ -111,6 +112,7 @@ impl Schedule {
             self.leap(Duration::from_secs(2));
             self.turn();
         }
+        self.check_all_are_named();
         for client in &self.clients {
             let (seed, id) = (self.seed, client.id.0);
             assert!(client.lsn >= lsn, "seed {seed}: session {id} is at {} for ever", client.lsn);

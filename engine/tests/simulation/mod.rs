@@ -7,6 +7,8 @@
 mod clients;
 mod database;
 mod ending;
+mod fault;
+mod mutations;
 mod schedule;
 mod stream;
 mod temper;
@@ -14,10 +16,10 @@ mod trace;
 mod truth;
 mod wishes;
 
+use fault::{Fault, Kind};
 use schedule::{Schedule, Seen};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Schedules that are tried, where nobody says how many.
 const SCHEDULES: u64 = 10_000;
@@ -31,8 +33,8 @@ const STEPS: usize = 600;
 /// What replays a schedule, after its seed.
 const COMMAND: &str = "cargo test -p convoy-engine --test main simulation -- --nocapture";
 
-fn run(seed: u64, is_traced: bool) -> Seen {
-    let mut schedule = Schedule::new(seed, is_traced);
+fn run(seed: u64, fault: Fault, is_traced: bool) -> Seen {
+    let mut schedule = Schedule::new(seed, fault, is_traced);
     for _ in 0..STEPS {
         schedule.step();
     }
@@ -48,17 +50,15 @@ struct Outcome {
 }
 
 /// Runs the schedules of these seeds, each processor one at a time; stops after one that fails, unless it shall go on.
-fn run_all(seeds: std::ops::Range<u64>, goes_on: bool) -> Outcome {
-    let next = AtomicU64::new(seeds.start);
+fn run_all(seeds: impl Iterator<Item = u64> + Send, goes_on: bool) -> Outcome {
+    let seeds = Mutex::new(seeds);
     let outcome = Mutex::new(Outcome::default());
     let work = || {
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
             let is_over = !goes_on && !outcome.lock().expect("no panic under it").failed.is_empty();
-            if seed >= seeds.end || is_over {
-                break;
-            }
-            let of_one = catch_unwind(AssertUnwindSafe(|| run(seed, false)));
+            let next = seeds.lock().expect("no panic under it").next();
+            let Some(seed) = next.filter(|_| !is_over) else { break };
+            let of_one = catch_unwind(AssertUnwindSafe(|| run(seed, Fault::default(), false)));
             let mut outcome = outcome.lock().expect("no panic under it");
             match of_one {
                 Ok(seen) => outcome.seen.add(seen),
@@ -80,15 +80,13 @@ fn run_all(seeds: std::ops::Range<u64>, goes_on: bool) -> Outcome {
 fn every_transition_is_a_cut() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("CONVOY_SEED") {
-        println!("{:?}", run(seed, true));
+        println!("{:?}", run(seed, Fault::default(), true));
         return;
     }
     let (first, count) =
         (number("CONVOY_FIRST_SEED").unwrap_or(0), number("CONVOY_SCHEDULES").unwrap_or(SCHEDULES));
-    for seed in KEPT {
-        run(seed, false);
-    }
-    let Outcome { seen, failed } = run_all(first..first + count, number("CONVOY_GO_ON").is_some());
+    let seeds = KEPT.into_iter().chain(first..first + count);
+    let Outcome { seen, failed } = run_all(seeds, number("CONVOY_GO_ON").is_some());
     println!("{count} schedules: {seen:?}");
     assert!(
         failed.is_empty(),
@@ -97,4 +95,24 @@ fn every_transition_is_a_cut() {
         failed[0]
     );
     assert!(seen.is_wild(), "too tame: {seen:?}");
+}
+
+/// The simulator sees what it is there to see: something is lost on purpose, on its way to the engine or to a client.
+#[test]
+fn what_is_lost_is_seen() {
+    /// Schedules of each kind; each loses something in its midst.
+    const SCHEDULES: u64 = 40;
+    for kind in Kind::ALL {
+        let (mut struck, mut seen) = (0, 0);
+        for seed in 0..SCHEDULES {
+            let fault = Fault::new(kind);
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, fault.clone(), false)));
+            struck += u64::from(fault.has_struck());
+            seen += u64::from(fault.has_struck() && outcome.is_err());
+            assert!(outcome.is_ok() || fault.has_struck(), "seed {seed}: it fails by itself");
+        }
+        println!("{kind:?}: {struck} lost something, {seen} failed");
+        // Some of it is told anew before anybody misses it.
+        assert!(struck >= 5 && seen * 3 >= struck, "{kind:?}: of {struck} losses {seen} were seen");
+    }
 }

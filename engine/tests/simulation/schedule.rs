@@ -1,6 +1,8 @@
 //! A schedule: its state, and what may happen next.
 
 use super::clients::{Client, Digests, Excuses, Inbox};
+use super::fault::Fault;
+use super::mutations::Mutation;
 use super::stream::Stream;
 use super::temper::{STATED_HOLD, Temper};
 use super::trace::named;
@@ -77,6 +79,12 @@ pub struct Seen {
     pub silences: usize,
     pub truncated: usize,
     pub refused: usize,
+    /// Mutations that were named: whose transactions came, whose never did, and those that were named again.
+    pub reflected: usize,
+    pub passed: usize,
+    pub named_again: usize,
+    /// Transitions that name a time, and it was known which not to be older than.
+    pub timed: usize,
 }
 
 impl Seen {
@@ -95,6 +103,10 @@ impl Seen {
         self.silences += other.silences;
         self.truncated += other.truncated;
         self.refused += other.refused;
+        self.reflected += other.reflected;
+        self.passed += other.passed;
+        self.named_again += other.named_again;
+        self.timed += other.timed;
     }
 
     /// Returns whether all of it was seen.
@@ -112,6 +124,10 @@ impl Seen {
             self.silences,
             self.truncated,
             self.refused,
+            self.reflected,
+            self.passed,
+            self.named_again,
+            self.timed,
         ];
         counts.iter().all(|count| *count > 0) && self.audits > 0 && self.retaken > 0
     }
@@ -130,6 +146,9 @@ pub struct Schedule {
     pub stream: Stream,
     pub clients: Vec<Client>,
     pub next_session: u64,
+    pub mutations: Vec<Mutation>,
+    /// What is broken on purpose.
+    pub fault: Fault,
     pub digests: Digests,
     /// What the project's queries mean.
     pub names: [Meanings; 2],
@@ -149,9 +168,9 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    pub fn new(seed: u64, is_traced: bool) -> Self {
+    pub fn new(seed: u64, fault: Fault, is_traced: bool) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
-        let temper = Temper::new(&mut random);
+        let temper = Temper::new(seed, &mut random);
         let mut world = World::new(&mut random);
         let is_held = random.random_bool(0.2);
         if is_held {
@@ -174,6 +193,8 @@ impl Schedule {
             stream: Stream::new(),
             clients: Vec::new(),
             next_session: 0,
+            mutations: Vec::new(),
+            fault,
             digests: Digests::default(),
             names: [vec![Some(Panel::Sum)], vec![Some(Panel::Top)]],
             began: now,
@@ -213,6 +234,7 @@ impl Schedule {
             self.tick();
         }
         self.take_lock();
+        self.step_mutations();
         let next = self.temper.next_move(&mut self.random);
         self.trace(|_| format!("{next:?}"));
         match next {
@@ -305,7 +327,9 @@ impl Schedule {
         let id = SessionId(self.next_session);
         self.next_session += 1;
         let room = self.random.random_range(1..4);
-        let inbox = Inbox { room, epoch: self.truth.epoch_shared(), ..Inbox::default() };
+        let (seed, fault) = (self.seed, self.fault.clone());
+        let epoch = self.truth.epoch_shared();
+        let inbox = Inbox { seed, fault, room, epoch, ..Inbox::default() };
         self.handle(Event::SessionOpened(id, Box::new(inbox.clone())));
         (id, inbox)
     }
@@ -347,9 +371,9 @@ impl Schedule {
         let transitions = self.clients[at].inbox.take();
         self.forget_lost(at, Vec::new());
         let had_any = !transitions.is_empty();
-        for (epoch, transition) in transitions {
+        for sent in transitions {
             self.seen.transitions += 1;
-            self.check(at, epoch, &transition);
+            self.check(at, &sent);
         }
         if had_any {
             let id = self.clients[at].id;

@@ -59,6 +59,9 @@ impl Schedule {
         if let Some(transaction) = self.world.stream_as(telling) {
             self.stream.behind = self.stream.behind.saturating_sub(1);
             let end_lsn = transaction.end_lsn;
+            if self.fault.takes(&transaction) {
+                return;
+            }
             self.handle(Event::Committed(transaction));
             if self.temper.lets_go && self.engine.status().received < end_lsn {
                 // There is no line, and it was not kept: the first snapshots show it.

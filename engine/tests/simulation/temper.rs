@@ -28,12 +28,14 @@ pub struct Temper {
     pub may_crash: bool,
     /// Whether nothing is kept of what comes before anybody can say what is visible.
     pub lets_go: bool,
+    /// Whether sessions have mutations.
+    pub mutates: bool,
     moves: Vec<(Move, u32)>,
     of_all: u32,
 }
 
 impl Temper {
-    pub fn new(random: &mut SmallRng) -> Self {
+    pub fn new(seed: u64, random: &mut SmallRng) -> Self {
         let mut now_and_then = |often: f64, then: f64| {
             let is_so = random.random_bool(often);
             if is_so { then } else { 0.0 }
@@ -100,6 +102,8 @@ impl Temper {
             memory_is_short,
             may_crash: crashes,
             lets_go,
+            // Not by the dice: schedules without are what they were before there were any, and so are the kept seeds.
+            mutates: seed % 2 == 1,
             moves,
             of_all,
         }

@@ -4,11 +4,12 @@
 //! upon what was there when the epoch began. Transactions from before the slot that were not visible then (*late* ones)
 //! may come to be seen at any point: in all results of a session at once, and for good.
 
-use super::clients::Wish;
+use super::clients::{Client, Sent, Wish};
 use super::schedule::Schedule;
 use crate::world::{Commit, Items, Panel, World};
-use convoy_engine::{Observer, Position, Snapshot, Transition, Update, UpdateKind};
+use convoy_engine::{Observer, Position, Snapshot, Update, UpdateKind};
 use convoy_types::{FullXid, Lsn, Transaction};
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,6 +114,52 @@ impl Truth {
     }
 }
 
+impl Truth {
+    /// Returns whether a transaction is in at a point of an epoch; none where either may be.
+    pub fn contains(&self, epoch: usize, serial: u64, position: usize) -> Option<bool> {
+        self.epochs[epoch].has(serial, position)
+    }
+
+    /// Returns whether a transaction had been applied by a point of an epoch, in it or in one before.
+    pub fn is_applied(&self, epoch: usize, serial: u64, position: usize) -> bool {
+        let (present, before) = self.epochs[..=epoch].split_last().expect("it has begun");
+        present.position_of.get(&serial).is_some_and(|at| *at <= position)
+            || before.iter().any(|before| before.position_of.contains_key(&serial))
+    }
+
+    /// Returns whether the stream has ever brought a transaction that was applied.
+    pub fn came(&self, serial: u64) -> bool {
+        self.epochs.iter().any(|epoch| epoch.position_of.contains_key(&serial))
+    }
+
+    /// Returns the bit of a late transaction; none of another.
+    pub fn late_bit(&self, epoch: usize, serial: u64) -> usize {
+        let late = self.epochs[epoch].late.iter().position(|late| *late == serial);
+        late.map_or(0, |at| 1 << at)
+    }
+
+    /// Returns whether it was so at some point of the line, not after one in an epoch, where all of these transactions were
+    /// in; what is shown of a stale result may be from an epoch before.
+    fn was_so(
+        &self,
+        (epoch, up_to): (usize, usize),
+        promised: &[u64],
+        is_it: impl Fn(&Items) -> bool,
+    ) -> bool {
+        let was_so_in = |of_epoch: &Epoch| {
+            let first = promised.iter().filter_map(|serial| of_epoch.position_of.get(serial)).max();
+            let from = of_epoch.from;
+            let first = first.map_or(0, |first| first - from);
+            let points = |rows: &Vec<Items>| {
+                let points = rows.iter().take((up_to + 1).saturating_sub(from)).skip(first);
+                points.into_iter().any(&is_it)
+            };
+            of_epoch.rows.iter().any(points)
+        };
+        self.epochs[..=epoch].iter().rev().any(was_so_in)
+    }
+}
+
 /// Returns the rows after these transactions, for each set of those of them that are late.
 fn rows_before(world: &World, before: &BTreeSet<u64>, late: &[u64]) -> Vec<Vec<Items>> {
     let rows = |shown: usize| {
@@ -150,15 +197,17 @@ impl Schedule {
         self.truth.catch_up(&self.world, self.seed, self.is_traced);
     }
 
-    pub fn check(&mut self, at: usize, epoch: usize, transition: &Transition) {
+    pub fn check(&mut self, at: usize, sent: &Sent) {
         let seed = self.seed;
+        let (epoch, transition) = (sent.epoch, &sent.transition);
         self.trace(|schedule| {
             let (client, position) = (schedule.clients[at].id.0, transition.position.0);
             let names = transition.updates.iter().map(named).collect::<Vec<_>>();
             format!(
-                "  session {client} reads {} at {position}: {}",
+                "  session {client} reads {} at {position}: {} reflects {:?}",
                 transition.lsn,
-                names.join(", ")
+                names.join(", "),
+                transition.reflects
             )
         });
         for update in &transition.updates {
@@ -174,6 +223,7 @@ impl Schedule {
                 _ => {}
             }
         }
+        let shown_before = ShownBefore::of(&self.clients[at], sent);
         let client = &mut self.clients[at];
         if client.epoch != epoch {
             (client.epoch, client.possible) = (epoch, vec![0]);
@@ -188,12 +238,17 @@ impl Schedule {
         }
         assert!(transition.lsn >= client.lsn, "seed {seed}: lsn went back");
         client.lsn = transition.lsn;
-        // A final error waits for no cut, so it may overtake what a resume has yet to bring.
-        let is_final =
-            |update: &Update| matches!(update.kind, UpdateKind::Error { last: true, .. });
-        if !transition.updates.is_empty() && transition.updates.iter().all(is_final) {
+        let late = self.check_reflects(at, sent);
+        self.check_stale(at, sent);
+        let client = &mut self.clients[at];
+        if sent.is_final_error() {
+            let reflects = &transition.reflects;
+            assert!(reflects.is_empty(), "seed {seed}: {reflects:?} are not contained by an error");
             return;
         }
+        client.inbox.note_read(transition.lsn);
+        self.check_committed_at(at, sent, &shown_before);
+        let client = &self.clients[at];
         let number = epoch;
         let epoch = &self.truth.epochs[number];
         let position = usize::try_from(transition.position.0).expect("small");
@@ -210,6 +265,7 @@ impl Schedule {
         if let Some(committed_at) = transition.committed_at.filter(|_| !has_stale) {
             let newest = u64::try_from(committed_at.0).expect("a number of ours");
             let is_in = epoch.has(newest, position).unwrap_or(true);
+            let is_in = is_in || !client.is_shown_anything();
             assert!(is_in, "seed {seed}: it names the time of {newest}, which is not in");
         }
         let mut possible = Vec::new();
@@ -223,8 +279,10 @@ impl Schedule {
             }
         }
         let client = &mut self.clients[at];
-        // What is seen once stays.
-        possible.retain(|now| client.possible.iter().any(|before| before & !now == 0));
+        // What is seen once stays, and so does a mutation that was named.
+        possible.retain(|now| {
+            late & !now == 0 && client.possible.iter().any(|before| before & !now == 0)
+        });
         if possible.is_empty() {
             let wrong = complaint.unwrap_or_else(|| "what was seen is gone".to_owned());
             panic!("seed {seed}: {wrong} at {position}, in epoch {number}");
@@ -238,6 +296,112 @@ impl Schedule {
         }
         let is_stale = |sub: &&Arc<str>| client.stale.get(*sub) == Some(&true);
         self.seen.stale += client.results.keys().filter(is_stale).count();
+    }
+
+    /// Holds the time that a transition names against the transactions that made it: those that changed what it changes,
+    /// and the mutations that it names.
+    fn check_committed_at(&mut self, at: usize, sent: &Sent, before: &ShownBefore) {
+        let (seed, Sent { epoch: number, losses, transition }) = (self.seed, sent);
+        let position = usize::try_from(transition.position.0).expect("small");
+        let told_at = self.clients[at].at.replace((*number, position, *losses));
+        let epoch = &self.truth.epochs[*number];
+        let named =
+            transition.committed_at.map(|at| u64::try_from(at.0).expect("a number of ours"));
+        let is_mutation = |id: &Arc<str>| {
+            let mutation = self.mutations.iter().find(|mutation| mutation.id == *id)?;
+            mutation.serial().filter(|serial| epoch.position_of.contains_key(serial))
+        };
+        let mut newest = transition.reflects.iter().filter_map(is_mutation).max();
+        // Whether all that is told is of the point where the session is, and of the one where it was.
+        let from = told_at.filter(|(of, _, with)| of == number && with == losses);
+        if let Some((_, from, _)) = from.filter(|_| epoch.late.is_empty()) {
+            let serial_at = |position: usize| {
+                let at = epoch.position_of.iter().find(|(_, at)| **at == position);
+                at.map(|(serial, _)| *serial)
+            };
+            // Where it first was what it now is: those that come later may have changed it and changed it back.
+            let made_by = |(sub, (panel, grp)): &(Arc<str>, (Panel, i32))| {
+                let is_stale = self.clients[at].stale.get(sub) == Some(&true);
+                let answer =
+                    |position: usize| panel.answer(&epoch.rows[0][position - epoch.from], *grp);
+                let (before, now) = (answer(from), answer(position));
+                let mut later = from + 1..=position;
+                let is_made = !is_stale && before != now;
+                is_made
+                    .then(|| later.find(|position| answer(*position) == now).and_then(serial_at))?
+            };
+            let made = before.shown.iter().filter_map(made_by).max();
+            newest = newest.max(made);
+            // What a transition was written down for may have been ended before it was sent.
+            let was_made = before.is_changed
+                || !transition.reflects.is_empty()
+                || self.clients[at].inbox.has_ended_any();
+            assert!(
+                was_made || named.is_none(),
+                "seed {seed}: it names the time of {named:?}, and none made it"
+            );
+        }
+        assert!(
+            newest <= named,
+            "seed {seed}: at {position} it names the time of {named:?}, and {newest:?} is in it"
+        );
+        self.seen.timed += usize::from(newest.is_some());
+    }
+
+    /// Holds what is said of stale results against what is shown of them.
+    fn check_stale(&mut self, at: usize, sent: &Sent) {
+        let (seed, Sent { epoch, losses, transition }) = (self.seed, sent);
+        let position = usize::try_from(transition.position.0).expect("small");
+        for (nth, update) in transition.updates.iter().enumerate() {
+            let (client, sub) = (&mut self.clients[at], &update.sub);
+            let UpdateKind::Stale(lsn) = update.kind else {
+                client.stale_since.remove(sub);
+                continue;
+            };
+            let label = transition.lsn;
+            assert!(lsn <= label, "seed {seed}: at {label} {sub} is stale as of {lsn}");
+            let said = client.stale_since.insert(sub.clone(), (lsn, *losses));
+            // Said twice it is the same, or something was lost.
+            assert!(
+                said.is_none_or(|(before, with)| before == lsn || with < *losses),
+                "seed {seed}: {sub} is stale as of {lsn}, and was so as of {said:?}"
+            );
+            let others = &transition.updates[nth + 1..];
+            let is_last = others.iter().all(|other| other.sub != *sub);
+            assert!(is_last, "seed {seed}: {sub} is stale, and then it is not");
+            let is_open = client.in_error.contains(sub) || client.unanswered.contains(sub);
+            let wish = client.subs.get(sub).copied();
+            let rows = client.results.get(sub).filter(|_| !is_open);
+            let (Some((wish, grp)), Some(rows)) = (wish, rows) else {
+                // What was shown of it was lost, or it has ended meanwhile.
+                let is_excused = *losses > 0 || wish.is_none();
+                assert!(is_excused, "seed {seed}: {sub} is stale, and nothing is shown of it");
+                continue;
+            };
+            if said.is_some() {
+                // That it had come back may have been lost: it is of any time.
+                continue;
+            }
+            let rows = rows.clone();
+            let promised = self.world.commits.iter().filter(|commit| commit.end_lsn <= lsn);
+            let promised: Vec<u64> = promised.map(|commit| commit.serial).collect();
+            let is_it = |items: &Items| {
+                let meanings = self.meanings(wish);
+                meanings.iter().flatten().any(|panel| shows(&rows, panel.answer(items, grp)))
+            };
+            assert!(
+                self.truth.was_so((*epoch, position), &promised, is_it),
+                "seed {seed}: {sub} is stale as of {lsn}, and was never {rows:?} from there to {position}"
+            );
+        }
+    }
+
+    /// Returns what is shown to who wishes this.
+    fn meanings(&self, wish: Wish) -> Cow<'_, [Option<Panel>]> {
+        match wish {
+            Wish::Panel(panel) => Cow::Owned(vec![Some(panel)]),
+            Wish::Name(name, from) => Cow::Borrowed(&self.names[name][from..]),
+        }
     }
 
     /// Compares all that a client has, and that is not stale, with these rows.
@@ -255,10 +419,7 @@ impl Schedule {
                 continue;
             }
             let Some((wish, grp)) = client.subs.get(sub) else { continue };
-            let meanings = match wish {
-                Wish::Panel(panel) => &[Some(*panel)][..],
-                Wish::Name(name, from) => &self.names[*name][*from..],
-            };
+            let meanings = self.meanings(*wish);
             let is_it = |panel: &Option<Panel>| {
                 panel.is_some_and(|panel| shows(rows, panel.answer(items, *grp)))
             };
@@ -275,6 +436,40 @@ impl Schedule {
             seen_meanings.entry(sub).and_modify(|known| *known = at.min(*known)).or_insert(at);
         }
         Ok(())
+    }
+}
+
+/// What a client was shown before a transition of what that names anew.
+struct ShownBefore {
+    /// The statements that had a result which was no error and not stale.
+    shown: Vec<(Arc<str>, (Panel, i32))>,
+    /// Whether the transition changes anything, apart from first answers, errors, and that something is stale or is not.
+    is_changed: bool,
+}
+
+impl ShownBefore {
+    fn of(client: &Client, sent: &Sent) -> ShownBefore {
+        let (mut shown, mut is_changed) = (Vec::new(), false);
+        for Update { sub, kind } in &sent.transition.updates {
+            // Of what was lost nobody here knows what it was.
+            let is_open = sent.losses == 0
+                && (client.in_error.contains(sub) || client.unanswered.contains(sub));
+            let brings_news = matches!(kind, UpdateKind::Snapshot(_) | UpdateKind::Diffs(_));
+            if is_open || !brings_news {
+                continue;
+            }
+            is_changed = true;
+            // A change of a row below a limit is one of no result until those above it have gone.
+            if let Some((Wish::Panel(panel), grp)) = client.subs.get(sub)
+                && !matches!(panel, Panel::Top | Panel::TopJoined)
+                && client.stale.get(sub) == Some(&false)
+                && !client.in_error.contains(sub)
+                && !client.unanswered.contains(sub)
+            {
+                shown.push((sub.clone(), (*panel, *grp)));
+            }
+        }
+        ShownBefore { shown, is_changed }
     }
 }
 

@@ -1,12 +1,12 @@
 //! What clients wish to see, and what names come to mean.
 
-use super::clients::{Inbox, Wish};
+use super::clients::{Inbox, Sent, Wish};
 use super::schedule::Schedule;
 use super::temper::STATED_HOLD;
 use crate::world::{OfGroup, Panel};
 use convoy_engine::{
     Argument, Definition, ErrorCode, Event, IDENTITY_SUB, QueryError, QueryReference, Redefinition,
-    Statement, Transition, UpdateKind,
+    Statement, UpdateKind,
 };
 use rand::Rng;
 use std::sync::Arc;
@@ -130,10 +130,10 @@ impl Schedule {
     }
 
     /// Final errors that were lost are the server's to repeat.
-    pub fn forget_lost(&mut self, at: usize, lost: Vec<(usize, Transition)>) {
+    pub fn forget_lost(&mut self, at: usize, lost: Vec<Sent>) {
         let client = &mut self.clients[at];
         let lost = client.inbox.take_lost().into_iter().chain(lost);
-        for update in lost.flat_map(|(_, transition)| transition.updates) {
+        for update in lost.flat_map(|sent| sent.transition.updates) {
             if matches!(update.kind, UpdateKind::Error { last: true, .. }) {
                 client.forget(&update.sub);
             }

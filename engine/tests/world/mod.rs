@@ -71,6 +71,8 @@ pub struct Commit {
     is_flushed: bool,
     /// Whether its commit record lies before the slot: the stream never brings it.
     pub is_before_slot: bool,
+    /// The mutation that it names itself as.
+    mutation: Option<Arc<str>>,
 }
 
 impl Commit {
@@ -296,6 +298,35 @@ impl World {
         }
     }
 
+    /// Commits a mutation's transaction, which writes nothing where it may not, and sometimes else. Returns its number.
+    pub fn commit_mutation(
+        &mut self,
+        random: &mut SmallRng,
+        mutation: Arc<str>,
+        may_write: bool,
+    ) -> u64 {
+        let writes_nothing = !may_write || self.is_kept_out() || random.random_bool(0.3);
+        let writes = if writes_nothing { Vec::new() } else { self.choose_writes(random) };
+        self.take_in(&writes);
+        self.push_commit(writes);
+        let commit = self.commits.last_mut().expect("it was just committed");
+        commit.mutation = Some(mutation);
+        commit.serial
+    }
+
+    /// Answers who committed a transaction, if that has got so far: with a position that includes it, all of it flushed.
+    pub fn answer_commit(&mut self, serial: u64, random: &mut SmallRng) -> Option<Lsn> {
+        let commit = self.commit_of(serial).filter(|commit| commit.is_visible)?;
+        let flushed = match random.random_bool(0.5) {
+            true => commit.end_lsn,
+            false => Lsn(self.insert_lsn),
+        };
+        for commit in self.commits.iter_mut().filter(|commit| commit.end_lsn <= flushed) {
+            commit.is_flushed = true;
+        }
+        Some(flushed)
+    }
+
     /// Begins a transaction that has written and goes on.
     pub fn begin(&mut self, random: &mut SmallRng) {
         if !self.is_kept_out() {
@@ -366,6 +397,7 @@ impl World {
             is_streamed: false,
             is_flushed: false,
             is_before_slot: false,
+            mutation: None,
         });
         self.next_serial += 1;
     }

@@ -1,11 +1,13 @@
 //! What a walsender tells of the database: the slot, the stream, and what is left of both after a crash.
 
 use super::{Commit, Item, World, Write};
+use convoy_engine::MUTATION_PREFIX;
 use convoy_types::{
-    ChangeKind, Changes, Datum, Lsn, OldRow, PgTimestamp, ReplicaIdentity, Row, RowChange,
-    Transaction, Xid,
+    ChangeKind, Changes, Datum, LogicalMessage, Lsn, OldRow, PgTimestamp, ReplicaIdentity, Row,
+    RowChange, Transaction, Xid,
 };
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a slot that is being made waits for: the end of all that was under way when it was asked for (P10).
 #[derive(Debug)]
@@ -48,13 +50,17 @@ impl World {
                 Changes::Rows(commit.writes.iter().map(change).collect())
             }
         };
+        let message = |mutation: &Arc<str>| LogicalMessage {
+            prefix: MUTATION_PREFIX.to_owned(),
+            content: mutation.as_bytes().to_vec().into(),
+        };
         Some(Transaction {
             xid: Xid(commit.xid),
             commit_lsn: Lsn(commit.end_lsn.0 - 50),
             end_lsn: commit.end_lsn,
             commit_time: PgTimestamp(i64::try_from(commit.serial).expect("small")),
             changes,
-            messages: Vec::new(),
+            messages: commit.mutation.iter().map(message).collect(),
         })
     }
 

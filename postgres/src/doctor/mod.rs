@@ -5,6 +5,7 @@ mod tables;
 
 use crate::connect::{Connection, connect};
 use crate::error::PostgresError;
+use crate::launcher::{MINIMUM_MAJOR, NEWEST_MAJOR};
 use crate::publication::{FULL, INSERTS_ONLY};
 use crate::session::SessionOptions;
 use convoy_engine::quote_identifier;
@@ -245,10 +246,10 @@ async fn server_checks(client: &Client) -> Result<Vec<Check>, PostgresError> {
     Ok(checks)
 }
 
-/// Supported are 15 to 18. Minor releases before May 2025 can lose a transaction that was running while a table was
+/// Minor releases before May 2025 can lose a transaction that was running while a table was
 /// published (P2).
 fn version_check(number: i32, version: &str) -> Check {
-    let (major, minor) = (number / 10_000, number % 10_000);
+    let (major, minor) = (number.unsigned_abs() / 10_000, number.unsigned_abs() % 10_000);
     let fixed_in = match major {
         15 => 13,
         16 => 9,
@@ -257,9 +258,11 @@ fn version_check(number: i32, version: &str) -> Check {
     };
     let name = "version";
     match major {
-        ..=14 => Check::new(name, CheckStatus::Fail, format!("Postgres {version} is too old"))
-            .fix("-- upgrade to Postgres 15 or newer"),
-        19.. => {
+        ..MINIMUM_MAJOR => {
+            Check::new(name, CheckStatus::Fail, format!("Postgres {version} is too old"))
+                .fix(format!("-- upgrade to Postgres {MINIMUM_MAJOR} or newer"))
+        }
+        _ if major > NEWEST_MAJOR => {
             let finding = format!("Postgres {version} is newer than any that Convoy was tried on");
             Check::new(name, CheckStatus::Warn, finding)
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::error::LaunchError;
-use super::npm;
+use super::npm::{self, NEWEST_MAJOR};
 use super::process::Account;
 use super::progress::Reporter;
 
@@ -256,7 +256,7 @@ fn parse_version(text: &str) -> Option<Version> {
 /// Returns the command that installs a Postgres server here.
 fn install_command() -> String {
     if cfg!(target_os = "macos") {
-        return "brew install postgresql@18".into();
+        return format!("brew install postgresql@{NEWEST_MAJOR}");
     }
     install_command_for(&fs::read_to_string("/etc/os-release").unwrap_or_default()).into()
 }

@@ -39,6 +39,7 @@ mod standby;
 
 pub use discover::{Installation, MINIMUM_MAJOR, Search, Source, Version, usual_folders};
 pub use error::LaunchError;
+pub use npm::NEWEST_MAJOR;
 pub use progress::{Progress, Reporter};
 
 use server::{Current, Facts, Keeper, Port, Seed};

@@ -18,14 +18,16 @@ use super::error::LaunchError;
 use super::process::{self, Signal, Waited};
 use super::progress::{Progress, Reporter};
 
-/// The releases that are fetched, by major version, the newest first. All of the package's releases are marked beta, so
-/// that a range such as `^18` finds none of them.
+/// The releases that are fetched, by major version, the newest first; `./check` reads here which versions there are to be
+/// tested. All of the package's releases are marked beta, so that a range such as `^18` finds none of them.
 const RELEASES: [(u32, &str); 4] = [
     (18, "18.4.0-beta.17"),
     (17, "17.10.0-beta.17"),
     (16, "16.14.0-beta.17"),
     (15, "15.18.0-beta.17"),
 ];
+/// The newest major version that Convoy is tested with.
+pub const NEWEST_MAJOR: u32 = RELEASES[0].0;
 /// The size of the compressed package, for the progress line.
 const PACKAGE_SIZE_MB: u32 = 23;
 /// How long the download may take: 23 MB at 80 kB/s.

@@ -3,12 +3,14 @@
 use super::error::ApiError;
 use super::reference::{Reference, parse};
 use super::shortened;
-use crate::sessions::{Claim, Digests};
 use convoy_engine::{Digest, IDENTITY_SUB};
 use convoy_types::Lsn;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Which digests a client has, by `sub`.
+pub type Digests = HashMap<Arc<str>, Digest>;
 
 /// The longest name of a subscription, in bytes.
 const SUB_BYTES_MAX: usize = 256;
@@ -22,6 +24,17 @@ pub struct SubscribeRequest {
     pub reference: Result<Reference, ApiError>,
     /// The digest of what the client has from before.
     pub have: Option<Digest>,
+}
+
+/// The same, as far as its session is concerned.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The client's name for it.
+    pub sub: Arc<str>,
+    /// The digest that the client has.
+    pub have: Option<Digest>,
+    /// What is kept of its arguments, in bytes.
+    pub bytes: usize,
 }
 
 /// The body of `POST /api/sync/{session}`.

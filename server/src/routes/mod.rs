@@ -12,6 +12,7 @@ mod session;
 mod sql;
 mod status;
 mod sync;
+mod url_params;
 
 use crate::app::{App, FrontPage};
 use crate::protocol::{ApiError, Code};

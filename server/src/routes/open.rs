@@ -1,6 +1,6 @@
 //! Opening a stream, whatever for; and asking once, which is a subscription that ends with its first answer.
 
-use super::request::UrlParams;
+use super::url_params::UrlParams;
 use crate::app::App;
 use crate::auth::{Caller, Identity};
 use crate::pipeline::EventQueue;

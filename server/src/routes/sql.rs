@@ -1,7 +1,8 @@
 //! `/api/sql`: ad hoc SQL, once or as a stream.
 
 use super::open::{answer_once, stream_one};
-use super::request::{UrlParams, read_body, was_told_to_stay_away};
+use super::request::{read_body, was_told_to_stay_away};
+use super::url_params::UrlParams;
 use crate::app::App;
 use crate::auth::{Caller, RequestHead};
 use crate::protocol::{ApiError, Reference, read_params};

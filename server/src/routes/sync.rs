@@ -1,7 +1,8 @@
 //! `/api/sync`: one stream for many subscriptions.
 
 use super::open::{stream, subscribe_events};
-use super::request::{UrlParams, read_body, was_told_to_stay_away};
+use super::request::{read_body, was_told_to_stay_away};
+use super::url_params::UrlParams;
 use crate::app::App;
 use crate::auth::{Caller, RequestHead};
 use crate::protocol::{ApiError, OpeningRequest, SubscribeRequest};

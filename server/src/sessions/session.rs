@@ -1,21 +1,18 @@
 //! One session: its streams, one at a time, and what is written to them.
 
 use super::memory::Kept;
-use super::state::{Claim, Standing, State, used_before};
+use super::state::{Standing, State, used_before};
 use crate::auth::Caller;
 use crate::limits::RequestLimits;
 use crate::pipeline::EventQueue;
-use crate::protocol::{ApiError, Goodbye, Numbers, TransitionWriter};
+use crate::protocol::Claim;
+use crate::protocol::{ApiError, Digests, Goodbye, Numbers, ResumeToken, TransitionWriter};
 use crate::sse::{Item, QueueOutbox, StreamQueue};
 use bytes::Bytes;
-use convoy_engine::{Digest, Event, SessionId};
+use convoy_engine::{Digest, Event, SessionId, Update, UpdateKind};
 use convoy_types::Lsn;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Which digests a client has, by `sub`.
-pub type Digests = HashMap<Arc<str>, Digest>;
 
 /// What was written to a stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +79,11 @@ impl Session {
         sub.sent.map(|(_, digest)| digest)
     }
 
+    /// Returns a position that what the client has is not from before.
+    pub fn label(&self) -> Lsn {
+        self.lock().label()
+    }
+
     /// Writes what waited in a stream's queue; returns what that was. Nothing once another stream has taken over, which
     /// is told what this one was not.
     pub fn encode(
@@ -98,12 +100,18 @@ impl Session {
             return Written::default();
         }
         state.sequence += 1;
-        let token = format!("{}-{}", self.secret, state.sequence);
+        let token = ResumeToken { secret: &self.secret, sequence: state.sequence }.to_string();
         match item {
             Item::Transition(transition) => {
                 // What was told before stays true of whatever comes after.
                 state.last_lsn = state.last_lsn.max(transition.lsn);
                 state.is_behind = false;
+                // A final error overtakes what a resume has yet to bring.
+                let is_final =
+                    |update: &Update| matches!(update.kind, UpdateKind::Error { last: true, .. });
+                if transition.updates.is_empty() || !transition.updates.iter().all(is_final) {
+                    state.note_label(state.last_lsn);
+                }
                 let (committed_at, reflects) = (transition.committed_at, &transition.reflects);
                 let mut writer = TransitionWriter::begin(
                     chunks,
@@ -180,6 +188,7 @@ impl Session {
             state.rescue(older.end(Goodbye::superseded()));
         }
         state.detached_at = None;
+        while state.labels.pop_back_if(|(sent_with, _)| *sent_with > sequence).is_some() {}
         for (name, sub) in state.subs.iter_mut().filter(|(_, sub)| !sub.is_gone) {
             // What was sent later may never have arrived.
             sub.sent.take_if(|(sent_with, _)| *sent_with > sequence);

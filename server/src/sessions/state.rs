@@ -3,27 +3,19 @@
 
 use super::memory::{Kept, NAME_BYTES, SUBSCRIPTION_BYTES};
 use crate::limits::RequestLimits;
-use crate::protocol::{ApiError, Code, Goodbye, TransitionWriter};
+use crate::protocol::{ApiError, Claim, Code, Goodbye, TransitionWriter};
 use crate::sse::{Item, StreamQueue};
 use convoy_engine::{Digest, Update, UpdateKind};
 use convoy_types::Lsn;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Final errors that a session remembers, to repeat them where a stream broke.
 const FINAL_ERRORS_MAX: usize = 256;
 
-/// A wish to subscribe, as far as a session is concerned.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// The client's name for it.
-    pub sub: Arc<str>,
-    /// The digest that the client has.
-    pub have: Option<Digest>,
-    /// What is kept of its arguments, in bytes.
-    pub bytes: usize,
-}
+/// Transitions whose labels are remembered, for a client that comes back and has not got the last ones.
+const LABELS_MAX: usize = 16;
 
 /// What is known of a subscription's name.
 #[derive(Default)]
@@ -48,6 +40,8 @@ pub(super) struct State {
     /// The number of the last transition sent.
     pub sequence: u64,
     pub last_lsn: Lsn,
+    /// The labels of the last transitions that brought the client to a point of the line, each with its number.
+    pub labels: VecDeque<(u64, Lsn)>,
     /// After a resume, until the next transition of the engine's: the client may not have what `last_lsn` promises.
     pub is_behind: bool,
     /// Final errors with the transition that told them.
@@ -81,12 +75,27 @@ impl State {
             sequence: 0,
             last_lsn,
             is_behind: false,
+            labels: VecDeque::new(),
             final_errors: Vec::new(),
             untold: Vec::new(),
             stream: Some(stream),
             detached_at: None,
             is_over: false,
         }
+    }
+
+    /// Notes that the transition of the present number brings the client to a position.
+    pub fn note_label(&mut self, lsn: Lsn) {
+        if self.labels.len() == LABELS_MAX {
+            self.labels.pop_front();
+        }
+        self.labels.push_back((self.sequence, lsn));
+    }
+
+    /// Returns the position of the last transition that is known to be on its way, or to have arrived; 0/0 where it is not
+    /// known any more.
+    pub fn label(&self) -> Lsn {
+        self.labels.back().map_or(Lsn(0), |(_, lsn)| *lsn)
     }
 
     pub fn is_current(&self, stream: &Arc<StreamQueue>) -> bool {
