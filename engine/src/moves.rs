@@ -7,7 +7,7 @@ use crate::database::{Database, ErrorCode, QueryError, ReadId};
 use crate::engine::Engine;
 use crate::line::Position;
 use crate::live_query::{Knowledge, LiveQuery, Told, Value};
-use crate::session::SessionId;
+use crate::session::{IDENTITY_SUB, SessionId};
 use crate::sessions::{Session, Shows, Stage, Sub};
 use crate::update::{Transition, Update, UpdateKind};
 use convoy_query_index::QueryId;
@@ -294,7 +294,8 @@ impl<D: Database> Engine<D> {
                 stage.settle(name);
                 let is_told = is_present && !sub.stale && sub.told == Told::Version(state.version);
                 if let Some(kind) = kind.clone().filter(|_| !is_told) {
-                    if !is_first(sub, state) && !matches!(kind, UpdateKind::Error { .. }) {
+                    let is_news = !is_first(sub, state) && is_shown(name);
+                    if is_news && !matches!(kind, UpdateKind::Error { .. }) {
                         stage.committed_at = stage.committed_at.max(touched_at);
                     }
                     sub.told = Told::Reset;
@@ -482,6 +483,11 @@ fn is_first(sub: &Sub, query: &LiveQuery) -> bool {
         || (sub.shows == Shows::Error && sub.told != Told::Version(query.version))
 }
 
+/// Returns whether a client sees what this subscription is told.
+fn is_shown(sub: &str) -> bool {
+    sub != IDENTITY_SUB
+}
+
 /// Writes down what a subscription must be told, and notes that it was.
 fn take_news(
     now: Instant,
@@ -512,7 +518,8 @@ fn take_news(
         Some(kind) => {
             query.why.told(now);
             // An error shows no transaction, whichever it was that a read failed over; nor does what has not changed.
-            if !is_first && matches!(kind, UpdateKind::Snapshot(_) | UpdateKind::Diffs(_)) {
+            let is_news = !is_first && is_shown(name);
+            if is_news && matches!(kind, UpdateKind::Snapshot(_) | UpdateKind::Diffs(_)) {
                 *committed_at = (*committed_at).max(query.changed_at);
             }
             updates.push(Update { sub: name.clone(), kind });

@@ -7,7 +7,7 @@
 use super::clients::{Client, Sent, Wish};
 use super::schedule::Schedule;
 use crate::world::{Commit, Items, Panel, World};
-use convoy_engine::{Observer, Position, Snapshot, Update, UpdateKind};
+use convoy_engine::{IDENTITY_SUB, Observer, Position, Snapshot, Update, UpdateKind};
 use convoy_types::{FullXid, Lsn, Transaction};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -354,6 +354,10 @@ impl Schedule {
         let position = usize::try_from(transition.position.0).expect("small");
         for (nth, update) in transition.updates.iter().enumerate() {
             let (client, sub) = (&mut self.clients[at], &update.sub);
+            if **sub == *IDENTITY_SUB {
+                // It holds its session from before its first answer, and no client hears of it.
+                continue;
+            }
             let UpdateKind::Stale(lsn) = update.kind else {
                 client.stale_since.remove(sub);
                 continue;
