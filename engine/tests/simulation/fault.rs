@@ -1,6 +1,6 @@
 //! What is broken on purpose, to see whether the simulator sees it.
 
-use convoy_engine::{Transition, UpdateKind};
+use convoy_engine::{IDENTITY_SUB, Transition, Update, UpdateKind};
 use convoy_types::{Changes, Transaction};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,7 +64,10 @@ impl Fault {
             Some(Kind::Stale) => matches!(kind, UpdateKind::Stale(_)),
             Some(Kind::Transaction | Kind::Reflects) | None => false,
         };
-        if let Some(at) = transition.updates.iter().position(|update| is_it(&update.kind))
+        // What no client hears of is no loss.
+        let is_heard = |update: &Update| *update.sub != *IDENTITY_SUB;
+        let strikes = |update: &Update| is_heard(update) && is_it(&update.kind);
+        if let Some(at) = transition.updates.iter().position(strikes)
             && self.is_next()
         {
             transition.updates.remove(at);

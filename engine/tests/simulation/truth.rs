@@ -330,7 +330,15 @@ impl Schedule {
                 is_made
                     .then(|| later.find(|position| answer(*position) == now).and_then(serial_at))?
             };
-            let made = before.shown.iter().filter_map(made_by).max();
+            // What a client is not shown makes nothing. And of a row that left while nothing was held of a result, nobody
+            // can tell that it was in it: where an older answer was told first, the newer one may name an earlier time.
+            let is_whole = |sub: &Arc<str>| {
+                let is_snapshot = |update: &Update| matches!(update.kind, UpdateKind::Snapshot(_));
+                transition.updates.iter().any(|update| update.sub == *sub && is_snapshot(update))
+            };
+            let shown = before.shown.iter();
+            let shown = shown.filter(|(sub, _)| **sub != *IDENTITY_SUB && !is_whole(sub));
+            let made = shown.filter_map(made_by).max();
             newest = newest.max(made);
             // What a transition was written down for may have been ended before it was sent.
             let was_made = before.is_changed
