@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { INITIAL, NAMES_MAX, POLL_MS, POLL_SPELL_MS, REQUEST_BYTES_MAX, RETRY_FIRST_MS, RETRY_MAX_MS, STEADY_MS, connectionState, step } from "../dist/client/machine.js";
+import { INITIAL, NAMES_MAX, POLL_MS, POLL_SPELL_MS, REFERENCE_BYTES_MAX, REQUEST_BYTES_MAX, RETRY_FIRST_MS, RETRY_MAX_MS, STEADY_MS, connectionState, step } from "../dist/client/machine.js";
 import { EVENTS, STATES, cell } from "./_table.mjs";
 
 function table() {
@@ -155,13 +155,70 @@ test("credentials are asked for anew once, and again after they have worked", ()
   assert.deepEqual([machine.state.phase, fail.subs, fail.error.code], ["closed", ["a"], "UNAUTHORIZED"]);
 });
 
-test("a subscription that ended with an error is not asked for again", () => {
+test("a subscription that a session refused is not asked for again in it, and is in the next", () => {
   const machine = new Driven();
+  const error = { code: "UNAUTHORIZED", message: "x" };
   machine.want(["a", "b"]);
   machine.hello();
-  machine.transition("t1", [{ sub: "a", type: "error", final: true, error: { code: "NOT_FOUND", message: "x" } }]);
+  machine.transition("t1", [{ sub: "a", type: "error", final: true, error }]);
+  machine.send({ type: "ended", message: "x" });
+  assert.deepEqual(machine.send({ type: "woke" }).open.subscribe, [], "resumed");
+  // The session is gone by then.
+  assert.deepEqual(names(machine.hello({ session: "s2" }).post.subscribe), ["a", "b"]);
+  machine.transition("t2", [{ sub: "a", type: "error", final: true, error }]);
   machine.send({ type: "misfit", message: "x" });
-  assert.deepEqual(names(machine.send({ type: "woke" }).open.subscribe), ["b"]);
+  assert.deepEqual(names(machine.send({ type: "woke" }).open.subscribe), ["a", "b"]);
+  machine.hello({ session: "s3" });
+  machine.transition("t3", [{ sub: "a", type: "error", final: true, error }]);
+  assert.deepEqual(names(machine.send({ type: "renew" }).open.subscribe), ["a", "b"], "somebody else may");
+});
+
+test("the one subscription that a request is refused for is found, and the others go on without it", () => {
+  const machine = new Driven();
+  const subs = Array.from({ length: 40 }, (_, index) => `s${index}`);
+  const bad = new Set(["s0", "s17", "s39"]);
+  const failed = [];
+  let requests = 0;
+  let { open } = machine.want(subs);
+  for (;;) {
+    requests += 1;
+    if (!open.subscribe.some(({ sub }) => bad.has(sub))) break;
+    const effects = machine.send({ type: "refused", status: 400, error: { code: "INVALID_ARGS", message: "x" } });
+    if (effects.fail) failed.push(...effects.fail.subs);
+    ({ open } = effects);
+  }
+  let { post } = machine.hello();
+  while (post) {
+    requests += 1;
+    const isBad = post.subscribe.some(({ sub }) => bad.has(sub));
+    const effects = machine.send({ type: "posted", id: post.id, status: isBad ? 413 : 202, error: null });
+    if (effects.fail) failed.push(...effects.fail.subs);
+    ({ post } = effects);
+  }
+  assert.deepEqual(new Set(failed), bad);
+  assert.deepEqual([...machine.state.told].sort(), subs.filter((sub) => !bad.has(sub)).sort());
+  assert.ok(requests < 40, `${requests} requests`);
+  // A new session would be refused with them as this one was.
+  machine.send({ type: "misfit", message: "x" });
+  assert.ok(machine.send({ type: "woke" }).open.subscribe.every(({ sub }) => !bad.has(sub)));
+  assert.equal(machine.send({ type: "renew" }).open.subscribe.length, 40);
+});
+
+test("a server that refuses every request is asked a few times, and no more", () => {
+  const machine = new Driven();
+  let effects = machine.want(Array.from({ length: 1_000 }, (_, index) => `s${index}`));
+  let requests = 0;
+  for (; effects.open; requests += 1) effects = machine.send({ type: "refused", status: 400, error: { code: "X", message: "x" } });
+  assert.ok(requests < 15, `${requests} requests`);
+  assert.equal(machine.state.phase, "closed");
+});
+
+test("arguments that no server takes are not sent", () => {
+  const machine = new Driven();
+  const reference = { query: "q", args: { text: "x".repeat(REFERENCE_BYTES_MAX) } };
+  const { fail, open } = machine.send({ type: "want", add: [{ sub: "a", reference }, { sub: "b", reference: { query: "q", args: {} } }], drop: [] });
+  assert.deepEqual([fail.subs, fail.error.code, names(open.subscribe)], [["a"], "PAYLOAD_TOO_LARGE", ["b"]]);
+  assert.equal(machine.hello().post, undefined);
 });
 
 test("without hello it polls, in one session, and tries to stream again after a while", () => {

@@ -186,6 +186,9 @@ test("diffs and patches keep what is equal, also where it is written anew", () =
 
 test("equal arguments have one spelling", () => {
   assert.equal(canonicalJson({ b: 1, a: [undefined, { d: undefined, c: null }] }), '{"a":[null,{"c":null}],"b":1}');
+  assert.equal(canonicalJson([1, , 2]), "[1,null,2]");
+  assert.equal(canonicalJson({ "a\udf89": ["\ud83d", "🎉", "\ud83d\ud83d\ude00"] }), '{"a\ufffd":["\ufffd","🎉","\ufffd😀"]}');
+  assert.throws(() => canonicalJson({ at: [new Date(NaN)] }), /args\.at\[0\] is an invalid Date/);
   assert.equal(canonicalJson({ n: 9007199254740993n, at: new Date(0) }), '{"at":"1970-01-01T00:00:00.000Z","n":"9007199254740993"}');
   assert.equal(queryKey("a.b", undefined), queryKey("a.b", {}));
   assert.equal(JSON.stringify(JSON.parse(canonicalJson({ "é\u2028\"": -0 }))), '{"é\u2028\\"":0}');

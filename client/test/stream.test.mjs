@@ -329,3 +329,41 @@ test("arguments are those of the call, whatever becomes of the object, and a big
   assert.deepEqual(written, [1, 2]);
   assert.ok(layers >= 1 && shown.every((n) => n === 2), shown.join());
 });
+
+test("a query that nobody may see before the login is there after it", async (t) => {
+  let user = null;
+  const { peer, client } = await start(t, { headers: () => (user === null ? {} : { "x-user": user }) });
+  const mine = client.watchQuery("mine", {});
+  watched(t, mine);
+  await until(mine, () => mine.getCurrent().error?.code === "NOT_FOUND");
+  peer.queries.mine = () => "Ann's";
+  user = "ann";
+  client.identityChanged();
+  assert.equal(await shows(mine, () => true), "Ann's");
+});
+
+test("one subscription that no request is taken with costs the others nothing", async (t) => {
+  const { peer, client, watch } = await start(t);
+  const isBad = ({ args }) => args?.text === "bad";
+  peer.intercept = ({ body }) =>
+    body.subscribe?.some(isBad) ? { status: 400, body: { error: { code: "INVALID_ARGS", message: "not JSON" } } } : null;
+  const others = ["a", "b", "c"].map((text) => client.watchQuery(api.echo, { text }));
+  const bad = client.watchQuery(api.echo, { text: "bad" });
+  for (const each of [others[0], bad, others[1], watch]) watched(t, each);
+  await Promise.all([watch, others[0], others[1]].map((each) => shows(each, () => true)));
+  await until(bad, () => bad.getCurrent().error?.message === "not JSON");
+  // Later, in one request with another.
+  const again = client.watchQuery(api.echo, { text: "bad", n: 2 });
+  watched(t, again);
+  watched(t, others[2]);
+  await shows(others[2], () => true);
+  await until(again, () => again.getCurrent().error !== null);
+  assert.equal(client.connectionState, "live");
+});
+
+test("half an emoji is sent as text", async (t) => {
+  const { client } = await start(t);
+  const half = client.watchQuery(api.echo, { text: "a \ud83d", "\udf89": 1 });
+  watched(t, half);
+  assert.deepEqual(await shows(half, () => true), { text: "a \ufffd", "\ufffd": 1 });
+});
