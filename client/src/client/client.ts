@@ -22,7 +22,7 @@ import type { Result } from "./results.js";
 import { share } from "./share.js";
 import type { Connection, Listener, Source } from "./source.js";
 import type { StreamOptions } from "./stream.js";
-import type { WireError } from "./wire.js";
+import { compareLsn, type WireError } from "./wire.js";
 
 /** What a query shows at one moment. Replaced when something changes, never changed in place. */
 export interface QueryState<T> {
@@ -103,6 +103,13 @@ export class ConvoyClient {
     this.#unseen = this.#show(undefined, undefined);
     this.#base = {
       value: (key) => this.#result(key)?.value,
+      has: (key) => this.#entries.has(key),
+      isBehind: (key, lsn) => {
+        const result = this.#result(key);
+        if (result === undefined || result.status === "loading") return true;
+        if (result.status !== "stale") return false;
+        return lsn === null || !result.staleSince || compareLsn(result.staleSince, lsn) < 0;
+      },
       queries: (name) => [...this.#entries.values()].filter((entry) => entry.name === name),
     };
   }
@@ -129,7 +136,13 @@ export class ConvoyClient {
     const id = uuid();
     const update = options?.optimisticUpdate;
     if (update !== undefined) {
-      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, JSON.parse(body) as FunctionArgs<R>), lsn: null };
+      const layer = {
+        id,
+        update: (store: Parameters<typeof update>[0]) => update(store, JSON.parse(body) as FunctionArgs<R>),
+        lsn: null,
+        isReflected: false,
+        keys: new Set<string>(),
+      };
       this.#changed(this.#optimistic.push(layer, this.#base));
     }
     const extra = (): Record<string, string> => {
@@ -291,6 +304,8 @@ export class ConvoyClient {
       left.linger = setTimeout(() => {
         this.#entries.delete(key);
         this.#source?.drop(key);
+        // A layer over it alone would otherwise wait for ever for a transition.
+        this.#changed(this.#optimistic.settle(null, [], this.#base));
         this.#refuse(left, new ConvoyError("UNAVAILABLE", "nobody listens to the query any more"));
       }, this.#parts.lingerMs);
     };
@@ -333,9 +348,8 @@ export class ConvoyClient {
     if (layer === undefined) return;
     layer.lsn = lsn;
     const seen = this.#source?.lsn ?? null;
-    const willCome = lsn !== null && this.#entries.size > 0 && this.#connection.state !== "closed";
-    if (!willCome) this.#changed(this.#optimistic.remove(id, this.#base));
-    else if (seen !== null) this.#changed(this.#optimistic.settle(seen, [], this.#base));
+    const willCome = lsn !== null && this.#connection.state !== "closed";
+    this.#changed(willCome ? this.#optimistic.settle(seen, [], this.#base) : this.#optimistic.remove(id, this.#base));
   }
 
   /** First everything moves, then everybody hears of it. `answered` are those that the server spoke of. */
