@@ -40,6 +40,7 @@ const denied = (state) => ({ ...state, denied: true });
 const unsubscribing = (state) => ({ ...state, post: state.post && { ...state.post, subscribe: [], unsubscribe: ["0"] } });
 const asking = (...opening) => (state) => ({ ...answered(state), opening });
 const several = (state) => ({ ...state, post: state.post && { ...state.post, subscribe: ["1", "2"] } });
+const moved = (state) => ({ ...state, moved: true });
 const same = (state) => state;
 
 /** By the words of SPEC.md: the event, and what of the state the words presuppose. */
@@ -54,9 +55,11 @@ export const EVENTS = {
   "`retry`": [{ type: "retry", ms: 100 }, same],
   "`goodbye`, come back": [goodbye("UNAVAILABLE", 100), same],
   "`goodbye`, stay away": [goodbye("SUPERSEDED", null), same],
-  "`goodbye` `UNAUTHORIZED`": [goodbye("UNAUTHORIZED", null), same],
+  "`goodbye` `UNAUTHORIZED`": [{ ...goodbye("UNAUTHORIZED", null), at: 3_600_000 }, same],
+  "`goodbye` `UNAUTHORIZED` soon after a transition": [goodbye("UNAUTHORIZED", null), moved],
   "`goodbye` `UNAUTHORIZED`, again": [goodbye("UNAUTHORIZED", null), denied],
-  "`ended`": [{ type: "ended", message: "x" }, same],
+  "`ended`": [{ type: "ended", message: "x" }, moved],
+  "`ended` without a transition, or in a session that was not resumed": [{ type: "ended", message: "x" }, (state) => ({ ...moved(state), strayed: true })],
   "`refused` 404": [refused(404), answered],
   "`refused` 401": [refused(401), answered],
   "`refused` 401, again": [refused(401), (state) => denied(answered(state))],

@@ -149,6 +149,7 @@ test("credentials are asked for anew once, and again after they have worked", ()
   assert.equal(machine.send(refused).open.fresh, true);
   machine.hello();
   machine.transition("t1");
+  machine.at += STEADY_MS + 1;
   const { open } = machine.send({ type: "goodbye", goodbye: { code: "UNAUTHORIZED", message: "expired", retry_ms: null, resume: true } });
   assert.deepEqual([open.fresh, open.resume], [true, "t1"]);
   const { fail } = machine.send(refused);
@@ -292,6 +293,55 @@ test("changes that the server refuses fail their subscriptions and nothing else"
   assert.deepEqual([done.fail.subs, done.fail.error.code], [["b"], "LIMIT_EXCEEDED"]);
   assert.deepEqual(names(done.post.subscribe), ["c"]);
   assert.equal(machine.state.phase, "live");
+});
+
+test("polls that go on with no session, or bring nothing at once, are waited between", () => {
+  const machine = new Driven();
+  machine.want(["a"]);
+  machine.send({ type: "opened" });
+  machine.send({ type: "timeout" });
+  machine.hello();
+  machine.transition("t0");
+  assert.ok(machine.send({ type: "ended", message: "" }).open, "the first begins a session");
+  const waits = [];
+  for (let poll = 1; poll <= 8; poll += 1) {
+    machine.hello({ session: `s${poll}` });
+    machine.transition(`t${poll}`);
+    waits.push(machine.send({ type: "ended", message: "" }).sleep.ceilingMs);
+    machine.send({ type: "woke" });
+  }
+  assert.deepEqual(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, RETRY_MAX_MS, RETRY_MAX_MS]);
+  machine.hello({ session: "s8", resumed: true });
+  assert.ok(machine.send({ type: "ended", message: "" }).sleep, "nothing came");
+  machine.send({ type: "woke" });
+  machine.hello({ session: "s8", resumed: true });
+  machine.at += STEADY_MS + 1;
+  assert.ok(machine.send({ type: "ended", message: "" }).open, "nothing came for a while");
+});
+
+test("streams that end for want of credentials as soon as they have begun are waited between", () => {
+  const machine = new Driven();
+  machine.want(["a"]);
+  const waits = [];
+  for (let stream = 1; stream <= 8; stream += 1) {
+    machine.hello({ resumed: stream > 1 });
+    machine.transition(`t${stream}`);
+    const goodbye = { code: "UNAUTHORIZED", message: "x", retry_ms: null, resume: true };
+    waits.push(machine.send({ type: "goodbye", goodbye }).sleep.ceilingMs);
+    assert.equal(machine.send({ type: "woke" }).open.fresh, true);
+  }
+  assert.deepEqual(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, RETRY_MAX_MS, RETRY_MAX_MS]);
+});
+
+test("a misfit after a steady stream is the first failure", () => {
+  const machine = new Driven();
+  machine.want(["a"]);
+  for (let stream = 1; stream <= 4; stream += 1) {
+    machine.hello({ session: `s${stream}` });
+    machine.at += STEADY_MS + 1;
+    assert.equal(machine.send({ type: "misfit", message: "x" }).sleep.ceilingMs, RETRY_FIRST_MS);
+    machine.send({ type: "woke" });
+  }
 });
 
 test("what was no longer wanted is said again where the change with it was refused, and not for ever", () => {

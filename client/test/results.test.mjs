@@ -142,13 +142,24 @@ test("patches (RFC 6902) copy only what lies on their way", () => {
     { op: "add", path: "/l/01", value: 1 },
     { op: "add", path: "x", value: 1 },
     { op: "add", path: "/__proto__/x", value: 1 },
-    { op: "add", path: "/__proto__", value: {} },
     { op: "move", from: "/o", path: "/o/p" },
     { op: "test", path: "/o", value: 2 },
     { op: "turn", path: "/o" },
   ]) {
     assert.throws(() => applyPatch({ l: [1], o: { p: 1 } }, [step]), MisfitError, JSON.stringify(step));
   }
+});
+
+test("a member called __proto__ is one like any other", () => {
+  const document = JSON.parse('{"__proto__": {"n": 1}, "o": {"a": 1}}');
+  const patched = applyPatch(document, [
+    { op: "replace", path: "/__proto__/n", value: 2 },
+    { op: "add", path: "/o/__proto__", value: [] },
+  ]);
+  assert.equal(JSON.stringify(patched), '{"__proto__":{"n":2},"o":{"a":1,"__proto__":[]}}');
+  assert.equal(Object.getPrototypeOf(patched), Object.prototype);
+  assert.equal(JSON.stringify(applyPatch(patched, [{ op: "remove", path: "/__proto__" }])), '{"o":{"a":1,"__proto__":[]}}');
+  assert.equal(JSON.stringify(document), '{"__proto__":{"n":1},"o":{"a":1}}');
 });
 
 test("what is equal is shared", () => {

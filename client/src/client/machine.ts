@@ -90,6 +90,10 @@ export interface State {
   readonly greeted: boolean;
   /** When `hello` came, by the driver's clock. */
   readonly since: number;
+  /** Whether a transition has come on this stream. */
+  readonly moved: boolean;
+  /** Whether a poll was to go on with a session, and another has begun. */
+  readonly strayed: boolean;
   /** Whether the server has refused the credentials since it last sent a transition. */
   readonly denied: boolean;
   readonly everLive: boolean;
@@ -102,7 +106,7 @@ export type Event =
   | { readonly type: "opened"; readonly attempt: number }
   | { readonly type: "hello"; readonly attempt: number; readonly at: number; readonly hello: Hello }
   | { readonly type: "transition"; readonly attempt: number; readonly id: string; readonly transition: Transition }
-  | { readonly type: "misfit"; readonly attempt: number; readonly message: string }
+  | { readonly type: "misfit"; readonly attempt: number; readonly at: number; readonly message: string }
   | { readonly type: "goodbye"; readonly attempt: number; readonly at: number; readonly goodbye: Goodbye }
   | { readonly type: "retry"; readonly attempt: number; readonly ms: number }
   | { readonly type: "ended"; readonly attempt: number; readonly at: number; readonly message: string }
@@ -181,6 +185,8 @@ export const INITIAL: State = {
   answered: false,
   greeted: false,
   since: 0,
+  moved: false,
+  strayed: false,
   denied: false,
   everLive: false,
   error: null,
@@ -199,7 +205,7 @@ export function step(state: State, event: Event): Step {
     case "transition":
       return transition(state, event);
     case "misfit":
-      return misfit(state, event.message);
+      return misfit(state, event);
     case "goodbye":
       return goodbye(state, event);
     case "retry":
@@ -305,6 +311,7 @@ function hello(state: State, { hello, at }: Event & { type: "hello" }): Step {
     answered: true,
     greeted: true,
     since: at,
+    strayed: state.poll && state.token !== null && !goesOn,
     pollSince: state.poll && state.phase !== "polling" ? at : state.pollSince,
     everLive: true,
     error: null,
@@ -318,15 +325,15 @@ function transition(state: State, { id, transition, attempt }: Event & { type: "
   const gone = transition.updates.filter((update) => update.type === "error" && update.final === true);
   const next = gone.length > 0 ? without(state, gone.map((update) => update.sub), "session") : state;
   return {
-    state: { ...next, token: id === "" ? state.token : id, denied: false },
+    state: { ...next, token: id === "" ? state.token : id, moved: true, denied: false },
     effects: [{ type: "apply", attempt, transition }],
   };
 }
 
-function misfit(state: State, message: string): Step {
+function misfit(state: State, { message, at }: Event & { type: "misfit" }): Step {
   if (!hasStream(state)) return stay(state);
   // What is on the screen may be wrong from here on: start over, and build upon nothing.
-  const { state: next, effects } = fail(apart(state), { code: "INTERNAL", message });
+  const { state: next, effects } = fail(steady(apart(state), at), { code: "INTERNAL", message });
   return { state: next, effects: [{ type: "abort" }, { type: "doubt" }, ...effects] };
 }
 
@@ -334,14 +341,20 @@ function goodbye(state: State, { goodbye, at }: Event & { type: "goodbye" }): St
   if (!hasStream(state)) return stay(state);
   const kept = steady(goodbye.resume ? state : apart(state), at);
   const error = { code: goodbye.code, message: goodbye.message };
-  if (goodbye.code === "UNAUTHORIZED" && !state.denied) return after([{ type: "abort" }], open({ ...kept, denied: true }));
+  if (goodbye.code === "UNAUTHORIZED" && !state.denied) {
+    const renewed = { ...kept, denied: true };
+    // Credentials that are good for a moment only are no reason to ask without a pause.
+    const isBrief = state.moved && at - state.since <= STEADY_MS;
+    return after([{ type: "abort" }], isBrief ? fail(renewed, error, goodbye.retry_ms ?? 0) : open(renewed));
+  }
   if (goodbye.retry_ms === null) return shut(kept, error);
   return after([{ type: "abort" }], fail(kept, error, goodbye.retry_ms));
 }
 
 function ended(state: State, { message, at }: Event & { type: "ended" }): Step {
   if (!hasStream(state)) return stay(state);
-  if (state.poll && state.greeted) {
+  const isFruitful = state.moved || at - state.since > STEADY_MS;
+  if (state.poll && state.greeted && isFruitful && !state.strayed) {
     // That is how a poll ends. Once in a while the way may have become clear.
     return open({ ...state, failures: 0, poll: at - state.pollSince < POLL_SPELL_MS });
   }
@@ -525,7 +538,7 @@ function shut(state: State, error: WireError): Step {
 
 /** The stream is no longer listened to. */
 function left(state: State): State {
-  return { ...state, attempt: state.attempt + 1, opening: [], answered: false, greeted: false };
+  return { ...state, attempt: state.attempt + 1, opening: [], answered: false, greeted: false, moved: false };
 }
 
 /** The session is not gone back to. */

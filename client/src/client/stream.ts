@@ -138,7 +138,7 @@ export class Stream {
         try {
           this.#sink.apply(effect.transition);
         } catch (error) {
-          this.dispatch({ type: "misfit", attempt: effect.attempt, message: messageOf(error) });
+          this.dispatch({ type: "misfit", attempt: effect.attempt, at: Date.now(), message: messageOf(error) });
         }
         break;
       case "fail":
@@ -222,7 +222,7 @@ export class Stream {
       this.dispatch({ type: "ended", attempt, at: Date.now(), message: "the stream ended" });
     } catch (error) {
       abort.abort();
-      if (error instanceof SyntaxError) this.dispatch({ type: "misfit", attempt, message: error.message });
+      if (error instanceof SyntaxError) this.dispatch({ type: "misfit", attempt, at: Date.now(), message: error.message });
       else this.dispatch({ type: "ended", attempt, at: Date.now(), message: messageOf(error) });
     }
   }
