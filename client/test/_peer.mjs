@@ -20,7 +20,7 @@ export class Peer {
       slow: new Set(), // queries that are not answered for now
       isHeld: false, // whether transitions wait for `release`
       buffers: false, // whether an answer that streams is held back until it ends, as some proxies do
-      intercept: null, // (request) => {status, body} | "drop" | null
+      intercept: null, // (request) => {status, body, headers} | "drop" | "keep" (never answered) | null
       sockets: new Set(),
     });
     peer.server = createServer((request, response) => void peer.#handle(request, response));
@@ -89,10 +89,12 @@ export class Peer {
     // Pages of another origin may call.
     response.setHeader("access-control-allow-origin", "*");
     response.setHeader("access-control-allow-headers", "*");
+    response.setHeader("access-control-expose-headers", "retry-after");
     if (request.method === "OPTIONS") return response.writeHead(204).end();
     const forced = this.intercept?.(entry);
+    if (forced === "keep") return;
     if (forced === "drop") return request.socket.destroy();
-    if (forced) return answer(response, forced.status, forced.body);
+    if (forced) return answer(response, forced.status, forced.body, forced.headers);
     const [, , what, name] = pathname.split("/").map(decodeURIComponent);
     if (what === "sync" && name === undefined) return this.#open(response, body, searchParams);
     if (what === "sync") return this.#change(response, name, body);
@@ -172,7 +174,8 @@ export class Peer {
         if (session !== undefined) this.sessions.get(session).reflects.push(id);
         this.#publish();
       } catch (error) {
-        return answer(response, 400, failure(error.code ?? "INTERNAL", error.message, error.data));
+        const { error: wire } = failure(error.code ?? "INTERNAL", error.message, error.data);
+        return answer(response, error.status ?? 400, { error: { ...wire, thrown: true } });
       }
     }
     if (this.loseAnswers > 0) {
@@ -230,7 +233,7 @@ function failure(code, message, data = null) {
   return { error: { code, message, data } };
 }
 
-function answer(response, status, body) {
-  response.writeHead(status, { "content-type": "application/json" });
+function answer(response, status, body, headers = {}) {
+  response.writeHead(status, { "content-type": "application/json", ...headers });
   response.end(JSON.stringify(body));
 }

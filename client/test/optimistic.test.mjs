@@ -60,7 +60,7 @@ test("a layer is replayed over what others write meanwhile", async (t) => {
   let gate;
   peer.intercept = ({ path }) => {
     if (!path.startsWith("/api/mutation/") || gate === "open") return null;
-    return { status: 503, body: { error: { code: "UNAVAILABLE", message: "later" } } };
+    return { status: 503, body: { error: { code: "UNAVAILABLE", message: "later" } }, headers: { "retry-after": "0" } };
   };
   const sent = client.mutation(api.messages.send, { text: "mine" }, { optimisticUpdate: add });
   peer.write((db) => (db.messages = [...db.messages, { _id: "x1", text: "theirs" }]));
@@ -350,4 +350,48 @@ test("a layer over what nobody looks at any more is gone when somebody is back",
   await new Promise((resolve) => setTimeout(resolve, 60)); // Its subscription lingers for 20 ms.
   t.after(other.onUpdate(() => {}));
   assert.equal(other.getCurrent().data, undefined);
+});
+
+test("what the server says a repeat can help with is repeated, and what a function threw is not", async (t) => {
+  const { peer, client } = await start(t);
+  let refusals = 2;
+  peer.intercept = ({ path }) =>
+    path.startsWith("/api/mutation/") && refusals-- > 0
+      ? { status: 429, body: { error: { code: "LIMIT_EXCEEDED", message: "too many calls wait" } }, headers: { "retry-after": "0" } }
+      : null;
+  assert.equal(await client.mutation(api.messages.send, { text: "second" }), 2);
+  peer.intercept = null;
+  for (const [code, status] of [["UNAVAILABLE", 503], ["LIMIT_EXCEEDED", 429], ["UNAUTHORIZED", 401], ["NOT_FOUND", 404]]) {
+    peer.mutations.fails = () => {
+      throw Object.assign(new Error("by itself"), { code, status });
+    };
+    const runs = peer.runs;
+    await assert.rejects(client.mutation(api.fails, {}), { code, message: "by itself" });
+    assert.equal(peer.runs - runs, 1, code);
+  }
+  // Stopped at a limit of its own: the server's word, and no `Retry-After`.
+  let asked = 0;
+  peer.intercept = ({ path }) =>
+    path.startsWith("/api/mutation/") ? (asked++, { status: 429, body: { error: { code: "LIMIT_EXCEEDED", message: "more than 8,192 rows" } } }) : null;
+  await assert.rejects(client.mutation(api.messages.send, { text: "x" }), { code: "LIMIT_EXCEEDED" });
+  assert.equal(asked, 1);
+});
+
+test("mutations that a server takes and never answers are given up together, each from its call on", async (t) => {
+  const { peer, client } = await start(t, { mutationTimeoutMs: 300 });
+  peer.intercept = ({ path }) => (path.startsWith("/api/mutation/") ? "keep" : null);
+  const since = performance.now();
+  const all = await Promise.allSettled(Array.from({ length: 8 }, () => client.mutation(api.messages.send, { text: "x" })));
+  assert.ok(all.every(({ reason }) => reason?.code === "UNAVAILABLE"));
+  assert.ok(performance.now() - since < 1_500, `${performance.now() - since} ms`);
+});
+
+test("mutations that wait for others that are answered have not lost their patience", async (t) => {
+  const { peer, client } = await start(t, { mutationTimeoutMs: 400, fetch: slowly });
+  async function slowly(input, init) {
+    if (input.includes("/mutation/")) await new Promise((resolve) => setTimeout(resolve, 150));
+    return fetch(input, init);
+  }
+  await Promise.all(Array.from({ length: 5 }, () => client.mutation(api.messages.send, { text: "x" })));
+  assert.equal(peer.runs, 5);
 });

@@ -367,3 +367,14 @@ test("half an emoji is sent as text", async (t) => {
   watched(t, half);
   assert.deepEqual(await shows(half, () => true), { text: "a \ufffd", "\ufffd": 1 });
 });
+
+test("to ask anew without a server is given up", { timeout: 30_000 }, async (t) => {
+  const { peer, watch } = await start(t);
+  watched(t, watch);
+  await shows(watch, () => true);
+  peer.intercept = () => "drop";
+  peer.cut();
+  await assert.rejects(watch.refetch(), { code: "UNAVAILABLE" });
+  peer.intercept = null;
+  assert.equal(await watch.refetch(), 1);
+});

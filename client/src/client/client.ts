@@ -13,6 +13,7 @@ import {
   type QueryRef,
 } from "../api.js";
 import { canonicalJson, keyOf } from "./canonical.js";
+import { elapsedMs, now, type Moment } from "./clock.js";
 import { ConvoyError, errorFromWire } from "./errors.js";
 import type { ConnectionState } from "./machine.js";
 import { Optimistic, type Base, type OptimisticUpdate } from "./optimistic.js";
@@ -65,7 +66,12 @@ interface Entry {
   state: QueryState<unknown>;
   wasOptimistic: boolean;
   /** Wait for the next answer. */
-  waiting: { resolve(data: unknown): void; reject(error: ConvoyError): void }[];
+  readonly waiting: Waiter[];
+}
+
+interface Waiter {
+  resolve(data: unknown): void;
+  reject(error: ConvoyError): void;
 }
 
 export interface ClientParts {
@@ -97,6 +103,8 @@ export class ConvoyClient {
   #unseen: QueryState<unknown>;
   /** The mutation that was called last: the next one begins when it is over. */
   #lastMutation: Promise<unknown> = Promise.resolve();
+  /** When a mutation was last answered: those behind it were not kept by a server that is away. */
+  #heard: Moment = now();
 
   constructor(parts: ClientParts) {
     this.#parts = parts;
@@ -149,15 +157,23 @@ export class ConvoyClient {
       const session = this.#source?.session ?? null;
       return { "x-convoy-mutation": id, ...(session === null ? {} : { "x-convoy-session": session }) };
     };
+    const called = now();
     const { signal } = this.#user; // Of who calls, and not of whoever is logged in when it is its turn.
     const turn = this.#lastMutation.then(() =>
       ask(this.#parts.request, "mutation", name, body, {
         patienceMs: this.#parts.patienceMs,
+        since: () => (elapsedMs(this.#heard) < elapsedMs(called) ? this.#heard : called),
+        isStrict: true,
         extra,
         signal: () => signal,
       }),
     );
-    this.#lastMutation = turn.catch(() => {});
+    this.#lastMutation = turn.then(
+      () => (this.#heard = now()),
+      (error) => {
+        if (!(error instanceof ConvoyError) || error.code !== "UNAVAILABLE") this.#heard = now();
+      },
+    );
     try {
       const answer = await turn;
       this.#answered(id, answer.lsn);
@@ -315,7 +331,21 @@ export class ConvoyClient {
     const entry = this.#entries.get(key);
     if (entry === undefined || this.#isClosed) return this.#ask(name, argsText);
     return new Promise((resolve, reject) => {
-      entry.waiting.push({ resolve, reject });
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const waiter: Waiter = {
+        resolve: (data) => (clearTimeout(timer), resolve(data)),
+        reject: (error) => (clearTimeout(timer), reject(error)),
+      };
+      const look = (): void => {
+        timer = setTimeout(() => {
+          // Who is slow is waited for; who is not there is not.
+          if (this.#connection.state === "live") return look();
+          entry.waiting.splice(entry.waiting.indexOf(waiter), 1);
+          reject(new ConvoyError("UNAVAILABLE", "the server can't be reached"));
+        }, QUERY_PATIENCE_MS);
+      };
+      look();
+      entry.waiting.push(waiter);
       if (entry.waiting.length === 1) this.#open().again(key);
     });
   }
