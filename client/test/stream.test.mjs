@@ -378,3 +378,50 @@ test("to ask anew without a server is given up", { timeout: 30_000 }, async (t) 
   peer.intercept = null;
   assert.equal(await watch.refetch(), 1);
 });
+
+test("a clock that is set back does not keep a dead stream alive", async (t) => {
+  const { peer, watch } = await start(t);
+  peer.heartbeatMs = 100;
+  watched(t, watch);
+  await shows(watch, () => true);
+  const { now } = Date;
+  t.after(() => (Date.now = now));
+  Date.now = () => now() - 3_600_000;
+  await until(watch, () => watch.getCurrent().isReconnecting);
+  assert.equal(peer.streams.length, 1);
+});
+
+test("a listener is not called once it has ended, and each ends for itself", async (t) => {
+  const { peer, client, watch } = await start(t);
+  let hasEnded = false;
+  let late = 0;
+  let end = () => {};
+  watched(t, watch);
+  await shows(watch, () => true);
+  t.after(watch.onUpdate(() => {
+    end();
+    hasEnded = true;
+  }));
+  end = watch.onUpdate(() => (late += hasEnded ? 1 : 0));
+  peer.write((db) => (db.n = 2));
+  await shows(watch, (n) => n === 2);
+  assert.deepEqual([hasEnded, late], [true, 0]);
+  for (const [listen, cause] of [["onIdentityChange", "identityChanged"], ["onConnectionChange", "close"]]) {
+    let calls = 0;
+    const callback = () => (calls += 1);
+    const [one] = [client[listen](callback), client[listen](callback)];
+    one();
+    client[cause]();
+    assert.equal(calls, 1, listen);
+  }
+});
+
+test("a subscription may linger for ever", async (t) => {
+  const { client, watch } = await start(t, { lingerMs: Infinity });
+  const end = watch.onUpdate(() => {});
+  await shows(watch, () => true);
+  end();
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  assert.equal(watch.getCurrent().data, 1);
+  assert.equal(client.connectionState, "live");
+});

@@ -248,8 +248,7 @@ export class ConvoyClient {
 
   /** Calls back when the connection's state changes. Returns what ends it. */
   onConnectionChange(callback: () => void): () => void {
-    this.#connectionListeners.add(callback);
-    return () => this.#connectionListeners.delete(callback);
+    return listen(this.#connectionListeners, callback);
   }
 
   /** Counts the calls of `identityChanged`: what was kept at another number is another user's. */
@@ -259,8 +258,7 @@ export class ConvoyClient {
 
   /** Calls back when somebody else is logged in, and all results are forgotten. Returns what ends it. */
   onIdentityChange(callback: () => void): () => void {
-    this.#identityListeners.add(callback);
-    return () => this.#identityListeners.delete(callback);
+    return listen(this.#identityListeners, callback);
   }
 
   /**
@@ -309,14 +307,14 @@ export class ConvoyClient {
     clearTimeout(entry.linger);
     entry.linger = undefined;
     // Two listeners may be one function.
-    const listener = () => callback();
     const { listeners } = entry;
-    listeners.add(listener);
+    const end = listen(listeners, callback);
     return () => {
-      if (!listeners.delete(listener) || listeners.size > 0) return;
+      if (!end() || listeners.size > 0) return;
       const left = this.#entries.get(key);
       if (left?.listeners !== listeners) return;
       clearTimeout(left.linger);
+      if (this.#parts.lingerMs > TIMER_MAX_MS) return;
       left.linger = setTimeout(() => {
         this.#entries.delete(key);
         this.#source?.drop(key);
@@ -466,6 +464,9 @@ export class ConvoyClient {
 
 const CLOSED = new ConvoyError("UNAVAILABLE", "the client was closed");
 
+/** What a timer can wait at most; told to wait for longer, it does not wait at all. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
 /** How long a query that is asked once is tried. */
 const QUERY_PATIENCE_MS = 10_000;
 
@@ -497,8 +498,17 @@ function union(a: ReadonlySet<string>, b: ReadonlySet<string>): Set<string> {
   return all;
 }
 
+/** Adds a listener, which is called until it is ended; the same function twice is two. Returns what ends it. */
+export function listen(listeners: Set<() => void>, callback: () => void): () => boolean {
+  const listener = (): void => {
+    if (listeners.has(listener)) callback(); // It may have been ended by one that heard of the same change.
+  };
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
 /** One listener's error is nobody else's. */
-function tellAll(listeners: Iterable<() => void>): void {
+export function tellAll(listeners: Iterable<() => void>): void {
   for (const listener of [...listeners]) {
     try {
       listener();

@@ -102,6 +102,7 @@ export class StreamSource implements Source, Sink {
   readonly #subOf = new Map<string, string>();
   readonly #keyOf = new Map<string, string>();
   #subs = 0;
+  #isClosed = false;
   #batch: { add: { sub: string; reference: Reference }[]; drop: string[] } | null = null;
   #connection: Connection = { state: "connecting", error: null };
   lsn: string | null = null;
@@ -167,6 +168,7 @@ export class StreamSource implements Source, Sink {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#stream.dispatch({ type: "close" });
   }
 
@@ -197,6 +199,8 @@ export class StreamSource implements Source, Sink {
       queueMicrotask(() => {
         const { add, drop } = this.#batch as { add: { sub: string; reference: Reference }[]; drop: string[] };
         this.#batch = null;
+        // Closed by us, it is nobody's any more: another goes on with the results.
+        if (this.#isClosed) return;
         if (add.length > 0 || drop.length > 0) this.#stream.dispatch({ type: "want", add, drop });
       });
     }

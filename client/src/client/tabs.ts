@@ -9,6 +9,7 @@
 // Responsible for: who leads, who wants what, tabs that come, go or sleep.
 // Leaves to others: whose tabs these are (identity.ts), the stream (source.ts).
 
+import { elapsedMs, now } from "./clock.js";
 import { ANSWER_TIMEOUT_MS } from "./machine.js";
 import { MisfitError } from "./patch.js";
 import { LOADING, type Result } from "./results.js";
@@ -83,7 +84,7 @@ export class TabsSource implements Source {
   #leader: { readonly id: string; readonly session: string | null } | null = null;
   #connection: Connection = { state: "connecting", error: null };
   #lsn: string | null = null;
-  #heardAt = Date.now();
+  #heardAt = now();
   #asked: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: TabsOptions, listener: Listener) {
@@ -181,7 +182,7 @@ export class TabsSource implements Source {
     if (!isHeld) return this.#takeLead();
     this.#channel = new BroadcastChannel(name);
     this.#channel.onmessage = ({ data }: MessageEvent<Request | Report>) => this.#hear(data);
-    this.#heardAt = Date.now();
+    this.#heardAt = now();
     const clock = setInterval(() => this.#look(), LOOK_MS);
     signal.addEventListener("abort", () => clearInterval(clock));
     this.#stand(name, signal, {});
@@ -324,7 +325,7 @@ export class TabsSource implements Source {
     if (!("leader" in message)) return this.#serve(message);
     if (this.#lead !== null) return; // Of one that slept, and does not know yet that it no longer leads.
     if (message.type !== "leads" || !message.isAsleep) {
-      this.#heardAt = Date.now();
+      this.#heardAt = now();
       clearTimeout(this.#asked);
       this.#asked = undefined;
     }
@@ -402,7 +403,7 @@ export class TabsSource implements Source {
   /** Asks a leader that has not been heard of whether it is there; takes over from one that is not. */
   #look(): void {
     if (this.#lead !== null || this.#channel === null || this.#asked !== undefined) return;
-    if (Date.now() - this.#heardAt < SILENCE_MS) return;
+    if (elapsedMs(this.#heardAt) < SILENCE_MS) return;
     // A tab in the background can wait, and it might itself be put to sleep next.
     if (typeof document !== "undefined" && document.visibilityState === "hidden") return;
     const { name } = this.#channel;
