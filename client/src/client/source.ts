@@ -128,6 +128,11 @@ export class StreamSource implements Source, Sink {
     return this.#stream.state.session;
   }
 
+  /** Returns whether the session is still that of the credentials there are now; null where there is no answer. */
+  isOurs(session: string): Promise<boolean | null> {
+    return this.#stream.isOurs(session);
+  }
+
   /** Whether the page sleeps, so that its stream is not read. */
   get isOverdue(): boolean {
     return this.#stream.isOverdue;

@@ -257,8 +257,19 @@ export class Stream {
       const digest = this.#sink.digest(sub);
       if (digest !== null) have[sub] = digest;
     }
-    let status = 0;
-    let error: WireError | null = null;
+    const { status, error } = await this.#tell(session, { subscribe, have, unsubscribe });
+    this.dispatch({ type: "posted", id, status, error });
+  }
+
+  /** Returns whether the session is still that of the credentials there are now; null where there is no answer. */
+  async isOurs(session: string): Promise<boolean | null> {
+    const { status } = await this.#tell(session, {});
+    if (status >= 200 && status < 300) return true;
+    return [401, 403, 404].includes(status) ? false : null;
+  }
+
+  /** Posts to the session; status 0 where no answer came. */
+  async #tell(session: string, body: object): Promise<{ status: number; error: WireError | null }> {
     const abort = new AbortController();
     const timer = timeLimit(abort, POST_TIMEOUT_MS, "the answer to a change of the session");
     try {
@@ -267,25 +278,23 @@ export class Stream {
         {
           method: "POST",
           headers: { ...(await headersOf(this.#options, false, abort.signal)), "content-type": "application/json" },
-          body: JSON.stringify({ subscribe, have, unsubscribe }),
+          body: JSON.stringify(body),
           signal: abort.signal,
           credentials: this.#options.credentials,
         },
       );
-      status = response.status;
+      const { status } = response;
       if (status >= 300) {
         const { code, message, data } = await errorOfResponse(response);
-        error = { code, message, data };
-      } else {
-        await response.body?.cancel(); // The connection is free for the next.
+        return { status, error: { code, message, data } };
       }
+      await response.body?.cancel(); // The connection is free for the next.
+      return { status, error: null };
     } catch (reason) {
-      status = 0;
-      error = { code: "UNAVAILABLE", message: messageOf(reason) };
+      return { status: 0, error: { code: "UNAVAILABLE", message: messageOf(reason) } };
     } finally {
       clearTimeout(timer);
     }
-    this.dispatch({ type: "posted", id, status, error });
   }
 }
 
