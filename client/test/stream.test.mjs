@@ -239,7 +239,7 @@ test("a closed client asks for nothing, and what waits fails", async (t) => {
 
 test("options that can't be meant are refused with what would be right", () => {
   assert.throws(() => createConvoyClient({ url: "localhost:4500" }), /http:\/\//);
-  assert.throws(() => createConvoyClient({ tabs: true }), /identity/);
+  assert.throws(() => createConvoyClient({ tabs: true, headers: {} }), /identity/);
 });
 
 test("credentials that never come are waited for as long as the server is, and no longer", { timeout: 20_000 }, async (t) => {

@@ -77,6 +77,7 @@ interface Waiter {
 export interface ClientParts {
   readonly request: StreamOptions;
   readonly source: (listener: Listener) => Source;
+  readonly cacheKey: string | null;
   readonly lingerMs: number;
   readonly patienceMs: number;
   /** Is called with the source on first use, and returns what is to be undone at the end. */
@@ -251,6 +252,11 @@ export class ConvoyClient {
     return listen(this.#connectionListeners, callback);
   }
 
+  /** What keys in a cache of TanStack Query begin with, where it was given. */
+  get cacheKey(): string | null {
+    return this.#parts.cacheKey;
+  }
+
   /** Counts the calls of `identityChanged`: what was kept at another number is another user's. */
   get identityVersion(): number {
     return this.#identityVersion;
@@ -319,7 +325,7 @@ export class ConvoyClient {
         this.#entries.delete(key);
         this.#source?.drop(key);
         // A layer over it alone would otherwise wait for ever for a transition.
-        this.#changed(this.#optimistic.settle(null, [], this.#base));
+        if (!this.#optimistic.isEmpty) this.#changed(this.#optimistic.settle(null, [], this.#base));
         this.#refuse(left, new ConvoyError("UNAVAILABLE", "nobody listens to the query any more"));
       }, this.#parts.lingerMs);
     };

@@ -40,8 +40,14 @@ export interface ConvoyClientOptions {
   readonly identity?: string | (() => string | null | undefined);
   /** How long a subscription stays when nobody listens any more, in ms: who comes back finds it. 1,000. */
   readonly lingerMs?: number;
-  /** How long a mutation is tried where the server can't be reached, in ms. 60,000. */
+  /** How long a mutation is tried where the server can't be reached or does not answer, in ms. 60,000. */
   readonly mutationTimeoutMs?: number;
+  /**
+   * What the keys of this client's queries begin with in a cache of TanStack Query. By default `convoy` for the first
+   * client that is used there, `convoy:2` for the next, and so on. Give it where a server makes a client for each request,
+   * so that a page finds what was fetched there.
+   */
+  readonly cacheKey?: string;
 }
 
 /** Returns a client. It connects when something is subscribed to. */
@@ -132,6 +138,7 @@ export function createConvoyClient(options: ConvoyClientOptions = {}): ConvoyCli
       tabs = new TabsSource({ request: forStream, name, isJar: sharing === "cookies", renewed }, listener);
       return tabs;
     },
+    cacheKey: options.cacheKey ?? null,
     lingerMs: options.lingerMs ?? 1_000,
     patienceMs: options.mutationTimeoutMs ?? 60_000,
     attach: (source) => listenToPage(source, isLoopback(url)),
