@@ -46,7 +46,7 @@ export function convoyQuery<R extends QueryRef>(
     queryFn: (context) => {
       const queryClient = (context as { client?: QueryClient }).client;
       if (queryClient === undefined) {
-        throw new TypeError("convoy/tanstack needs @tanstack/react-query 5.63 or later: its query functions are told of their QueryClient");
+        throw new TypeError("convoy/tanstack needs @tanstack/react-query 5.66 or later: its query functions are told of their QueryClient");
       }
       forgetful(queryClient, convoy);
       return keep(queryClient, context.queryKey as ConvoyQueryKey, convoy.watchQuery<QueryRef<any, T>>(reference, plain), convoy, context.signal);
