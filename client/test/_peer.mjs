@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { randomUUID } from "node:crypto";
 
 export class Peer {
-  /** `queries` and `mutations` map names to functions of `(db, args, headers)`. */
+  /** `queries` and `mutations` map names to functions of `(db, args)`, and for a query in a session its owner. */
   static async start({ db = {}, queries = {}, mutations = {} } = {}) {
     const peer = new Peer();
     Object.assign(peer, {
@@ -17,10 +17,11 @@ export class Peer {
       done: new Map(), // mutation id → answer
       requests: [], // `{path, body, headers}`, all of them
       runs: 0, // how often a mutation's function ran
+      owner: () => "", // (headers) => whose request it is; a session is its owner's
       slow: new Set(), // queries that are not answered for now
       isHeld: false, // whether transitions wait for `release`
       buffers: false, // whether an answer that streams is held back until it ends, as some proxies do
-      intercept: null, // (request) => {status, body} | "drop" | null
+      intercept: null, // (request) => {status, body, headers} | "drop" | "keep" (never answered) | null
       sockets: new Set(),
     });
     peer.server = createServer((request, response) => void peer.#handle(request, response));
@@ -89,21 +90,24 @@ export class Peer {
     // Pages of another origin may call.
     response.setHeader("access-control-allow-origin", "*");
     response.setHeader("access-control-allow-headers", "*");
+    response.setHeader("access-control-expose-headers", "retry-after");
     if (request.method === "OPTIONS") return response.writeHead(204).end();
     const forced = this.intercept?.(entry);
+    if (forced === "keep") return;
     if (forced === "drop") return request.socket.destroy();
-    if (forced) return answer(response, forced.status, forced.body);
+    if (forced) return answer(response, forced.status, forced.body, forced.headers);
     const [, , what, name] = pathname.split("/").map(decodeURIComponent);
-    if (what === "sync" && name === undefined) return this.#open(response, body, searchParams);
-    if (what === "sync") return this.#change(response, name, body);
+    const owner = this.owner(request.headers);
+    if (what === "sync" && name === undefined) return this.#open(response, body, searchParams, owner);
+    if (what === "sync") return this.#change(response, name, body, owner);
     if (what === "query") return this.#query(response, name, body);
     if (what === "mutation") return this.#mutation(response, name, body, request);
     answer(response, 404, failure("NOT_FOUND", pathname));
   }
 
-  #open(response, body, params) {
-    const known = body.resume === undefined ? undefined : [...this.sessions.values()].find(({ token }) => token === body.resume);
-    const session = known ?? { id: randomUUID(), subs: new Map(), used: new Set(), reflects: [], token: "", lsn: 0 };
+  #open(response, body, params, owner) {
+    const known = body.resume === undefined ? undefined : [...this.sessions.values()].find((session) => session.token === body.resume && session.owner === owner);
+    const session = known ?? { id: randomUUID(), owner, subs: new Map(), used: new Set(), reflects: [], token: "", lsn: 0 };
     this.sessions.set(session.id, session);
     session.response?.end();
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
@@ -140,9 +144,9 @@ export class Peer {
     }
   }
 
-  #change(response, id, body) {
+  #change(response, id, body, owner) {
     const session = this.sessions.get(id);
-    if (session === undefined) return answer(response, 404, failure("NOT_FOUND", "no such session"));
+    if (session?.owner !== owner) return answer(response, 404, failure("NOT_FOUND", "no such session"));
     if ((body.subscribe ?? []).some(({ sub }) => session.used.has(sub))) return answer(response, 400, failure("INVALID_ARGS", "a sub was used before"));
     for (const sub of body.unsubscribe ?? []) session.subs.delete(sub);
     this.#subscribe(session, body.subscribe ?? [], body.have ?? {});
@@ -172,7 +176,8 @@ export class Peer {
         if (session !== undefined) this.sessions.get(session).reflects.push(id);
         this.#publish();
       } catch (error) {
-        return answer(response, 400, failure(error.code ?? "INTERNAL", error.message, error.data));
+        const { error: wire } = failure(error.code ?? "INTERNAL", error.message, error.data);
+        return answer(response, error.status ?? 400, { error: { ...wire, thrown: true } });
       }
     }
     if (this.loseAnswers > 0) {
@@ -202,7 +207,7 @@ export class Peer {
         session.subs.delete(sub);
         continue;
       }
-      const value = run(this.db, subscription.args);
+      const value = run(this.db, subscription.args, session.owner);
       const digest = JSON.stringify(value);
       if (subscription.sent === digest) continue;
       const isRows = Array.isArray(value) && value.every((row) => typeof row?._id === "string");
@@ -230,7 +235,7 @@ function failure(code, message, data = null) {
   return { error: { code, message, data } };
 }
 
-function answer(response, status, body) {
-  response.writeHead(status, { "content-type": "application/json" });
+function answer(response, status, body, headers = {}) {
+  response.writeHead(status, { "content-type": "application/json", ...headers });
   response.end(JSON.stringify(body));
 }

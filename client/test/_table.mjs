@@ -38,6 +38,9 @@ const answered = (state) => ({ ...state, answered: true, greeted: false });
 const silent = (state) => ({ ...state, answered: false, greeted: false });
 const denied = (state) => ({ ...state, denied: true });
 const unsubscribing = (state) => ({ ...state, post: state.post && { ...state.post, subscribe: [], unsubscribe: ["0"] } });
+const asking = (...opening) => (state) => ({ ...answered(state), opening });
+const several = (state) => ({ ...state, post: state.post && { ...state.post, subscribe: ["1", "2"] } });
+const moved = (state) => ({ ...state, moved: true });
 const same = (state) => state;
 
 /** By the words of SPEC.md: the event, and what of the state the words presuppose. */
@@ -52,18 +55,23 @@ export const EVENTS = {
   "`retry`": [{ type: "retry", ms: 100 }, same],
   "`goodbye`, come back": [goodbye("UNAVAILABLE", 100), same],
   "`goodbye`, stay away": [goodbye("SUPERSEDED", null), same],
-  "`goodbye` `UNAUTHORIZED`": [goodbye("UNAUTHORIZED", null), same],
+  "`goodbye` `UNAUTHORIZED`": [{ ...goodbye("UNAUTHORIZED", null), at: 3_600_000 }, same],
+  "`goodbye` `UNAUTHORIZED` soon after a transition": [goodbye("UNAUTHORIZED", null), moved],
   "`goodbye` `UNAUTHORIZED`, again": [goodbye("UNAUTHORIZED", null), denied],
-  "`ended`": [{ type: "ended", message: "x" }, same],
+  "`ended`": [{ type: "ended", message: "x" }, moved],
+  "`ended` without a transition, or in a session that was not resumed": [{ type: "ended", message: "x" }, (state) => ({ ...moved(state), strayed: true })],
   "`refused` 404": [refused(404), answered],
   "`refused` 401": [refused(401), answered],
   "`refused` 401, again": [refused(401), (state) => denied(answered(state))],
-  "`refused` 400, 403, 413 …": [refused(400), answered],
+  "`refused` 400, 413, of several": [refused(400), asking("1", "2")],
+  "`refused` 400, 413, of one": [refused(413), asking("1")],
+  "`refused` 400, 413, of none; 403 …": [refused(403), answered],
   "`refused` 408, 429, 5xx": [refused(503), answered],
   "`timeout`, no answer": [{ type: "timeout" }, silent],
   "`timeout`, no `hello`": [{ type: "timeout" }, answered],
   "`timeout`, nothing more": [{ type: "timeout" }, (state) => (state.greeted ? state : { ...state, greeted: state.phase === "live" || state.phase === "polling" })],
   "`posted` 202": [{ type: "posted", id: 1, status: 202, error: null }, same],
+  "`posted` 400, 413, of several": [{ type: "posted", id: 1, status: 413, error: ERROR }, several],
   "`posted` 400, 403, 413, 429, of what to subscribe to": [{ type: "posted", id: 1, status: 429, error: ERROR }, same],
   "`posted` 400, 403, 413, 429, of what is no longer wanted alone": [{ type: "posted", id: 1, status: 429, error: ERROR }, unsubscribing],
   "`posted`, anything else": [{ type: "posted", id: 1, status: 0, error: ERROR }, same],
@@ -90,4 +98,9 @@ export function cell(stateName, eventName) {
   const to = nameOf(state) === nameOf(before) ? "" : `→ ${nameOf(state)}`;
   if (state === before && effects.length === 0) return "";
   return [done, to].filter((part) => part !== "").join(" ") || "noted";
+}
+
+/** Returns a row of the table. */
+export function row(eventName) {
+  return `| ${eventName} | ${Object.keys(STATES).map((state) => cell(state, eventName)).join(" | ")} |`;
 }

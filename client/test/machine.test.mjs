@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { INITIAL, NAMES_MAX, POLL_MS, POLL_SPELL_MS, REQUEST_BYTES_MAX, RETRY_FIRST_MS, RETRY_MAX_MS, STEADY_MS, connectionState, step } from "../dist/client/machine.js";
+import { INITIAL, NAMES_MAX, POLL_MS, POLL_SPELL_MS, REFERENCE_BYTES_MAX, REQUEST_BYTES_MAX, RETRY_FIRST_MS, RETRY_MAX_MS, STEADY_MS, connectionState, step } from "../dist/client/machine.js";
 import { EVENTS, STATES, cell } from "./_table.mjs";
 
 function table() {
@@ -149,19 +149,77 @@ test("credentials are asked for anew once, and again after they have worked", ()
   assert.equal(machine.send(refused).open.fresh, true);
   machine.hello();
   machine.transition("t1");
+  machine.at += STEADY_MS + 1;
   const { open } = machine.send({ type: "goodbye", goodbye: { code: "UNAUTHORIZED", message: "expired", retry_ms: null, resume: true } });
   assert.deepEqual([open.fresh, open.resume], [true, "t1"]);
   const { fail } = machine.send(refused);
   assert.deepEqual([machine.state.phase, fail.subs, fail.error.code], ["closed", ["a"], "UNAUTHORIZED"]);
 });
 
-test("a subscription that ended with an error is not asked for again", () => {
+test("a subscription that a session refused is not asked for again in it, and is in the next", () => {
   const machine = new Driven();
+  const error = { code: "UNAUTHORIZED", message: "x" };
   machine.want(["a", "b"]);
   machine.hello();
-  machine.transition("t1", [{ sub: "a", type: "error", final: true, error: { code: "NOT_FOUND", message: "x" } }]);
+  machine.transition("t1", [{ sub: "a", type: "error", final: true, error }]);
+  machine.send({ type: "ended", message: "x" });
+  assert.deepEqual(machine.send({ type: "woke" }).open.subscribe, [], "resumed");
+  // The session is gone by then.
+  assert.deepEqual(names(machine.hello({ session: "s2" }).post.subscribe), ["a", "b"]);
+  machine.transition("t2", [{ sub: "a", type: "error", final: true, error }]);
   machine.send({ type: "misfit", message: "x" });
-  assert.deepEqual(names(machine.send({ type: "woke" }).open.subscribe), ["b"]);
+  assert.deepEqual(names(machine.send({ type: "woke" }).open.subscribe), ["a", "b"]);
+  machine.hello({ session: "s3" });
+  machine.transition("t3", [{ sub: "a", type: "error", final: true, error }]);
+  assert.deepEqual(names(machine.send({ type: "renew" }).open.subscribe), ["a", "b"], "somebody else may");
+});
+
+test("the one subscription that a request is refused for is found, and the others go on without it", () => {
+  const machine = new Driven();
+  const subs = Array.from({ length: 40 }, (_, index) => `s${index}`);
+  const bad = new Set(["s0", "s17", "s39"]);
+  const failed = [];
+  let requests = 0;
+  let { open } = machine.want(subs);
+  for (;;) {
+    requests += 1;
+    if (!open.subscribe.some(({ sub }) => bad.has(sub))) break;
+    const effects = machine.send({ type: "refused", status: 400, error: { code: "INVALID_ARGS", message: "x" } });
+    if (effects.fail) failed.push(...effects.fail.subs);
+    ({ open } = effects);
+  }
+  let { post } = machine.hello();
+  while (post) {
+    requests += 1;
+    const isBad = post.subscribe.some(({ sub }) => bad.has(sub));
+    const effects = machine.send({ type: "posted", id: post.id, status: isBad ? 413 : 202, error: null });
+    if (effects.fail) failed.push(...effects.fail.subs);
+    ({ post } = effects);
+  }
+  assert.deepEqual(new Set(failed), bad);
+  assert.deepEqual([...machine.state.told].sort(), subs.filter((sub) => !bad.has(sub)).sort());
+  assert.ok(requests < 40, `${requests} requests`);
+  // A new session would be refused with them as this one was.
+  machine.send({ type: "misfit", message: "x" });
+  assert.ok(machine.send({ type: "woke" }).open.subscribe.every(({ sub }) => !bad.has(sub)));
+  assert.equal(machine.send({ type: "renew" }).open.subscribe.length, 40);
+});
+
+test("a server that refuses every request is asked a few times, and no more", () => {
+  const machine = new Driven();
+  let effects = machine.want(Array.from({ length: 1_000 }, (_, index) => `s${index}`));
+  let requests = 0;
+  for (; effects.open; requests += 1) effects = machine.send({ type: "refused", status: 400, error: { code: "X", message: "x" } });
+  assert.ok(requests < 15, `${requests} requests`);
+  assert.equal(machine.state.phase, "closed");
+});
+
+test("arguments that no server takes are not sent", () => {
+  const machine = new Driven();
+  const reference = { query: "q", args: { text: "x".repeat(REFERENCE_BYTES_MAX) } };
+  const { fail, open } = machine.send({ type: "want", add: [{ sub: "a", reference }, { sub: "b", reference: { query: "q", args: {} } }], drop: [] });
+  assert.deepEqual([fail.subs, fail.error.code, names(open.subscribe)], [["a"], "PAYLOAD_TOO_LARGE", ["b"]]);
+  assert.equal(machine.hello().post, undefined);
 });
 
 test("without hello it polls, in one session, and tries to stream again after a while", () => {
@@ -235,6 +293,55 @@ test("changes that the server refuses fail their subscriptions and nothing else"
   assert.deepEqual([done.fail.subs, done.fail.error.code], [["b"], "LIMIT_EXCEEDED"]);
   assert.deepEqual(names(done.post.subscribe), ["c"]);
   assert.equal(machine.state.phase, "live");
+});
+
+test("polls that go on with no session, or bring nothing at once, are waited between", () => {
+  const machine = new Driven();
+  machine.want(["a"]);
+  machine.send({ type: "opened" });
+  machine.send({ type: "timeout" });
+  machine.hello();
+  machine.transition("t0");
+  assert.ok(machine.send({ type: "ended", message: "" }).open, "the first begins a session");
+  const waits = [];
+  for (let poll = 1; poll <= 8; poll += 1) {
+    machine.hello({ session: `s${poll}` });
+    machine.transition(`t${poll}`);
+    waits.push(machine.send({ type: "ended", message: "" }).sleep.ceilingMs);
+    machine.send({ type: "woke" });
+  }
+  assert.deepEqual(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, RETRY_MAX_MS, RETRY_MAX_MS]);
+  machine.hello({ session: "s8", resumed: true });
+  assert.ok(machine.send({ type: "ended", message: "" }).sleep, "nothing came");
+  machine.send({ type: "woke" });
+  machine.hello({ session: "s8", resumed: true });
+  machine.at += STEADY_MS + 1;
+  assert.ok(machine.send({ type: "ended", message: "" }).open, "nothing came for a while");
+});
+
+test("streams that end for want of credentials as soon as they have begun are waited between", () => {
+  const machine = new Driven();
+  machine.want(["a"]);
+  const waits = [];
+  for (let stream = 1; stream <= 8; stream += 1) {
+    machine.hello({ resumed: stream > 1 });
+    machine.transition(`t${stream}`);
+    const goodbye = { code: "UNAUTHORIZED", message: "x", retry_ms: null, resume: true };
+    waits.push(machine.send({ type: "goodbye", goodbye }).sleep.ceilingMs);
+    assert.equal(machine.send({ type: "woke" }).open.fresh, true);
+  }
+  assert.deepEqual(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, RETRY_MAX_MS, RETRY_MAX_MS]);
+});
+
+test("a misfit after a steady stream is the first failure", () => {
+  const machine = new Driven();
+  machine.want(["a"]);
+  for (let stream = 1; stream <= 4; stream += 1) {
+    machine.hello({ session: `s${stream}` });
+    machine.at += STEADY_MS + 1;
+    assert.equal(machine.send({ type: "misfit", message: "x" }).sleep.ceilingMs, RETRY_FIRST_MS);
+    machine.send({ type: "woke" });
+  }
 });
 
 test("what was no longer wanted is said again where the change with it was refused, and not for ever", () => {

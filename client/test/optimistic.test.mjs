@@ -60,7 +60,7 @@ test("a layer is replayed over what others write meanwhile", async (t) => {
   let gate;
   peer.intercept = ({ path }) => {
     if (!path.startsWith("/api/mutation/") || gate === "open") return null;
-    return { status: 503, body: { error: { code: "UNAVAILABLE", message: "later" } } };
+    return { status: 503, body: { error: { code: "UNAVAILABLE", message: "later" } }, headers: { "retry-after": "0" } };
   };
   const sent = client.mutation(api.messages.send, { text: "mine" }, { optimisticUpdate: add });
   peer.write((db) => (db.messages = [...db.messages, { _id: "x1", text: "theirs" }]));
@@ -241,4 +241,157 @@ test("a query that is asked once is asked anew as whoever is logged in now", asy
   client.identityChanged();
   assert.equal(await asked, 1);
   assert.equal(peer.requests.filter(({ path }) => path.startsWith("/api/query/")).at(-1).headers["x-who"], "bob");
+});
+
+/** Notes what a watch shows from here on. */
+function noted(t, watch) {
+  const seen = [];
+  t.after(watch.onUpdate(() => seen.push(watch.getCurrent().data?.map(({ text }) => text).join())));
+  return seen;
+}
+
+test("a layer stays while its query is asked anew, also after the transition that contains its mutation", async (t) => {
+  const { peer, client, watch } = await start(t);
+  const count = client.watchQuery(api.messages.count, {});
+  t.after(count.onUpdate(() => {}));
+  await shows(count, (n) => n === 1);
+  const seen = noted(t, watch);
+  peer.slow.add("messages.list");
+  void watch.refetch();
+  await until(watch, () => watch.getCurrent().isStale);
+  await client.mutation(api.messages.send, { text: "second" }, { optimisticUpdate: add });
+  await shows(count, (n) => n === 2);
+  assert.equal(watch.getCurrent().data.at(-1)._id, "temp");
+  peer.slow.clear();
+  peer.write(() => {});
+  await shows(watch, (list) => list.at(-1)._id === "m2");
+  assert.ok(seen.every((texts) => texts === "first" || texts === "first,second"), seen.join(" | "));
+  assert.equal(seen.slice(seen.indexOf("first,second")).includes("first"), false, seen.join(" | "));
+});
+
+test("a layer stays until its query is answered in a new session", async (t) => {
+  const { peer, client, watch } = await start(t);
+  const count = client.watchQuery(api.messages.count, {});
+  t.after(count.onUpdate(() => {}));
+  await shows(count, (n) => n === 1);
+  const seen = noted(t, watch);
+  peer.isHeld = true;
+  await client.mutation(api.messages.send, { text: "second" }, { optimisticUpdate: add });
+  peer.slow.add("messages.list");
+  peer.forgetSessions();
+  peer.isHeld = false;
+  await shows(count, (n) => n === 2);
+  assert.equal(watch.getCurrent().data.at(-1)._id, "temp");
+  peer.slow.clear();
+  peer.write(() => {});
+  await shows(watch, (list) => list.at(-1)._id === "m2");
+  assert.equal(seen.slice(seen.indexOf("first,second")).includes("first"), false, seen.join(" | "));
+});
+
+test("what an update sets after it has returned is not shown", async (t) => {
+  const { client, watch, texts } = await start(t);
+  const said = t.mock.method(console, "error", () => {});
+  let end;
+  const ended = new Promise((resolve) => (end = resolve));
+  await client.mutation(api.messages.send, { text: "second" }, {
+    optimisticUpdate: async (localStore) => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      localStore.setQuery(api.messages.list, {}, [{ _id: "x", text: "for ever" }]);
+      end();
+    },
+  });
+  await ended;
+  await shows(watch, (list) => list.length === 2);
+  assert.deepEqual(texts(), ["m1 first", "m2 second"]);
+  assert.match(said.mock.calls[0].arguments[0], /can't be async/);
+});
+
+test("an update may change the arguments that it is given", async (t) => {
+  const { peer, client } = await start(t);
+  peer.queries.echo = (_, args) => args;
+  const echo = client.watchQuery(api.echo, { k: "a" });
+  t.after(echo.onUpdate(() => {}));
+  await shows(echo, () => true);
+  await client.mutation(api.messages.send, { text: "x" }, {
+    optimisticUpdate: (localStore) => localStore.getAllQueries(api.echo).forEach(({ args }) => (args.k = "b")),
+  });
+  peer.forgetSessions();
+  await until(echo, () => echo.getCurrent().isReconnecting);
+  await until(echo, () => !echo.getCurrent().isStale);
+  assert.deepEqual(echo.getCurrent().data, { k: "a" });
+});
+
+test("results can't be changed where they are, by whoever shows them or by an update", async (t) => {
+  const { peer, client, watch, texts } = await start(t);
+  assert.throws(() => watch.getCurrent().data.push(1), TypeError);
+  assert.throws(() => (watch.getCurrent().data[0].text = "x"), TypeError);
+  const update = (localStore) => {
+    const list = localStore.getQuery(api.messages.list, {});
+    list.push({ _id: "temp", text: "ghost" });
+    localStore.setQuery(api.messages.list, {}, list);
+  };
+  await assert.rejects(client.mutation(api.messages.send, { text: "x" }, { optimisticUpdate: update }), TypeError);
+  peer.write((db) => (db.messages = [...db.messages, { _id: "m2", text: "second" }]));
+  await shows(watch, (list) => list.length === 2);
+  assert.throws(() => watch.getCurrent().data.reverse(), TypeError);
+  assert.deepEqual(texts(), ["m1 first", "m2 second"]);
+});
+
+test("a layer over what nobody looks at any more is gone when somebody is back", async (t) => {
+  const { peer, client } = await start(t);
+  peer.queries.other = (db) => db.messages;
+  const other = client.watchQuery(api.other, {});
+  const end = other.onUpdate(() => {});
+  await shows(other, () => true);
+  peer.isHeld = true;
+  const update = (localStore) => localStore.setQuery(api.other, {}, [{ _id: "temp", text: "ghost" }]);
+  await client.mutation(api.messages.send, { text: "x" }, { optimisticUpdate: update });
+  end();
+  await new Promise((resolve) => setTimeout(resolve, 60)); // Its subscription lingers for 20 ms.
+  t.after(other.onUpdate(() => {}));
+  assert.equal(other.getCurrent().data, undefined);
+});
+
+test("what the server says a repeat can help with is repeated, and what a function threw is not", async (t) => {
+  const { peer, client } = await start(t);
+  let refusals = 2;
+  peer.intercept = ({ path }) =>
+    path.startsWith("/api/mutation/") && refusals-- > 0
+      ? { status: 429, body: { error: { code: "LIMIT_EXCEEDED", message: "too many calls wait" } }, headers: { "retry-after": "0" } }
+      : null;
+  assert.equal(await client.mutation(api.messages.send, { text: "second" }), 2);
+  peer.intercept = null;
+  for (const [code, status] of [["UNAVAILABLE", 503], ["LIMIT_EXCEEDED", 429], ["UNAUTHORIZED", 401], ["NOT_FOUND", 404]]) {
+    peer.mutations.fails = () => {
+      throw Object.assign(new Error("by itself"), { code, status });
+    };
+    const runs = peer.runs;
+    await assert.rejects(client.mutation(api.fails, {}), { code, message: "by itself" });
+    assert.equal(peer.runs - runs, 1, code);
+  }
+  // Stopped at a limit of its own: the server's word, and no `Retry-After`.
+  let asked = 0;
+  peer.intercept = ({ path }) =>
+    path.startsWith("/api/mutation/") ? (asked++, { status: 429, body: { error: { code: "LIMIT_EXCEEDED", message: "more than 8,192 rows" } } }) : null;
+  await assert.rejects(client.mutation(api.messages.send, { text: "x" }), { code: "LIMIT_EXCEEDED" });
+  assert.equal(asked, 1);
+});
+
+test("mutations that a server takes and never answers are given up together, each from its call on", async (t) => {
+  const { peer, client } = await start(t, { mutationTimeoutMs: 300 });
+  peer.intercept = ({ path }) => (path.startsWith("/api/mutation/") ? "keep" : null);
+  const since = performance.now();
+  const all = await Promise.allSettled(Array.from({ length: 8 }, () => client.mutation(api.messages.send, { text: "x" })));
+  assert.ok(all.every(({ reason }) => reason?.code === "UNAVAILABLE"));
+  assert.ok(performance.now() - since < 1_500, `${performance.now() - since} ms`);
+});
+
+test("mutations that wait for others that are answered have not lost their patience", async (t) => {
+  const { peer, client } = await start(t, { mutationTimeoutMs: 400, fetch: slowly });
+  async function slowly(input, init) {
+    if (input.includes("/mutation/")) await new Promise((resolve) => setTimeout(resolve, 150));
+    return fetch(input, init);
+  }
+  await Promise.all(Array.from({ length: 5 }, () => client.mutation(api.messages.send, { text: "x" })));
+  assert.equal(peer.runs, 5);
 });

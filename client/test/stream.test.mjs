@@ -239,7 +239,7 @@ test("a closed client asks for nothing, and what waits fails", async (t) => {
 
 test("options that can't be meant are refused with what would be right", () => {
   assert.throws(() => createConvoyClient({ url: "localhost:4500" }), /http:\/\//);
-  assert.throws(() => createConvoyClient({ tabs: true }), /identity/);
+  assert.throws(() => createConvoyClient({ tabs: true, headers: {} }), /identity/);
 });
 
 test("credentials that never come are waited for as long as the server is, and no longer", { timeout: 20_000 }, async (t) => {
@@ -328,4 +328,100 @@ test("arguments are those of the call, whatever becomes of the object, and a big
   await shows(watch, (value) => value !== 2);
   assert.deepEqual(written, [1, 2]);
   assert.ok(layers >= 1 && shown.every((n) => n === 2), shown.join());
+});
+
+test("a query that nobody may see before the login is there after it", async (t) => {
+  let user = null;
+  const { peer, client } = await start(t, { headers: () => (user === null ? {} : { "x-user": user }) });
+  const mine = client.watchQuery("mine", {});
+  watched(t, mine);
+  await until(mine, () => mine.getCurrent().error?.code === "NOT_FOUND");
+  peer.queries.mine = () => "Ann's";
+  user = "ann";
+  client.identityChanged();
+  assert.equal(await shows(mine, () => true), "Ann's");
+});
+
+test("one subscription that no request is taken with costs the others nothing", async (t) => {
+  const { peer, client, watch } = await start(t);
+  const isBad = ({ args }) => args?.text === "bad";
+  peer.intercept = ({ body }) =>
+    body.subscribe?.some(isBad) ? { status: 400, body: { error: { code: "INVALID_ARGS", message: "not JSON" } } } : null;
+  const others = ["a", "b", "c"].map((text) => client.watchQuery(api.echo, { text }));
+  const bad = client.watchQuery(api.echo, { text: "bad" });
+  for (const each of [others[0], bad, others[1], watch]) watched(t, each);
+  await Promise.all([watch, others[0], others[1]].map((each) => shows(each, () => true)));
+  await until(bad, () => bad.getCurrent().error?.message === "not JSON");
+  // Later, in one request with another.
+  const again = client.watchQuery(api.echo, { text: "bad", n: 2 });
+  watched(t, again);
+  watched(t, others[2]);
+  await shows(others[2], () => true);
+  await until(again, () => again.getCurrent().error !== null);
+  assert.equal(client.connectionState, "live");
+});
+
+test("half an emoji is sent as text", async (t) => {
+  const { client } = await start(t);
+  const half = client.watchQuery(api.echo, { text: "a \ud83d", "\udf89": 1 });
+  watched(t, half);
+  assert.deepEqual(await shows(half, () => true), { text: "a \ufffd", "\ufffd": 1 });
+});
+
+test("to ask anew without a server is given up", { timeout: 30_000 }, async (t) => {
+  const { peer, watch } = await start(t);
+  watched(t, watch);
+  await shows(watch, () => true);
+  peer.intercept = () => "drop";
+  peer.cut();
+  await assert.rejects(watch.refetch(), { code: "UNAVAILABLE" });
+  peer.intercept = null;
+  assert.equal(await watch.refetch(), 1);
+});
+
+test("a clock that is set back does not keep a dead stream alive", async (t) => {
+  const { peer, watch } = await start(t);
+  peer.heartbeatMs = 100;
+  watched(t, watch);
+  await shows(watch, () => true);
+  const { now } = Date;
+  t.after(() => (Date.now = now));
+  Date.now = () => now() - 3_600_000;
+  await until(watch, () => watch.getCurrent().isReconnecting);
+  assert.equal(peer.streams.length, 1);
+});
+
+test("a listener is not called once it has ended, and each ends for itself", async (t) => {
+  const { peer, client, watch } = await start(t);
+  let hasEnded = false;
+  let late = 0;
+  let end = () => {};
+  watched(t, watch);
+  await shows(watch, () => true);
+  t.after(watch.onUpdate(() => {
+    end();
+    hasEnded = true;
+  }));
+  end = watch.onUpdate(() => (late += hasEnded ? 1 : 0));
+  peer.write((db) => (db.n = 2));
+  await shows(watch, (n) => n === 2);
+  assert.deepEqual([hasEnded, late], [true, 0]);
+  for (const [listen, cause] of [["onIdentityChange", "identityChanged"], ["onConnectionChange", "close"]]) {
+    let calls = 0;
+    const callback = () => (calls += 1);
+    const [one] = [client[listen](callback), client[listen](callback)];
+    one();
+    client[cause]();
+    assert.equal(calls, 1, listen);
+  }
+});
+
+test("a subscription may linger for ever", async (t) => {
+  const { client, watch } = await start(t, { lingerMs: Infinity });
+  const end = watch.onUpdate(() => {});
+  await shows(watch, () => true);
+  end();
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  assert.equal(watch.getCurrent().data, 1);
+  assert.equal(client.connectionState, "live");
 });

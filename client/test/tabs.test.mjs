@@ -131,6 +131,114 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
     await until("two streams", async () => (await streams()) === 2);
   });
 
+  const minted = `(claims) => ["{}", JSON.stringify(claims), ""].map((part) => btoa(part).replaceAll("=", "").replaceAll("+", "-").replaceAll("/", "_")).join(".")`;
+
+  test("another token of one user is no other user: nothing is forgotten, and no mutation is given up", async (t) => {
+    const peer = await Peer.start({ db: { n: 7 }, queries: { n: (db) => db.n }, mutations: { add: (db) => ++db.n } });
+    t.after(() => peer.stop());
+    const page = await tab(t, {}, 1);
+    // Its answer takes a while to arrive; meanwhile a request is made with a token whose claims differ.
+    await page.evaluate(`client.close(); start({
+      url: ${JSON.stringify(peer.url)},
+      auth: () => (${minted})({ sub: "ann", fva: window.fva ?? 0 }),
+      fetch: async (input, init) => {
+        const response = await fetch(input, init);
+        if (!input.includes("mutation")) return response;
+        await new Promise((resolve, reject) => {
+          setTimeout(resolve, 500);
+          init.signal.addEventListener("abort", () => reject(init.signal.reason));
+        });
+        return response;
+      },
+    })`);
+    await page.evaluate(`log = []; w = client.watchQuery("n", {}); w.onUpdate(() => log.push(w.getCurrent().data ?? null)); 0`);
+    await page.until("it is live", `client.connectionState === "live" && w.getCurrent().data === 7`);
+    await page.evaluate(`log = []; sent = mutate("add", {}); 0`);
+    await until("it is committed", () => peer.runs === 1);
+    const before = peer.streams.length;
+    await page.evaluate(`fva = 1; client.query("n", {})`);
+    assert.equal(await page.evaluate("sent"), 8);
+    await page.until("it has joined others", `client.connectionState === "live" && w.getCurrent().data === 8 && !w.getCurrent().isStale`);
+    assert.equal(peer.streams.length, before + 1);
+    assert.equal((await page.evaluate("log")).includes(null), false, "nothing was forgotten");
+  });
+
+  test("tokens that differ each time share with nobody, and are asked for no more often", async (t) => {
+    const peer = await Peer.start({ db: { n: 7 }, queries: { n: (db) => db.n }, mutations: { add: (db) => ++db.n } });
+    t.after(() => peer.stop());
+    const page = await tab(t, {}, 1);
+    await page.evaluate(`client.close(); asked = 0; start({
+      url: ${JSON.stringify(peer.url)},
+      auth: () => (asked += 1, (${minted})({ sub: "ann", aio: Math.random() })),
+    })`);
+    await page.evaluate(`w = client.watchQuery("n", {}); w.onUpdate(() => {}); 0`);
+    await page.until("it is live", `client.connectionState === "live" && w.getCurrent().data === 7`);
+    for (let count = 8; count < 14; count += 1) assert.equal(await page.evaluate(`mutate("add", {})`), count);
+    await page.until("it is live", `client.connectionState === "live" && w.getCurrent().data === 13 && !w.getCurrent().isStale`);
+    assert.ok((await page.evaluate("asked")) < 20);
+    assert.ok(peer.streams.length <= 3, `${peer.streams.length} streams`);
+  });
+
+  test("a leader whose credentials are refused leaves the lead to a tab with better ones, and follows it", async (t) => {
+    const peer = await Peer.start({ db: { n: 7 }, queries: { n: (db) => db.n } });
+    t.after(() => peer.stop());
+    const start = async (token) => {
+      const page = await tab(t, { url: peer.url, tabs: false }, 1);
+      await page.evaluate(`client.close(); start({ url: ${JSON.stringify(peer.url)}, identity: "pat", auth: () => ${JSON.stringify(token)} })`);
+      await page.evaluate(`log = []; w = client.watchQuery("n", {}); w.onUpdate(() => log.push(w.getCurrent().error?.code ?? w.getCurrent().data ?? null)); 0`);
+      page.isLive = (n) => page.until(`it shows ${n}`, `client.connectionState === "live" && w.getCurrent().data === ${n} && w.getCurrent().error === null`);
+      await page.isLive(7);
+      return page;
+    };
+    const [one, two, three] = [await start("one"), await start("two"), await start("three")];
+    const bad = new Set(["Bearer one", "Bearer two"]);
+    peer.intercept = ({ headers }) =>
+      bad.has(headers.authorization) ? { status: 401, body: { error: { code: "UNAUTHORIZED", message: "expired" } } } : null;
+    const before = peer.streams.length;
+    peer.goodbye({ code: "UNAUTHORIZED", message: "expired", retry_ms: null, resume: true });
+    await three.isLive(7);
+    peer.write((db) => (db.n = 8));
+    for (const page of [one, two, three]) await page.isLive(8);
+    assert.equal((await three.evaluate("log")).includes("UNAUTHORIZED"), false);
+    assert.ok(peer.streams.length - before <= 5, "each was tried once");
+    // Nobody is left whose credentials are good: that is the end, until somebody's are again.
+    bad.add("Bearer three");
+    peer.goodbye({ code: "UNAUTHORIZED", message: "expired", retry_ms: null, resume: true });
+    await three.until("it is closed", `client.connectionState === "closed"`);
+    bad.delete("Bearer two");
+    await two.evaluate("client.identityChanged()");
+    for (const page of [one, two, three]) await page.isLive(8);
+  });
+
+  test("a layer stays where the lead changes hands before its mutation is reflected", async (t) => {
+    const peer = await Peer.start({
+      db: { list: ["a"], n: 0 },
+      queries: { list: (db) => db.list, n: (db) => db.n, "notes.inRoom": () => [] },
+      mutations: { add: (db, { x }) => void (db.list = [...db.list, x]) },
+    });
+    t.after(() => peer.stop());
+    const pages = [];
+    for (let index = 0; index < 3; index += 1) {
+      pages.push(await tab(t, { identity: "lou", url: peer.url }, 1));
+      await pages[index].shows(0);
+    }
+    const last = pages[2];
+    await last.evaluate(`log = []; w = client.watchQuery("list", {}); w.onUpdate(() => log.push((w.getCurrent().data ?? []).join())); 0`);
+    await last.until("the list", `log.at(-1) === "a"`);
+    peer.isHeld = true;
+    await last.evaluate(`mutate("add", { x: "b" }, (store) => store.setQuery("list", {}, [...store.getQuery("list", {}), "b"]))`);
+    peer.slow.add("list");
+    await pages[0].close();
+    await until("another leads", () => peer.streams.length === 2);
+    peer.release();
+    await pages[1].until("it is live", `client.connectionState === "live"`);
+    peer.slow.clear();
+    peer.write(() => {});
+    await last.until("the list is here", `!w.getCurrent().isStale && log.at(-1) === "a,b"`);
+    const log = await last.evaluate("log");
+    assert.equal(log.slice(log.indexOf("a,b")).includes("a"), false, log.join(" | "));
+  });
+
   test("who logs in as somebody else leaves the stream that was shared, and shows nothing of it", async (t) => {
     await quiet();
     await write(21);
@@ -249,10 +357,93 @@ describe("tabs", { skip: chromium === undefined && "chromium is missing (apt-get
   test("tabs that share nothing have a stream each", async (t) => {
     await quiet();
     const one = await tab(t, { identity: "ann", tabs: false }, 1);
-    const two = await tab(t, {}, 1);
+    const two = await tab(t, { headers: {} }, 1);
     await Promise.all([one, two].map((page) => page.until("it is live", `client.connectionState === "live"`)));
     assert.equal(await streams(), 2);
-    const message = await two.evaluate(`(() => { try { start({ tabs: true }) } catch (error) { return error.message } })()`);
+    const message = await two.evaluate(`(() => { try { start({ tabs: true, headers: {} }) } catch (error) { return error.message } })()`);
     assert.match(message, /identity/);
+  });
+
+  describe("of a page's own server, whose cookies are the same in all", () => {
+    let peer;
+    let own;
+
+    before(async () => {
+      peer = await Peer.start({
+        db: { n: 7 },
+        queries: { n: (db) => db.n, mine: (_, args, owner) => `${owner}'s` },
+        mutations: { add: (db) => ++db.n },
+      });
+      peer.owner = ({ cookie = "" }) => /who=(\w+)/.exec(cookie)?.[1] ?? "nobody";
+      own = await servePages({ api: peer.url });
+    });
+
+    after(async () => {
+      await own?.stop();
+      await peer?.stop();
+    });
+
+    async function mine(t) {
+      const page = await browser.open(own.url);
+      await page.until("the page has loaded", "window.isReady === true");
+      await page.evaluate(`log = []; start({}); n = client.watchQuery("n", {}); mine = client.watchQuery("mine", {}); n.onUpdate(() => {}); mine.onUpdate(() => log.push(mine.getCurrent().data ?? null)); 0`);
+      page.shows = (n, whose) =>
+        page.until(`${n} and ${whose}'s`, `client.connectionState === "live" && !mine.getCurrent().isStale && n.getCurrent().data === ${n} && mine.getCurrent().data === "${whose}'s"`);
+      page.close = () => page.send("Page.close");
+      return page;
+    }
+
+    const open = () => [...peer.sessions.values()].filter(({ response }) => response).length;
+
+    test("seven tabs have one stream, and a mutation of the last reaches all", async () => {
+      const pages = [];
+      for (let index = 0; index < 7; index += 1) {
+        pages.push(await mine());
+        await pages[index].shows(7, "nobody");
+      }
+      assert.equal(open(), 1);
+      assert.equal(await pages[6].evaluate(`mutate("add", {})`), 8);
+      for (const page of pages) await page.shows(8, "nobody");
+      for (const page of pages) await page.close();
+      await until("no stream is left", () => open() === 0);
+      peer.write((db) => (db.n = 7));
+    });
+
+    test("a login that one tab tells of is all tabs'", async () => {
+      const pages = [await mine(), await mine(), await mine()];
+      await pages[0].evaluate(`document.cookie = "who=ann"; client.identityChanged(); 0`);
+      for (const page of pages) await page.shows(7, "ann");
+      assert.equal(open(), 1);
+      // From a tab that does not lead.
+      await pages[2].evaluate(`log.length = 0; document.cookie = "who=bob"; client.identityChanged(); 0`);
+      for (const page of pages) await page.shows(7, "bob");
+      assert.equal(open(), 1);
+      assert.equal((await pages[2].evaluate("log"))[0], null, "first of all it forgets");
+      for (const page of pages) await page.close();
+      await until("no stream is left", () => open() === 0);
+    });
+
+    test("where nobody tells of it, who comes is never shown what was another's, and all are who the cookies say", async () => {
+      const pages = [await mine(), await mine()];
+      await pages[0].evaluate(`document.cookie = "who=ann"; client.identityChanged(); 0`);
+      for (const page of pages) await page.shows(7, "ann");
+      await pages[1].evaluate(`document.cookie = "who=bob"; 0`);
+      const late = await mine();
+      await late.shows(7, "bob");
+      for (const page of pages) await page.shows(7, "bob");
+      assert.deepEqual((await late.evaluate("log")).filter((data) => data !== null), ["bob's"]);
+      assert.equal(open(), 1);
+      // Also where the stream is away just then.
+      peer.intercept = () => "drop";
+      peer.cut();
+      await pages[0].until("it has noticed", `client.connectionState === "reconnecting"`);
+      await pages[0].evaluate(`document.cookie = "who=cat"; 0`);
+      const later = await mine();
+      peer.intercept = null;
+      await later.shows(7, "cat");
+      assert.deepEqual((await later.evaluate("log")).filter((data) => data !== null), ["cat's"]);
+      for (const page of [...pages, late]) await page.shows(7, "cat");
+      for (const page of [...pages, late, later]) await page.close();
+    });
   });
 });

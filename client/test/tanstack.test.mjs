@@ -3,19 +3,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { render, screen } from "./_dom.mjs";
-import { QueryClient, QueryClientProvider, useMutation, useQuery } from "@tanstack/react-query";
+import { QueryClient, QueryClientProvider, QueryObserver, useMutation, useQuery } from "@tanstack/react-query";
 import { StrictMode, createElement as h } from "react";
 import { anyApi as api, createConvoyClient } from "convoy/client";
 import { convoyMutation, convoyQuery } from "convoy/tanstack";
 import { Peer } from "./_peer.mjs";
 
-async function start(t) {
+async function start(t, options = {}) {
   const peer = await Peer.start({
     db: { list: [{ _id: "a", text: "A" }] },
     queries: { list: (db) => db.list },
     mutations: { add: (db, { text }) => void (db.list = [...db.list, { _id: text, text }]) },
   });
-  const convoy = createConvoyClient({ url: peer.url, lingerMs: 20 });
+  const convoy = createConvoyClient({ url: peer.url, lingerMs: 20, cacheKey: "convoy", ...options });
   const queryClient = new QueryClient({ defaultOptions: { queries: { gcTime: 60_000 } } });
   t.after(async () => {
     queryClient.clear();
@@ -124,4 +124,74 @@ test("when somebody else logs in, the cache has nothing left of who was there be
   peer.release();
   await screen(container, "B");
   assert.equal(seen.includes("A"), false);
+});
+
+/** Observes, and waits until what is observed is so. */
+function observed(t, queryClient, options) {
+  const observer = new QueryObserver(queryClient, options);
+  const end = observer.subscribe(() => {});
+  t.after(end);
+  const is = async (check) => {
+    for (const until = Date.now() + 5_000; !check(observer.getCurrentResult()); ) {
+      assert.ok(Date.now() < until, JSON.stringify(observer.getCurrentResult()));
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  };
+  return { observer, end, is };
+}
+
+test("what was refused is asked again by a refetch, while it is observed", async (t) => {
+  const { peer, convoy, queryClient } = await start(t);
+  const { observer, is } = observed(t, queryClient, convoyQuery(convoy, api.mine, {}));
+  await is(({ error }) => error?.code === "NOT_FOUND");
+  assert.equal((await observer.refetch()).error.code, "NOT_FOUND");
+  peer.queries.mine = (db) => db.list.length;
+  assert.equal((await observer.refetch()).data, 1);
+  peer.write((db) => (db.list = []));
+  await is(({ data }) => data === 0);
+});
+
+test("what changed between the answer and the first observer is shown", async (t) => {
+  const { peer, convoy, queryClient } = await start(t, { lingerMs: 10_000 });
+  await queryClient.prefetchQuery(convoyQuery(convoy, api.list, {}));
+  peer.write((db) => (db.list = []));
+  const watch = convoy.watchQuery(api.list, {});
+  while (watch.getCurrent().data?.length !== 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  // What useSuspenseQuery sets, so that it does not fetch twice.
+  const { is } = observed(t, queryClient, { ...convoyQuery(convoy, api.list, {}), staleTime: 1_000 });
+  await is(({ data }) => data.length === 0);
+});
+
+test("two clients in one cache are shown each what its own server says", async (t) => {
+  const [one, two] = [await start(t, { cacheKey: undefined }), await start(t, { cacheKey: undefined })];
+  const { queryClient } = one;
+  two.peer.db.list = [{ _id: "z" }];
+  const first = observed(t, queryClient, convoyQuery(one.convoy, api.list, {}));
+  await first.is(({ data }) => data?.[0]._id === "a");
+  const second = observed(t, queryClient, convoyQuery(two.convoy, api.list, {}));
+  assert.equal(second.observer.getCurrentResult().data, undefined);
+  await second.is(({ data }) => data?.[0]._id === "z");
+  one.peer.write((db) => (db.list = [{ _id: "b" }]));
+  await first.is(({ data }) => data[0]._id === "b");
+  assert.equal(second.observer.getCurrentResult().data[0]._id, "z");
+});
+
+test("a client that takes the place of another under its key is live", async (t) => {
+  const { peer, convoy, queryClient } = await start(t);
+  const first = observed(t, queryClient, convoyQuery(convoy, api.list, {}));
+  await first.is(({ data }) => data?.length === 1);
+  first.end();
+  convoy.close();
+  const next = createConvoyClient({ url: peer.url, lingerMs: 20, cacheKey: "convoy" });
+  t.after(() => next.close());
+  const second = observed(t, queryClient, convoyQuery(next, api.list, {}));
+  await second.is(({ data, fetchStatus }) => data?.length === 1 && fetchStatus === "idle");
+  peer.write((db) => (db.list = []));
+  await second.is(({ data }) => data.length === 0);
+});
+
+test("what is fetched ahead without a server is given up", { timeout: 30_000 }, async (t) => {
+  const { peer, convoy, queryClient } = await start(t);
+  peer.intercept = () => "drop";
+  await assert.rejects(queryClient.fetchQuery(convoyQuery(convoy, api.list, {})), { code: "UNAVAILABLE" });
 });

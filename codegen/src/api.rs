@@ -6,7 +6,9 @@
 
 use crate::project::Project;
 use crate::tree::{Tree, TypeText};
-use crate::typescript::{PACKAGE, PRETTIER_IGNORE, head, is_plain_identifier, is_reserved, string};
+use crate::typescript::{
+    API_PACKAGE, PRETTIER_IGNORE, head, is_plain_identifier, is_reserved, string,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the text of `api.ts`.
@@ -15,7 +17,9 @@ pub(crate) fn api(project: &Project) -> String {
     let mut text = head("References to all functions and queries, with their types.");
     // What is imported and not used is an error to some projects.
     let of_modules = if modules.aliases.is_empty() { "" } else { "type ApiFromModule, " };
-    text.push_str(&format!("import {{ anyApi, {of_modules}type FilterApi }} from '{PACKAGE}';\n"));
+    text.push_str(&format!(
+        "import {{ anyApi, {of_modules}type FilterApi }} from '{API_PACKAGE}';\n"
+    ));
     for (module, alias) in &modules.aliases {
         let path = string(&format!("../{module}.js"));
         text.push_str(&format!("import type * as {alias} from {path};\n"));

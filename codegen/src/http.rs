@@ -1,7 +1,7 @@
 //! `http.ts`: the wire, for programs without the client: `fetch` and `EventSource`, and nothing else.
 
 use crate::project::Project;
-use crate::typescript::{PACKAGE, head};
+use crate::typescript::{API_PACKAGE, head};
 
 /// What follows the imports, in TypeScript, as its own file: an editor can read it so.
 const BODY: &str = include_str!("http.body.ts");
@@ -19,7 +19,7 @@ import {{
   type FunctionReturnType,
   type MutationRef,
   type QueryRef,
-}} from '{PACKAGE}';
+}} from '{API_PACKAGE}';
 import type {{ ServerContext }} from './server.js';
 
 "

@@ -6,7 +6,7 @@
 use crate::project::{Project, QueryParam, SqlQuery, StatedType};
 use crate::source_map::{Mapping, source_map};
 use crate::tree::{Tree, TypeText};
-use crate::typescript::{PACKAGE, PRETTIER_IGNORE, head, property, string};
+use crate::typescript::{API_PACKAGE, PRETTIER_IGNORE, head, property, string};
 use crate::value_type::{Place, or_null};
 
 /// The declarations' file.
@@ -24,7 +24,7 @@ pub(crate) fn queries(project: &Project) -> (String, String) {
     }
     let mut text = head("What the .sql files take and give, as Postgres describes them.");
     text.push_str(&format!(
-        "import type {{ QueryRef }} from '{PACKAGE}';\n\n{PRETTIER_IGNORE}export type Queries = "
+        "import type {{ QueryRef }} from '{API_PACKAGE}';\n\n{PRETTIER_IGNORE}export type Queries = "
     ));
     let first_line = text.matches('\n').count();
     let printed = tree.print(first_line, &|(_, query)| query_ref(query), &|(_, query)| {

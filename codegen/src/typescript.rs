@@ -3,6 +3,10 @@
 /// The package whose types and builders generated code uses.
 pub(crate) const PACKAGE: &str = "convoy";
 
+/// Its module of references and their types alone: what imports it needs no zod, as a page or a project of `.sql` files may
+/// not have it.
+pub(crate) const API_PACKAGE: &str = "convoy/api";
+
 /// Returns the head of a file, which also keeps linters and formatters away: ESLint, Prettier (with
 /// `--check-ignore-pragma`), Biome.
 pub(crate) fn head(about: &str) -> String {

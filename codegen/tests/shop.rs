@@ -112,6 +112,7 @@ impl Shop {
                 "types": [],
                 "paths": {
                     "convoy": [tests.join("fixture/convoy.ts")],
+                    "convoy/api": [tests.join("../../client/src/api.ts")],
                     "use": [tests.join("fixture/use.ts")],
                     "zod": [npm::modules().join("zod")],
                 },

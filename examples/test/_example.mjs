@@ -94,8 +94,20 @@ export class Example {
 
   /** Opens a browser of its own: its storage and its connections are nobody else's. */
   async open(path = "/") {
+    const [page] = await this.openTabs(1, path);
+    return page;
+  }
+
+  /** Opens a browser of its own with so many tabs, one after the other. */
+  async openTabs(count, path = "/") {
     const context = await this.#browser.newContext();
     context.setDefaultTimeout(PATIENCE_MS);
+    const pages = [];
+    for (let index = 0; index < count; index += 1) pages.push(await this.#tab(context, path));
+    return pages;
+  }
+
+  async #tab(context, path) {
     const page = await context.newPage();
     page.complaints = [];
     page.on("pageerror", (error) => page.complaints.push(String(error)));

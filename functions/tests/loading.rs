@@ -101,6 +101,21 @@ fn modules_are_found_as_their_authors_expect() {
     assert_eq!(value, json!([1, 2, 3, 4, "json", 5, 6, 7, "red", 9, 10, 11]));
 }
 
+#[test]
+fn generated_code_imports_references_alone() {
+    let api =
+        "import { anyApi, type FilterApi } from 'convoy/api'; export const internal: any = anyApi;";
+    let jobs = "
+        import { getFunctionName } from 'convoy';
+        import { query } from '../_generated/server';
+        import { internal } from '../_generated/api';
+        export const name = query(async () => getFunctionName(internal.jobs.tidy));
+    ";
+    let files = [("_generated/api.ts", api), ("functions/jobs.ts", jobs)];
+    let project = Folder::new(Zod::Four, &files).load().expect("a project");
+    assert_eq!(project.functions().keys().collect::<Vec<_>>(), ["jobs.name"]);
+}
+
 #[track_caller]
 fn check_error(files: &[(&str, &str)], parts: &[&str]) -> ProjectError {
     let folder = Folder::new(Zod::Four, files);

@@ -17,6 +17,7 @@ function write(value: unknown, path: string, depth: number): string | undefined 
   if (depth > DEPTH_MAX) throw new TypeError(`${path} is nested deeper than ${DEPTH_MAX}; does it contain itself?`);
   switch (typeof value) {
     case "string":
+      return text(value);
     case "boolean":
       return JSON.stringify(value);
     case "number":
@@ -32,11 +33,15 @@ function write(value: unknown, path: string, depth: number): string | undefined 
       throw new TypeError(`${path} is a ${typeof value}, which can't be sent`);
   }
   if (value === null) return "null";
+  if (value instanceof Date && Number.isNaN(value.getTime())) {
+    throw new TypeError(`${path} is an invalid Date; pass null where there is none`);
+  }
   if (typeof (value as { toJSON?: unknown }).toJSON === "function") {
     return write((value as { toJSON(): unknown }).toJSON(), path, depth + 1);
   }
   if (Array.isArray(value)) {
-    return `[${value.map((item, index) => write(item, `${path}[${index}]`, depth + 1) ?? "null").join(",")}]`;
+    // A hole is null like any undefined, which `map` would skip.
+    return `[${Array.from(value, (item, index) => write(item, `${path}[${index}]`, depth + 1) ?? "null").join(",")}]`;
   }
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== null && prototype !== Object.prototype && Object.getPrototypeOf(prototype) !== null) {
@@ -45,8 +50,8 @@ function write(value: unknown, path: string, depth: number): string | undefined 
   }
   const members: string[] = [];
   for (const name of Object.keys(value).sort()) {
-    const text = write((value as Record<string, unknown>)[name], `${path}.${name}`, depth + 1);
-    if (text !== undefined) members.push(`${JSON.stringify(name)}:${text}`);
+    const written = write((value as Record<string, unknown>)[name], `${path}.${name}`, depth + 1);
+    if (written !== undefined) members.push(`${text(name)}:${written}`);
   }
   return `{${members.join(",")}}`;
 }
@@ -59,4 +64,9 @@ export function queryKey(name: string, args: unknown): string {
 /** The same, of arguments that are canonical already. */
 export function keyOf(name: string, argsText: string): string {
   return `${name}:${argsText}`;
+}
+
+/** Half a surrogate pair is no text, and no JSON to the server: it is written as TextEncoder does. */
+function text(value: string): string {
+  return JSON.stringify(value.replace(/\p{Surrogate}/gu, "\uFFFD"));
 }

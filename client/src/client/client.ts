@@ -13,6 +13,7 @@ import {
   type QueryRef,
 } from "../api.js";
 import { canonicalJson, keyOf } from "./canonical.js";
+import { elapsedMs, now, type Moment } from "./clock.js";
 import { ConvoyError, errorFromWire } from "./errors.js";
 import type { ConnectionState } from "./machine.js";
 import { Optimistic, type Base, type OptimisticUpdate } from "./optimistic.js";
@@ -22,7 +23,7 @@ import type { Result } from "./results.js";
 import { share } from "./share.js";
 import type { Connection, Listener, Source } from "./source.js";
 import type { StreamOptions } from "./stream.js";
-import type { WireError } from "./wire.js";
+import { compareLsn, type WireError } from "./wire.js";
 
 /** What a query shows at one moment. Replaced when something changes, never changed in place. */
 export interface QueryState<T> {
@@ -65,12 +66,18 @@ interface Entry {
   state: QueryState<unknown>;
   wasOptimistic: boolean;
   /** Wait for the next answer. */
-  waiting: { resolve(data: unknown): void; reject(error: ConvoyError): void }[];
+  readonly waiting: Waiter[];
+}
+
+interface Waiter {
+  resolve(data: unknown): void;
+  reject(error: ConvoyError): void;
 }
 
 export interface ClientParts {
   readonly request: StreamOptions;
   readonly source: (listener: Listener) => Source;
+  readonly cacheKey: string | null;
   readonly lingerMs: number;
   readonly patienceMs: number;
   /** Is called with the source on first use, and returns what is to be undone at the end. */
@@ -97,12 +104,21 @@ export class ConvoyClient {
   #unseen: QueryState<unknown>;
   /** The mutation that was called last: the next one begins when it is over. */
   #lastMutation: Promise<unknown> = Promise.resolve();
+  /** When a mutation was last answered: those behind it were not kept by a server that is away. */
+  #heard: Moment = now();
 
   constructor(parts: ClientParts) {
     this.#parts = parts;
     this.#unseen = this.#show(undefined, undefined);
     this.#base = {
       value: (key) => this.#result(key)?.value,
+      has: (key) => this.#entries.has(key),
+      isBehind: (key, lsn) => {
+        const result = this.#result(key);
+        if (result === undefined || result.status === "loading") return true;
+        if (result.status !== "stale") return false;
+        return lsn === null || !result.staleSince || compareLsn(result.staleSince, lsn) < 0;
+      },
       queries: (name) => [...this.#entries.values()].filter((entry) => entry.name === name),
     };
   }
@@ -129,22 +145,36 @@ export class ConvoyClient {
     const id = uuid();
     const update = options?.optimisticUpdate;
     if (update !== undefined) {
-      const layer = { id, update: (store: Parameters<typeof update>[0]) => update(store, JSON.parse(body) as FunctionArgs<R>), lsn: null };
+      const layer = {
+        id,
+        update: (store: Parameters<typeof update>[0]) => update(store, JSON.parse(body) as FunctionArgs<R>),
+        lsn: null,
+        isReflected: false,
+        keys: new Set<string>(),
+      };
       this.#changed(this.#optimistic.push(layer, this.#base));
     }
     const extra = (): Record<string, string> => {
       const session = this.#source?.session ?? null;
       return { "x-convoy-mutation": id, ...(session === null ? {} : { "x-convoy-session": session }) };
     };
+    const called = now();
     const { signal } = this.#user; // Of who calls, and not of whoever is logged in when it is its turn.
     const turn = this.#lastMutation.then(() =>
       ask(this.#parts.request, "mutation", name, body, {
         patienceMs: this.#parts.patienceMs,
+        since: () => (elapsedMs(this.#heard) < elapsedMs(called) ? this.#heard : called),
+        isStrict: true,
         extra,
         signal: () => signal,
       }),
     );
-    this.#lastMutation = turn.catch(() => {});
+    this.#lastMutation = turn.then(
+      () => (this.#heard = now()),
+      (error) => {
+        if (!(error instanceof ConvoyError) || error.code !== "UNAVAILABLE") this.#heard = now();
+      },
+    );
     try {
       const answer = await turn;
       this.#answered(id, answer.lsn);
@@ -219,8 +249,12 @@ export class ConvoyClient {
 
   /** Calls back when the connection's state changes. Returns what ends it. */
   onConnectionChange(callback: () => void): () => void {
-    this.#connectionListeners.add(callback);
-    return () => this.#connectionListeners.delete(callback);
+    return listen(this.#connectionListeners, callback);
+  }
+
+  /** What keys in a cache of TanStack Query begin with, where it was given. */
+  get cacheKey(): string | null {
+    return this.#parts.cacheKey;
   }
 
   /** Counts the calls of `identityChanged`: what was kept at another number is another user's. */
@@ -230,8 +264,7 @@ export class ConvoyClient {
 
   /** Calls back when somebody else is logged in, and all results are forgotten. Returns what ends it. */
   onIdentityChange(callback: () => void): () => void {
-    this.#identityListeners.add(callback);
-    return () => this.#identityListeners.delete(callback);
+    return listen(this.#identityListeners, callback);
   }
 
   /**
@@ -280,17 +313,19 @@ export class ConvoyClient {
     clearTimeout(entry.linger);
     entry.linger = undefined;
     // Two listeners may be one function.
-    const listener = () => callback();
     const { listeners } = entry;
-    listeners.add(listener);
+    const end = listen(listeners, callback);
     return () => {
-      if (!listeners.delete(listener) || listeners.size > 0) return;
+      if (!end() || listeners.size > 0) return;
       const left = this.#entries.get(key);
       if (left?.listeners !== listeners) return;
       clearTimeout(left.linger);
+      if (this.#parts.lingerMs > TIMER_MAX_MS) return;
       left.linger = setTimeout(() => {
         this.#entries.delete(key);
         this.#source?.drop(key);
+        // A layer over it alone would otherwise wait for ever for a transition.
+        if (!this.#optimistic.isEmpty) this.#changed(this.#optimistic.settle(null, [], this.#base));
         this.#refuse(left, new ConvoyError("UNAVAILABLE", "nobody listens to the query any more"));
       }, this.#parts.lingerMs);
     };
@@ -300,7 +335,21 @@ export class ConvoyClient {
     const entry = this.#entries.get(key);
     if (entry === undefined || this.#isClosed) return this.#ask(name, argsText);
     return new Promise((resolve, reject) => {
-      entry.waiting.push({ resolve, reject });
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const waiter: Waiter = {
+        resolve: (data) => (clearTimeout(timer), resolve(data)),
+        reject: (error) => (clearTimeout(timer), reject(error)),
+      };
+      const look = (): void => {
+        timer = setTimeout(() => {
+          // Who is slow is waited for; who is not there is not.
+          if (this.#connection.state === "live") return look();
+          entry.waiting.splice(entry.waiting.indexOf(waiter), 1);
+          reject(new ConvoyError("UNAVAILABLE", "the server can't be reached"));
+        }, QUERY_PATIENCE_MS);
+      };
+      look();
+      entry.waiting.push(waiter);
       if (entry.waiting.length === 1) this.#open().again(key);
     });
   }
@@ -333,9 +382,8 @@ export class ConvoyClient {
     if (layer === undefined) return;
     layer.lsn = lsn;
     const seen = this.#source?.lsn ?? null;
-    const willCome = lsn !== null && this.#entries.size > 0 && this.#connection.state !== "closed";
-    if (!willCome) this.#changed(this.#optimistic.remove(id, this.#base));
-    else if (seen !== null) this.#changed(this.#optimistic.settle(seen, [], this.#base));
+    const willCome = lsn !== null && this.#connection.state !== "closed";
+    this.#changed(willCome ? this.#optimistic.settle(seen, [], this.#base) : this.#optimistic.remove(id, this.#base));
   }
 
   /** First everything moves, then everybody hears of it. `answered` are those that the server spoke of. */
@@ -422,6 +470,9 @@ export class ConvoyClient {
 
 const CLOSED = new ConvoyError("UNAVAILABLE", "the client was closed");
 
+/** What a timer can wait at most; told to wait for longer, it does not wait at all. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
 /** How long a query that is asked once is tried. */
 const QUERY_PATIENCE_MS = 10_000;
 
@@ -453,8 +504,17 @@ function union(a: ReadonlySet<string>, b: ReadonlySet<string>): Set<string> {
   return all;
 }
 
+/** Adds a listener, which is called until it is ended; the same function twice is two. Returns what ends it. */
+export function listen(listeners: Set<() => void>, callback: () => void): () => boolean {
+  const listener = (): void => {
+    if (listeners.has(listener)) callback(); // It may have been ended by one that heard of the same change.
+  };
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
 /** One listener's error is nobody else's. */
-function tellAll(listeners: Iterable<() => void>): void {
+export function tellAll(listeners: Iterable<() => void>): void {
   for (const listener of [...listeners]) {
     try {
       listener();

@@ -4,11 +4,19 @@
 /** Claims that differ from one token of a user to the next. */
 const VOLATILE = new Set(["exp", "iat", "nbf", "jti", "auth_time", "at_hash", "nonce", "uti"]);
 
+/** Who asks, in words that are compared and never shown. */
+export interface Identity {
+  /** Another is somebody else. */
+  readonly user: string;
+  /** What may be seen can depend on this, too: tabs share where it is the same. */
+  readonly channel: string;
+}
+
 /**
- * Returns what is the same for all tokens of one user with the same rights, and different for any two others; null for
- * a token that can't be looked into.
+ * Returns whose token this is, by `iss` and `sub`, and what else it says that is not about the token itself; null for one
+ * that can't be looked into.
  */
-export function identityOfToken(token: string): string | null {
+export function identityOfToken(token: string): Identity | null {
   const payload = token.split(".")[1];
   if (payload === undefined || token.split(".").length !== 3) return null;
   try {
@@ -19,7 +27,7 @@ export function identityOfToken(token: string): string | null {
       .filter((name) => !VOLATILE.has(name))
       .sort()
       .map((name) => [name, claims[name]]);
-    return JSON.stringify(lasting);
+    return { user: JSON.stringify([claims["iss"] ?? null, claims["sub"]]), channel: JSON.stringify(lasting) };
   } catch {
     return null;
   }

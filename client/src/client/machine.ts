@@ -38,6 +38,8 @@ export const STEADY_MS = 5_000;
 export const REQUEST_BYTES_MAX = 640 * 1024;
 /** A session may use 65,536 names in its life by default; a new one begins before that. */
 export const NAMES_MAX = 50_000;
+/** A reference longer than this would not be taken, and is not sent: on the way it may only cost the connection. */
+export const REFERENCE_BYTES_MAX = 1024 * 1024;
 
 /** A subscription that somebody wants; `bytes` is at least what it takes in a request. */
 interface Want {
@@ -58,6 +60,13 @@ export interface State {
   readonly wants: ReadonlyMap<string, Want>;
   /** What the session has been told of, and not that it is no longer wanted. Changes with `session`. */
   readonly told: ReadonlySet<string>;
+  /**
+   * What was refused for good: by this session, so that a new one is asked again; or by the whole request that named it
+   * alone, which any session would be refused with, so that only somebody else's is.
+   */
+  readonly refused: ReadonlyMap<string, "session" | "request">;
+  /** How many subscriptions a request may name: fewer after one was refused as a whole, to find the one that is why. */
+  readonly namesMost: number;
   /** What the request that is out subscribes to. */
   readonly opening: readonly string[];
   readonly session: string | null;
@@ -81,6 +90,10 @@ export interface State {
   readonly greeted: boolean;
   /** When `hello` came, by the driver's clock. */
   readonly since: number;
+  /** Whether a transition has come on this stream. */
+  readonly moved: boolean;
+  /** Whether a poll was to go on with a session, and another has begun. */
+  readonly strayed: boolean;
   /** Whether the server has refused the credentials since it last sent a transition. */
   readonly denied: boolean;
   readonly everLive: boolean;
@@ -93,7 +106,7 @@ export type Event =
   | { readonly type: "opened"; readonly attempt: number }
   | { readonly type: "hello"; readonly attempt: number; readonly at: number; readonly hello: Hello }
   | { readonly type: "transition"; readonly attempt: number; readonly id: string; readonly transition: Transition }
-  | { readonly type: "misfit"; readonly attempt: number; readonly message: string }
+  | { readonly type: "misfit"; readonly attempt: number; readonly at: number; readonly message: string }
   | { readonly type: "goodbye"; readonly attempt: number; readonly at: number; readonly goodbye: Goodbye }
   | { readonly type: "retry"; readonly attempt: number; readonly ms: number }
   | { readonly type: "ended"; readonly attempt: number; readonly at: number; readonly message: string }
@@ -156,6 +169,8 @@ export const INITIAL: State = {
   attempt: 0,
   wants: new Map(),
   told: new Set(),
+  refused: new Map(),
+  namesMost: Infinity,
   opening: [],
   session: null,
   token: null,
@@ -170,6 +185,8 @@ export const INITIAL: State = {
   answered: false,
   greeted: false,
   since: 0,
+  moved: false,
+  strayed: false,
   denied: false,
   everLive: false,
   error: null,
@@ -188,7 +205,7 @@ export function step(state: State, event: Event): Step {
     case "transition":
       return transition(state, event);
     case "misfit":
-      return misfit(state, event.message);
+      return misfit(state, event);
     case "goodbye":
       return goodbye(state, event);
     case "retry":
@@ -241,20 +258,30 @@ export function hasStream(state: State): boolean {
 
 function want(state: State, event: Event & { type: "want" }): Step {
   const wants = new Map(state.wants);
-  for (const sub of event.drop) wants.delete(sub);
-  for (const { sub, reference } of event.add) {
-    // A character takes at most three bytes of UTF-8; the rest is for the names around it.
-    wants.set(sub, { reference, bytes: 3 * JSON.stringify(reference).length + 128 });
+  const refused = new Map(state.refused);
+  for (const sub of event.drop) {
+    wants.delete(sub);
+    refused.delete(sub);
   }
-  const next = { ...state, wants };
+  const large: string[] = [];
+  for (const { sub, reference } of event.add) {
+    const { length } = JSON.stringify(reference);
+    // A character takes at most three bytes of UTF-8; the rest is for the names around it.
+    wants.set(sub, { reference, bytes: 3 * length + 128 });
+    if (length <= REFERENCE_BYTES_MAX) continue;
+    refused.set(sub, "request");
+    large.push(sub);
+  }
+  const next = { ...state, wants, refused };
   if (state.phase === "closed") {
     const subs = event.add.map(({ sub }) => sub);
     const error = state.error ?? { code: "UNAVAILABLE", message: "the client was closed" };
     return { state: next, effects: subs.length > 0 ? [{ type: "fail", subs, error }] : [] };
   }
   if (wants.size === 0) return rest(next);
-  if (state.phase === "idle") return open(next);
-  return tell(next);
+  const error = { code: "PAYLOAD_TOO_LARGE", message: `the arguments take more than ${REFERENCE_BYTES_MAX} bytes` };
+  const failed: Effect[] = large.length > 0 ? [{ type: "fail", subs: large, error }] : [];
+  return after(failed, state.phase === "idle" ? open(next) : tell(next));
 }
 
 function opened(state: State): Step {
@@ -273,6 +300,8 @@ function hello(state: State, { hello, at }: Event & { type: "hello" }): Step {
     ...state,
     phase: state.poll ? "polling" : "live",
     told,
+    ...(goesOn ? {} : { refused: lasting(state.refused) }),
+    namesMost: Math.max(1, state.namesMost * 2),
     opening: [],
     session: hello.session,
     token: hello.resumed ? state.token : null,
@@ -282,6 +311,7 @@ function hello(state: State, { hello, at }: Event & { type: "hello" }): Step {
     answered: true,
     greeted: true,
     since: at,
+    strayed: state.poll && state.token !== null && !goesOn,
     pollSince: state.poll && state.phase !== "polling" ? at : state.pollSince,
     everLive: true,
     error: null,
@@ -293,17 +323,17 @@ function hello(state: State, { hello, at }: Event & { type: "hello" }): Step {
 function transition(state: State, { id, transition, attempt }: Event & { type: "transition" }): Step {
   if (!hasStream(state) || !state.greeted) return stay(state);
   const gone = transition.updates.filter((update) => update.type === "error" && update.final === true);
-  const next = gone.length > 0 ? without(state, gone.map((update) => update.sub)) : state;
+  const next = gone.length > 0 ? without(state, gone.map((update) => update.sub), "session") : state;
   return {
-    state: { ...next, token: id === "" ? state.token : id, denied: false },
+    state: { ...next, token: id === "" ? state.token : id, moved: true, denied: false },
     effects: [{ type: "apply", attempt, transition }],
   };
 }
 
-function misfit(state: State, message: string): Step {
+function misfit(state: State, { message, at }: Event & { type: "misfit" }): Step {
   if (!hasStream(state)) return stay(state);
   // What is on the screen may be wrong from here on: start over, and build upon nothing.
-  const { state: next, effects } = fail(apart(state), { code: "INTERNAL", message });
+  const { state: next, effects } = fail(steady(apart(state), at), { code: "INTERNAL", message });
   return { state: next, effects: [{ type: "abort" }, { type: "doubt" }, ...effects] };
 }
 
@@ -311,14 +341,20 @@ function goodbye(state: State, { goodbye, at }: Event & { type: "goodbye" }): St
   if (!hasStream(state)) return stay(state);
   const kept = steady(goodbye.resume ? state : apart(state), at);
   const error = { code: goodbye.code, message: goodbye.message };
-  if (goodbye.code === "UNAUTHORIZED" && !state.denied) return after([{ type: "abort" }], open({ ...kept, denied: true }));
+  if (goodbye.code === "UNAUTHORIZED" && !state.denied) {
+    const renewed = { ...kept, denied: true };
+    // Credentials that are good for a moment only are no reason to ask without a pause.
+    const isBrief = state.moved && at - state.since <= STEADY_MS;
+    return after([{ type: "abort" }], isBrief ? fail(renewed, error, goodbye.retry_ms ?? 0) : open(renewed));
+  }
   if (goodbye.retry_ms === null) return shut(kept, error);
   return after([{ type: "abort" }], fail(kept, error, goodbye.retry_ms));
 }
 
 function ended(state: State, { message, at }: Event & { type: "ended" }): Step {
   if (!hasStream(state)) return stay(state);
-  if (state.poll && state.greeted) {
+  const isFruitful = state.moved || at - state.since > STEADY_MS;
+  if (state.poll && state.greeted && isFruitful && !state.strayed) {
     // That is how a poll ends. Once in a while the way may have become clear.
     return open({ ...state, failures: 0, poll: at - state.pollSince < POLL_SPELL_MS });
   }
@@ -330,8 +366,18 @@ function refused(state: State, { status, error }: Event & { type: "refused" }): 
   // The session is gone, or no longer ours; a new one is not.
   if (status === 404 && state.token !== null) return after([{ type: "abort" }], open(apart(state)));
   if (status === 401 && !state.denied) return after([{ type: "abort" }], open({ ...state, denied: true }));
+  if ((status === 400 || status === 413) && state.opening.length > 0) return divided(state, error);
   const willPass = status >= 500 || status === 408 || status === 429;
   return willPass ? after([{ type: "abort" }], fail(state, error)) : shut(state, error);
+}
+
+/** One of what was asked for is why nothing of it was taken: asks for half of it, and then for the rest. */
+function divided(state: State, error: WireError): Step {
+  const { opening } = state;
+  const half: State = { ...state, namesMost: Math.floor(opening.length / 2) };
+  if (opening.length > 1) return after([{ type: "abort" }], open(half));
+  // It was alone. Now without any: whether the server takes a stream at all is known before the others are tried.
+  return after([{ type: "abort" }, { type: "fail", subs: opening, error }], open(without(half, opening, "request")));
 }
 
 function timeout(state: State, at: number): Step {
@@ -348,12 +394,18 @@ function posted(state: State, { id, status, error }: Event & { type: "posted" })
   const { post } = state;
   if (post === null || post.id !== id) return stay(state);
   const next = { ...state, post: null };
-  if (status >= 200 && status < 300) return tell(next);
+  if (status >= 200 && status < 300) return tell({ ...next, namesMost: next.namesMost * 2 });
   const isRefused = status === 400 || status === 403 || status === 413 || status === 429;
   if (isRefused && post.subscribe.length > 0) {
     // Nothing of it was applied. To say again what to subscribe to would not help; what is no longer wanted still stands.
     const told = new Set([...state.told, ...post.unsubscribe]);
-    const { state: last, effects } = tell(without({ ...next, told }, post.subscribe));
+    if ((status === 400 || status === 413) && post.subscribe.length > 1) {
+      // One of them is why.
+      for (const sub of post.subscribe) told.delete(sub);
+      const named = state.named - post.subscribe.length;
+      return tell({ ...next, told, named, namesMost: Math.floor(post.subscribe.length / 2) });
+    }
+    const { state: last, effects } = tell(without({ ...next, told, namesMost: next.namesMost * 2 }, post.subscribe, "request"));
     const why = error ?? { code: "INTERNAL", message: `the server answered with status ${status}` };
     return { state: last, effects: [{ type: "fail", subs: post.subscribe, error: why }, ...effects] };
   }
@@ -381,7 +433,7 @@ function visible(state: State, silentMs: number): Step {
 }
 
 function renew(state: State): Step {
-  const fresh = { ...apart(state), denied: false, failures: 0, error: null };
+  const fresh = { ...apart(state), refused: new Map(), namesMost: Infinity, denied: false, failures: 0, error: null };
   const effects: Effect[] = hasStream(state) ? [{ type: "abort" }, { type: "forget" }] : [{ type: "forget" }];
   if (state.phase === "offline") return { state: fresh, effects };
   if (fresh.wants.size === 0) return { state: { ...left(fresh), phase: "idle" }, effects };
@@ -411,8 +463,10 @@ function open(state: State): Step {
   for (const [sub, wanted] of state.wants) {
     // What stands in the session that is resumed is not said again.
     if (state.token !== null && state.told.has(sub)) continue;
+    const by = state.refused.get(sub);
+    if (by === "request" || (by === "session" && state.token !== null)) continue;
     bytes += wanted.bytes;
-    if (bytes > REQUEST_BYTES_MAX && subs.length > 0) break;
+    if (subs.length >= state.namesMost || (bytes > REQUEST_BYTES_MAX && subs.length > 0)) break;
     subs.push(sub);
   }
   const next: State = {
@@ -420,7 +474,7 @@ function open(state: State): Step {
     // From poll to poll the session stands, and can be told of changes.
     phase: state.phase === "polling" && state.poll && state.token !== null ? "polling" : "connecting",
     opening: subs,
-    ...(state.token === null ? { session: null, told: new Set<string>(), post: null, named: 0 } : {}),
+    ...(state.token === null ? { session: null, told: new Set<string>(), refused: lasting(state.refused), post: null, named: 0 } : {}),
   };
   const effect: Effect = {
     type: "open",
@@ -442,9 +496,9 @@ function tell(state: State): Step {
   const subscribe: string[] = [];
   let bytes = unsubscribe.length * 32;
   for (const [sub, wanted] of state.wants) {
-    if (state.told.has(sub) || state.opening.includes(sub)) continue;
+    if (state.told.has(sub) || state.refused.has(sub) || state.opening.includes(sub)) continue;
     bytes += wanted.bytes;
-    if (bytes > REQUEST_BYTES_MAX && subscribe.length > 0) break;
+    if (subscribe.length >= state.namesMost || (bytes > REQUEST_BYTES_MAX && subscribe.length > 0)) break;
     subscribe.push(sub);
   }
   if (subscribe.length === 0 && unsubscribe.length === 0) return stay(state);
@@ -484,22 +538,28 @@ function shut(state: State, error: WireError): Step {
 
 /** The stream is no longer listened to. */
 function left(state: State): State {
-  return { ...state, attempt: state.attempt + 1, opening: [], answered: false, greeted: false };
+  return { ...state, attempt: state.attempt + 1, opening: [], answered: false, greeted: false, moved: false };
 }
 
 /** The session is not gone back to. */
 function apart(state: State): State {
-  return { ...state, session: null, token: null, told: new Set(), post: null, named: 0 };
+  return { ...state, session: null, token: null, told: new Set(), refused: lasting(state.refused), post: null, named: 0 };
 }
 
-function without(state: State, subs: readonly string[]): State {
-  const wants = new Map(state.wants);
+/** These are not asked for again: not in this session, or in none. */
+function without(state: State, subs: readonly string[], by: "session" | "request"): State {
   const told = new Set(state.told);
+  const refused = new Map(state.refused);
   for (const sub of subs) {
-    wants.delete(sub);
     told.delete(sub);
+    if (state.wants.has(sub)) refused.set(sub, by);
   }
-  return { ...state, wants, told };
+  return { ...state, told, refused };
+}
+
+/** What a new session would be refused with, too. */
+function lasting(refused: State["refused"]): State["refused"] {
+  return new Map([...refused].filter(([, by]) => by === "request"));
 }
 
 function steady(state: State, at: number): State {

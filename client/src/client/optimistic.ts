@@ -1,7 +1,8 @@
 // Optimistic updates: what mutations that are under way are expected to do, laid over what the server said.
 //
 // A layer is one mutation's update. Layers are replayed in order over each new server state, so what they show always
-// builds on the newest. A layer goes when its mutation fails, or with the very transition that contains its mutation.
+// builds on the newest. A layer goes when its mutation fails, or once a transition contains its mutation and all queries
+// that it sets have moved that far: one that is slow, or is being asked anew, moves later than the others.
 //
 // Responsible for: layers, replaying them, when one gives way.
 // Leaves to others: the server's results (source.ts), telling listeners (client.ts).
@@ -30,11 +31,19 @@ export interface Layer {
   readonly update: (localStore: LocalStore) => void;
   /** Where the mutation was committed, once its answer said so. */
   lsn: string | null;
+  /** Whether a transition contained the mutation. */
+  isReflected: boolean;
+  /** What the update set when it last ran. */
+  keys: ReadonlySet<string>;
 }
 
 /** The subscriptions under the layers. */
 export interface Base {
   value(key: string): unknown;
+  /** Whether the query is subscribed to. */
+  has(key: string): boolean;
+  /** Whether what is here of it is from before this position, or, with null, may be from before the newest. */
+  isBehind(key: string, lsn: string | null): boolean;
   /** What is subscribed to of one query. */
   queries(name: string): Iterable<{ key: string; args: unknown }>;
 }
@@ -60,7 +69,7 @@ export class Optimistic {
   push(layer: Layer, base: Base): Set<string> {
     const before = new Map(this.#overlay);
     try {
-      layer.update(this.#store(base));
+      this.#run(layer, base);
     } catch (error) {
       this.#overlay = before;
       throw error;
@@ -75,16 +84,19 @@ export class Optimistic {
   }
 
   /**
-   * Takes away what a transition contains: what it names, and what was committed where it has passed. The latter is
-   * for mutations that no session of ours was told of. Then replays the rest over what the server says now.
+   * Takes away what has been shown: what a transition names, or was committed where it has passed (for mutations that no
+   * session of ours was told of), as soon as all that it sets has moved; and what was committed and nobody looks at. Then
+   * replays the rest over what the server says now.
    */
   settle(lsn: string | null, reflects: readonly string[], base: Base): Set<string> {
     if (this.#layers.length === 0) return new Set();
-    return this.#keep(
-      (layer) =>
-        !reflects.includes(layer.id) && (layer.lsn === null || lsn === null || compareLsn(lsn, layer.lsn) < 0),
-      base,
-    );
+    return this.#keep((layer) => {
+      const isPassed = layer.lsn !== null && lsn !== null && compareLsn(lsn, layer.lsn) >= 0;
+      if (isPassed || reflects.includes(layer.id)) layer.isReflected = true;
+      const keys = [...layer.keys].filter((key) => base.has(key));
+      if (layer.lsn !== null && keys.length === 0) return false;
+      return !layer.isReflected || keys.some((key) => base.isBehind(key, layer.lsn));
+    }, base);
   }
 
   clear(): Set<string> {
@@ -105,7 +117,7 @@ export class Optimistic {
     for (const layer of this.#layers) {
       const under = new Map(this.#overlay);
       try {
-        layer.update(this.#store(base));
+        this.#run(layer, base);
       } catch (error) {
         // It worked on what was here before; on this it shows nothing, and the mutation goes on.
         this.#overlay = under;
@@ -120,15 +132,32 @@ export class Optimistic {
     return keys;
   }
 
-  #store(base: Base): LocalStore {
+  #run(layer: Layer, base: Base): void {
+    const keys = new Set<string>();
+    layer.keys = keys;
+    let isOver = false;
     const read = (key: string) => (this.#overlay.has(key) ? this.#overlay.get(key) : base.value(key));
-    return {
-      getQuery: (reference, args) => read(queryKey(getFunctionName(reference), args)) as never,
-      setQuery: (reference, args, value) => {
-        this.#overlay.set(queryKey(getFunctionName(reference), args), value);
-      },
-      getAllQueries: (reference) =>
-        Array.from(base.queries(getFunctionName(reference)), ({ key, args }) => ({ args, value: read(key) })) as never,
-    };
+    try {
+      layer.update({
+        getQuery: (reference, args) => read(queryKey(getFunctionName(reference), args)) as never,
+        setQuery: (reference, args, value) => {
+          if (isOver) {
+            // It would stand for no mutation, and for ever.
+            console.error("convoy: an optimistic update sets what it sets before it returns; it can't be async");
+            return;
+          }
+          const key = queryKey(getFunctionName(reference), args);
+          keys.add(key);
+          this.#overlay.set(key, value);
+        },
+        getAllQueries: (reference) =>
+          Array.from(base.queries(getFunctionName(reference)), ({ key, args }) => ({
+            args: structuredClone(args), // The subscription's own are sent again.
+            value: read(key),
+          })) as never,
+      });
+    } finally {
+      isOver = true;
+    }
   }
 }

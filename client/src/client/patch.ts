@@ -76,7 +76,6 @@ function edit(
     return holder["root"];
   }
   const [name, ...rest] = way as [string, ...string[]];
-  if (name === "__proto__") throw new MisfitError("a patch can't name __proto__");
   if (root === null || typeof root !== "object") throw new MisfitError(`nothing is at ${path}`);
   const copy: Container = Array.isArray(root) ? root.slice() : { ...(root as Record<string, unknown>) };
   if (rest.length === 0) change(copy, name);
@@ -86,7 +85,8 @@ function edit(
 
 function put(container: Container, name: string, value: unknown): void {
   if (Array.isArray(container)) container[arrayIndex(name)] = value;
-  else container[name] = value;
+  // Not by assignment: a member called __proto__ is one like any other.
+  else Object.defineProperty(container, name, { value, writable: true, enumerable: true, configurable: true });
 }
 
 /** The names in a JSON pointer (RFC 6901). */

@@ -81,7 +81,18 @@ function ready(
   value: unknown,
   digest: string | null,
 ): Result {
-  return { status: "ready", columns, keys, value, digest, staleSince: null, error: null };
+  return { status: "ready", columns, keys, value: frozen(value), digest, staleSince: null, error: null };
+}
+
+/**
+ * Freezes a result, all of it: what comes next is made from this, so that whoever sorts it where it is would have it wrong
+ * for good. What it shares with the one before is frozen already, and is not looked at again.
+ */
+function frozen<T>(value: T): T {
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  Object.freeze(value);
+  for (const item of Array.isArray(value) ? value : Object.values(value)) frozen(item);
+  return value;
 }
 
 /**

@@ -102,6 +102,7 @@ export class StreamSource implements Source, Sink {
   readonly #subOf = new Map<string, string>();
   readonly #keyOf = new Map<string, string>();
   #subs = 0;
+  #isClosed = false;
   #batch: { add: { sub: string; reference: Reference }[]; drop: string[] } | null = null;
   #connection: Connection = { state: "connecting", error: null };
   lsn: string | null = null;
@@ -125,6 +126,11 @@ export class StreamSource implements Source, Sink {
 
   get session(): string | null {
     return this.#stream.state.session;
+  }
+
+  /** Returns whether the session is still that of the credentials there are now; null where there is no answer. */
+  isOurs(session: string): Promise<boolean | null> {
+    return this.#stream.isOurs(session);
   }
 
   /** Whether the page sleeps, so that its stream is not read. */
@@ -167,6 +173,7 @@ export class StreamSource implements Source, Sink {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#stream.dispatch({ type: "close" });
   }
 
@@ -197,6 +204,8 @@ export class StreamSource implements Source, Sink {
       queueMicrotask(() => {
         const { add, drop } = this.#batch as { add: { sub: string; reference: Reference }[]; drop: string[] };
         this.#batch = null;
+        // Closed by us, it is nobody's any more: another goes on with the results.
+        if (this.#isClosed) return;
         if (add.length > 0 || drop.length > 0) this.#stream.dispatch({ type: "want", add, drop });
       });
     }

@@ -3,6 +3,7 @@
 // Responsible for: fetch, the watch over silence, credentials in headers, events in their order.
 // Leaves to others: every decision (machine.ts), parsing (sse.ts), results (source.ts).
 
+import { elapsedMs, now } from "./clock.js";
 import { errorOfResponse } from "./errors.js";
 import { INITIAL, hasStream, step, type Effect, type Event, type State } from "./machine.js";
 import { SseParser } from "./sse.js";
@@ -71,8 +72,10 @@ export class Stream {
   #sleep: ReturnType<typeof setTimeout> | undefined;
   #watch: ReturnType<typeof setTimeout> | undefined;
   #watchMs = 0;
-  #heardAt = 0;
-  #wakeAt = 0;
+  #heardAt = now();
+  readonly #begunAt = now();
+  #sleptAt = now();
+  #sleepMs = 0;
 
   /** `wasLive`: whether it goes on from another stream, and so reconnects from the first. */
   constructor(options: StreamOptions, sink: Sink, wasLive: boolean) {
@@ -85,15 +88,20 @@ export class Stream {
     return this.#state;
   }
 
+  /** The machine's clock: it never goes back. */
+  get #clockMs(): number {
+    return elapsedMs(this.#begunAt);
+  }
+
   /** For how long nothing has come. */
   get silentMs(): number {
-    return Date.now() - this.#heardAt;
+    return elapsedMs(this.#heardAt);
   }
 
   /** Whether a timer that was set has not fired by far: the browser has put the page to sleep. */
   get isOverdue(): boolean {
     if (hasStream(this.#state)) return this.silentMs > this.#watchMs + OVERDUE_MS;
-    return this.#state.phase === "waiting" && Date.now() > this.#wakeAt + OVERDUE_MS;
+    return this.#state.phase === "waiting" && elapsedMs(this.#sleptAt) > this.#sleepMs + OVERDUE_MS;
   }
 
   /** Events are taken one after the other, also those that come while one is being taken. */
@@ -128,7 +136,7 @@ export class Stream {
         break;
       case "watch":
         this.#watchMs = effect.ms;
-        this.#heardAt = Date.now();
+        this.#heardAt = now();
         this.#lookOut(this.#state.attempt, effect.ms);
         break;
       case "post":
@@ -138,7 +146,7 @@ export class Stream {
         try {
           this.#sink.apply(effect.transition);
         } catch (error) {
-          this.dispatch({ type: "misfit", attempt: effect.attempt, message: messageOf(error) });
+          this.dispatch({ type: "misfit", attempt: effect.attempt, at: this.#clockMs, message: messageOf(error) });
         }
         break;
       case "fail":
@@ -146,7 +154,8 @@ export class Stream {
         break;
       case "sleep": {
         const ms = effect.leastMs + 20 + this.#options.random() * effect.ceilingMs;
-        this.#wakeAt = Date.now() + ms;
+        this.#sleptAt = now();
+        this.#sleepMs = ms;
         clearTimeout(this.#sleep);
         this.#sleep = setTimeout(() => this.dispatch({ type: "woke" }), ms);
         break;
@@ -171,7 +180,7 @@ export class Stream {
     this.#watch = setTimeout(() => {
       const left = this.#watchMs - this.silentMs;
       if (left > 0) this.#lookOut(attempt, left);
-      else this.dispatch({ type: "timeout", attempt, at: Date.now() });
+      else this.dispatch({ type: "timeout", attempt, at: this.#clockMs });
     }, ms);
   }
 
@@ -205,7 +214,7 @@ export class Stream {
         this.dispatch({ type: "refused", attempt, status: response.status, error: { code, message, data } });
         return;
       }
-      this.#heardAt = Date.now();
+      this.#heardAt = now();
       this.dispatch({ type: "opened", attempt });
       const parser = new SseParser({
         onEvent: ({ type, data, id }) => this.#event(attempt, type, data, id),
@@ -216,14 +225,14 @@ export class Stream {
       for (;;) {
         const { done, value } = await reader.read();
         if (done) break;
-        if (this.#abort === abort) this.#heardAt = Date.now();
+        if (this.#abort === abort) this.#heardAt = now();
         parser.push(decoder.decode(value, { stream: true }));
       }
-      this.dispatch({ type: "ended", attempt, at: Date.now(), message: "the stream ended" });
+      this.dispatch({ type: "ended", attempt, at: this.#clockMs, message: "the stream ended" });
     } catch (error) {
       abort.abort();
-      if (error instanceof SyntaxError) this.dispatch({ type: "misfit", attempt, message: error.message });
-      else this.dispatch({ type: "ended", attempt, at: Date.now(), message: messageOf(error) });
+      if (error instanceof SyntaxError) this.dispatch({ type: "misfit", attempt, at: this.#clockMs, message: error.message });
+      else this.dispatch({ type: "ended", attempt, at: this.#clockMs, message: messageOf(error) });
     }
   }
 
@@ -231,13 +240,13 @@ export class Stream {
     if (attempt !== this.#state.attempt) return;
     switch (type) {
       case "hello":
-        this.dispatch({ type: "hello", attempt, at: Date.now(), hello: JSON.parse(data) as Hello });
+        this.dispatch({ type: "hello", attempt, at: this.#clockMs, hello: JSON.parse(data) as Hello });
         break;
       case "transition":
         this.dispatch({ type: "transition", attempt, id, transition: JSON.parse(data) as Transition });
         break;
       case "goodbye":
-        this.dispatch({ type: "goodbye", attempt, at: Date.now(), goodbye: JSON.parse(data) as Goodbye });
+        this.dispatch({ type: "goodbye", attempt, at: this.#clockMs, goodbye: JSON.parse(data) as Goodbye });
         break;
     }
   }
@@ -248,8 +257,19 @@ export class Stream {
       const digest = this.#sink.digest(sub);
       if (digest !== null) have[sub] = digest;
     }
-    let status = 0;
-    let error: WireError | null = null;
+    const { status, error } = await this.#tell(session, { subscribe, have, unsubscribe });
+    this.dispatch({ type: "posted", id, status, error });
+  }
+
+  /** Returns whether the session is still that of the credentials there are now; null where there is no answer. */
+  async isOurs(session: string): Promise<boolean | null> {
+    const { status } = await this.#tell(session, {});
+    if (status >= 200 && status < 300) return true;
+    return [401, 403, 404].includes(status) ? false : null;
+  }
+
+  /** Posts to the session; status 0 where no answer came. */
+  async #tell(session: string, body: object): Promise<{ status: number; error: WireError | null }> {
     const abort = new AbortController();
     const timer = timeLimit(abort, POST_TIMEOUT_MS, "the answer to a change of the session");
     try {
@@ -258,25 +278,23 @@ export class Stream {
         {
           method: "POST",
           headers: { ...(await headersOf(this.#options, false, abort.signal)), "content-type": "application/json" },
-          body: JSON.stringify({ subscribe, have, unsubscribe }),
+          body: JSON.stringify(body),
           signal: abort.signal,
           credentials: this.#options.credentials,
         },
       );
-      status = response.status;
+      const { status } = response;
       if (status >= 300) {
         const { code, message, data } = await errorOfResponse(response);
-        error = { code, message, data };
-      } else {
-        await response.body?.cancel(); // The connection is free for the next.
+        return { status, error: { code, message, data } };
       }
+      await response.body?.cancel(); // The connection is free for the next.
+      return { status, error: null };
     } catch (reason) {
-      status = 0;
-      error = { code: "UNAVAILABLE", message: messageOf(reason) };
+      return { status: 0, error: { code: "UNAVAILABLE", message: messageOf(reason) } };
     } finally {
       clearTimeout(timer);
     }
-    this.dispatch({ type: "posted", id, status, error });
   }
 }
 

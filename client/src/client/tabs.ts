@@ -6,15 +6,22 @@
 // Each tab applies the changes to results of its own. It may do so only where it builds on what the leader had: a key is
 // *in step* once the leader has sent its whole result, by itself or as a snapshot; until then diffs of it are skipped.
 //
+// A leader whose own stream the server closes gives the lead to the next in line, since that may be for its credentials
+// alone: each tab is tried, and one that failed follows whoever has a stream.
+//
+// Where the tabs are one user's because they have one jar of cookies, a login is told to all; and as cookies may change
+// without a word, a tab that comes is given nothing before the server has said that the session is still theirs.
+//
 // Responsible for: who leads, who wants what, tabs that come, go or sleep.
 // Leaves to others: whose tabs these are (identity.ts), the stream (source.ts).
 
+import { elapsedMs, now } from "./clock.js";
 import { ANSWER_TIMEOUT_MS } from "./machine.js";
 import { MisfitError } from "./patch.js";
 import { LOADING, type Result } from "./results.js";
 import { Results, StreamSource, type Connection, type KeyedChange, type Listener, type Source } from "./source.js";
 import { timeLimit, type StreamOptions } from "./stream.js";
-import type { Reference } from "./wire.js";
+import type { Reference, WireError } from "./wire.js";
 
 /** What a tab tells the one that leads. */
 type Request =
@@ -23,7 +30,9 @@ type Request =
   | { readonly type: "again"; readonly key: string }
   | { readonly type: "ping" }
   /** Somebody looks at a page: no time to wait for the next attempt. */
-  | { readonly type: "visible" };
+  | { readonly type: "visible" }
+  /** To all: the cookies are somebody else's. */
+  | { readonly type: "renew" };
 
 /** What the tab that leads tells. */
 type Report =
@@ -55,16 +64,40 @@ const SILENCE_MS = 25_000;
 /** A tab in the background answers within this; one that the browser has frozen does not, or says so. */
 const ANSWER_MS = 3_000;
 const LOOK_MS = 5_000;
+/** A tab whose own stream was refused for good leads again no sooner than this after another could. */
+const OUT_MS = 30_000;
 
 export interface TabsOptions {
   readonly request: StreamOptions;
   /** Returns the name under which tabs of this user find each other, or null where this is not known; `signal` ends it. */
   readonly name: (signal: AbortSignal) => Promise<string | null>;
+  /**
+   * Whether they are one user's because they have one jar of cookies. Then all take part in a login, and who comes is given
+   * what is here only once the server has said that the session is still that of the cookies: they may have changed since
+   * without a word.
+   */
+  readonly isJar: boolean;
+  /** Is called when another tab says that somebody else is logged in. */
+  readonly renewed: () => void;
 }
 
-/** Whether the browser has what it takes. */
+/** What a tab that leads knows. */
+interface Lead {
+  readonly stream: StreamSource;
+  readonly wantedBy: Map<string, Set<string>>;
+  readonly tabs: Set<string>;
+  /** Tabs that may have what is here. */
+  readonly proven: Set<string>;
+  /** What other tabs wait to be given. */
+  readonly owed: Map<string, Set<string>>;
+  isProving: boolean;
+  /** Whether the server has closed the stream: what it says then is this tab's alone. */
+  isOver: boolean;
+}
+
+/** Whether this is a browser, and has what it takes: elsewhere there are no tabs, though perhaps locks and channels. */
 export function canShareTabs(): boolean {
-  return typeof BroadcastChannel === "function" && typeof navigator !== "undefined" && navigator.locks !== undefined;
+  return typeof document !== "undefined" && typeof BroadcastChannel === "function" && typeof navigator !== "undefined" && navigator.locks !== undefined;
 }
 
 export class TabsSource implements Source {
@@ -78,12 +111,20 @@ export class TabsSource implements Source {
   /** Ends what was begun for one identity: locks, waiting for locks, timers. */
   #leaving = new AbortController();
   /** Where this tab leads: the stream, and who wants what of it. */
-  #lead: { readonly stream: StreamSource; readonly wantedBy: Map<string, Set<string>>; readonly tabs: Set<string> } | null = null;
+  #lead: Lead | null = null;
+  /** Ends leading, or standing in line for it. */
+  #standing: AbortController | null = null;
+  /** Why this tab's own stream was closed, until another tab has one. */
+  #out: WireError | null = null;
+  /** The leader that has given this tab something, and so has proven that it may. */
+  #provenBy: string | null = null;
+  /** Whether `renew` is called because another tab has said so. */
+  #isTold = false;
   /** Where another leads. */
   #leader: { readonly id: string; readonly session: string | null } | null = null;
   #connection: Connection = { state: "connecting", error: null };
   #lsn: string | null = null;
-  #heardAt = Date.now();
+  #heardAt = now();
   #asked: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: TabsOptions, listener: Listener) {
@@ -111,8 +152,10 @@ export class TabsSource implements Source {
   want(key: string, reference: Reference): void {
     this.#wants.set(key, reference);
     if (!this.#results.map.has(key)) this.#results.map.set(key, LOADING);
-    if (this.#lead !== null) this.#wantedBy(this.#tab, key, reference);
-    else this.#say({ type: "wants", tab: this.#tab, wants: [{ key, reference }] });
+    if (this.#lead !== null) return this.#wantedBy(this.#tab, key, reference);
+    this.#say({ type: "wants", tab: this.#tab, wants: [{ key, reference }] });
+    const { error } = this.#connection;
+    if (this.#out !== null && error !== null) queueMicrotask(() => this.#refuse([key], error));
   }
 
   drop(key: string): void {
@@ -133,12 +176,14 @@ export class TabsSource implements Source {
   }
 
   visible(): void {
+    this.#resume();
     if (this.#lead !== null) return this.#lead.stream.visible();
     this.#say({ type: "visible" });
     this.#look();
   }
 
   renew(): void {
+    if (this.#options.isJar && !this.#isTold) this.#say({ type: "renew" });
     this.#leave();
     this.#lsn = null;
     this.#listener.changed({ keys: this.#results.forget(), lsn: null, reflects: [], isForgotten: true });
@@ -146,9 +191,27 @@ export class TabsSource implements Source {
     void this.#join();
   }
 
+  /** The same user's tabs are to be found under another name: what is here stays. */
+  rejoin(): void {
+    this.#leave();
+    this.#outdate();
+    if (this.#connection.state !== "connecting") this.#connected({ state: "reconnecting", error: null });
+    void this.#join();
+  }
+
   close(): void {
     this.#leave();
     this.#connected({ state: "closed", error: null });
+  }
+
+  #outdate(keys?: Iterable<string>): void {
+    const changed = this.#results.apply(this.#results.outdating(this.#lsn, keys));
+    this.#listener.changed({ keys: changed, lsn: null, reflects: [] });
+  }
+
+  #refuse(keys: readonly string[], error: WireError): void {
+    const changes = keys.filter((key) => this.#wants.has(key)).map((key): KeyedChange => ({ key, type: "error", final: true, error }));
+    this.#listener.changed({ keys: this.#results.apply(changes), lsn: null, reflects: [] });
   }
 
   // Coming and going.
@@ -181,22 +244,69 @@ export class TabsSource implements Source {
     if (!isHeld) return this.#takeLead();
     this.#channel = new BroadcastChannel(name);
     this.#channel.onmessage = ({ data }: MessageEvent<Request | Report>) => this.#hear(data);
-    this.#heardAt = Date.now();
+    this.#heardAt = now();
     const clock = setInterval(() => this.#look(), LOOK_MS);
     signal.addEventListener("abort", () => clearInterval(clock));
+    // A page that is put to sleep hears messages, but not its timers and its stream: another is to lead.
+    if (typeof document !== "undefined") {
+      document.addEventListener("freeze", () => this.#pause(), { signal });
+      document.addEventListener("resume", () => this.#resume(), { signal });
+    }
     this.#stand(name, signal, {});
     this.#sayWants();
   }
 
-  /** Waits to lead; leads until the lock is taken away. */
+  /** Waits to lead; leads until the lock is taken away, or given up. */
   #stand(name: string, signal: AbortSignal, options: LockOptions): void {
-    void hold(name, signal, options, () => this.#takeLead()).then((end) => {
-      if (end !== "stolen" || signal.aborted) return;
+    const standing = new AbortController();
+    const end = () => standing.abort();
+    signal.addEventListener("abort", end, { signal: standing.signal });
+    this.#standing?.abort();
+    this.#standing = standing;
+    void hold(name, standing.signal, options, () => this.#takeLead()).then((how) => {
+      if (how !== "stolen" || standing.signal.aborted) return;
       // This tab slept, and another has taken over meanwhile.
       this.#stepDown();
       this.#stand(name, signal, {});
       this.#sayWants();
     });
+  }
+
+  /** Gives the lead to whoever is next, and stands no more. */
+  #giveUp(): void {
+    this.#stepDown();
+    this.#standing?.abort();
+    this.#standing = null;
+  }
+
+  #pause(): void {
+    if (this.#channel === null || this.#standing === null) return;
+    const didLead = this.#lead !== null;
+    this.#giveUp();
+    if (!didLead) return;
+    this.#outdate();
+    this.#connected({ state: "reconnecting", error: null });
+  }
+
+  #resume(): void {
+    if (this.#channel === null || this.#standing !== null || this.#out !== null) return;
+    this.#stand(this.#channel.name, this.#leaving.signal, {});
+    this.#sayWants();
+  }
+
+  /** The server has closed this tab's stream. That may be for its own credentials: the others are not to go down with it. */
+  #retire(error: WireError): void {
+    this.#giveUp();
+    this.#out = error;
+    this.#leader = null;
+  }
+
+  /** Another tab has a stream: follows it, and after a while stands last in line. */
+  #comeBack(): void {
+    this.#out = null;
+    const { signal } = this.#leaving;
+    const timer = setTimeout(() => this.#resume(), OUT_MS);
+    signal.addEventListener("abort", () => clearTimeout(timer));
   }
 
   #takeLead(): void {
@@ -205,22 +315,35 @@ export class TabsSource implements Source {
     const relay = {
       changes: (changes: readonly KeyedChange[], lsn: string | null, reflects: readonly string[]) => {
         // Most users have one tab.
-        if (tabs.size > 0) this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects });
+        if (tabs.size === 0 || lead.isOver) return;
+        this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects });
+        this.#pay(lead);
       },
       moved: () => {
-        if (this.#lead?.stream === stream) this.#reportLead(); // Its end is no news of who leads.
+        if (this.#lead !== lead || lead.isOver) return; // Its end is no news of who leads.
+        this.#reportLead();
+        void this.#prove(lead);
       },
     };
     const listener: Listener = {
       changed: (change) => this.#listener.changed(change),
       connection: (connection) => {
-        if (this.#lead?.stream === stream) this.#connected(connection); // Not how it ends when another takes over.
+        if (this.#lead !== lead) return; // Not how it ends when another takes over.
+        const { state, error } = connection;
+        if (state === "closed" && error !== null && this.#channel !== null) {
+          lead.isOver = true;
+          queueMicrotask(() => {
+            if (this.#lead === lead) this.#retire(error);
+          });
+        }
+        this.#connected(connection);
       },
     };
     // It goes on from the results that are here: where a digest still holds, nothing is sent again.
     const wasLive = this.#wants.size > 0 && ["live", "reconnecting"].includes(this.#connection.state);
     const stream: StreamSource = new StreamSource(this.#options.request, listener, this.#results, relay, wasLive);
-    this.#lead = { stream, wantedBy: new Map(), tabs };
+    const lead: Lead = { stream, wantedBy: new Map(), tabs, proven: new Set(), owed: new Map(), isProving: false, isOver: false };
+    this.#lead = lead;
     this.#leader = null;
     clearTimeout(this.#asked);
     for (const [key, reference] of this.#wants) this.#wantedBy(this.#tab, key, reference);
@@ -241,7 +364,10 @@ export class TabsSource implements Source {
   #leave(): void {
     this.#leaving.abort();
     this.#stepDown();
+    this.#standing = null;
     this.#leader = null;
+    this.#out = null;
+    this.#provenBy = null;
     this.#inStep.clear();
     clearTimeout(this.#asked);
     this.#channel?.close();
@@ -277,6 +403,8 @@ export class TabsSource implements Source {
     lead.tabs.add(tab);
     void hold(tabLock(name, tab), this.#leaving.signal, {}, () => {
       lead.tabs.delete(tab);
+      lead.proven.delete(tab);
+      lead.owed.delete(tab);
       if (this.#lead === lead) for (const key of [...lead.wantedBy.keys()]) this.#droppedBy(tab, key);
     }, true);
   }
@@ -291,15 +419,18 @@ export class TabsSource implements Source {
     if (lead === null) return;
     switch (request.type) {
       case "wants": {
-        const results: { key: string; result: Result }[] = [];
-        for (const { key, reference } of request.wants) {
-          this.#wantedBy(request.tab, key, reference);
-          const result = this.#results.map.get(key);
-          if (result !== undefined && result !== LOADING) results.push({ key, result });
+        const { tab, wants } = request;
+        const owed = lead.owed.get(tab) ?? new Set();
+        for (const { key, reference } of wants) {
+          this.#wantedBy(tab, key, reference);
+          owed.add(key);
         }
-        this.#lookAfter(request.tab);
+        lead.owed.set(tab, owed);
+        this.#lookAfter(tab);
+        if (!this.#options.isJar) lead.proven.add(tab);
         this.#reportLead();
-        this.#report({ type: "results", leader: this.#tab, tab: request.tab, results, lsn: lead.stream.lsn });
+        if (lead.proven.has(tab)) this.#give(lead, tab, owed);
+        else void this.#prove(lead);
         break;
       }
       case "drop":
@@ -318,34 +449,92 @@ export class TabsSource implements Source {
     }
   }
 
+  /** Gives a tab what it waits for, as far as it is here. */
+  #give(lead: Lead, tab: string, owed: Set<string>): void {
+    const results: { key: string; result: Result }[] = [];
+    for (const key of owed) {
+      const result = this.#results.map.get(key);
+      // What is stale may be from before the session, and so somebody else's.
+      if (this.#options.isJar && result?.status === "stale") continue;
+      owed.delete(key);
+      if (result !== undefined && result !== LOADING) results.push({ key, result });
+    }
+    if (owed.size === 0) lead.owed.delete(tab);
+    this.#report({ type: "results", leader: this.#tab, tab, results, lsn: lead.stream.lsn });
+  }
+
+  /** Gives what was stale when it was asked for, and no longer is. */
+  #pay(lead: Lead): void {
+    for (const [tab, owed] of lead.owed) {
+      if (lead.proven.has(tab) && [...owed].some((key) => this.#results.map.get(key)?.status !== "stale")) this.#give(lead, tab, owed);
+    }
+  }
+
+  /** Asks the server whether the session is that of the cookies there are now, before anybody who came is given anything. */
+  async #prove(lead: Lead): Promise<void> {
+    const unproven = [...lead.owed.keys()].filter((tab) => !lead.proven.has(tab));
+    const { session } = lead.stream;
+    if (unproven.length === 0 || lead.isProving || session === null || this.#connection.state !== "live") return;
+    lead.isProving = true;
+    const isOurs = await lead.stream.isOurs(session);
+    lead.isProving = false;
+    if (this.#lead !== lead) return;
+    if (isOurs === null || lead.stream.session !== session) return; // No answer, or of another session: later.
+    if (!isOurs) {
+      this.#say({ type: "renew" });
+      return this.#renewed();
+    }
+    for (const tab of unproven) {
+      lead.proven.add(tab);
+      const owed = lead.owed.get(tab);
+      if (owed !== undefined) this.#give(lead, tab, owed);
+    }
+    void this.#prove(lead); // Of who came meanwhile.
+  }
+
   // As one of the others.
 
+  #renewed(): void {
+    this.#isTold = true;
+    try {
+      this.#options.renewed();
+    } finally {
+      this.#isTold = false;
+    }
+  }
+
   #hear(message: Request | Report): void {
-    if (!("leader" in message)) return this.#serve(message);
+    if (!("leader" in message)) return message.type === "renew" ? this.#renewed() : this.#serve(message);
     if (this.#lead !== null) return; // Of one that slept, and does not know yet that it no longer leads.
     if (message.type !== "leads" || !message.isAsleep) {
-      this.#heardAt = Date.now();
+      this.#heardAt = now();
       clearTimeout(this.#asked);
       this.#asked = undefined;
     }
     switch (message.type) {
       case "leads": {
+        if (this.#out !== null) {
+          // Others are tried after this one, and may be refused as it was.
+          if (message.connection.state !== "live") break;
+          this.#comeBack();
+        }
         const isNew = this.#leader?.id !== message.leader;
         this.#leader = { id: message.leader, session: message.session };
         if (isNew) {
           this.#inStep.clear();
           this.#sayWants();
-          const keys = this.#results.apply(this.#results.outdating(this.#lsn));
-          this.#listener.changed({ keys, lsn: null, reflects: [] });
+          this.#outdate();
         }
         this.#connected(message.connection);
         break;
       }
       case "changes":
+        if (this.#options.isJar && this.#provenBy !== message.leader) break;
         if (message.leader === this.#leader?.id) this.#follow(message.changes, message.lsn, message.reflects);
         break;
       case "results":
         if (message.tab !== this.#tab || message.leader !== this.#leader?.id) break;
+        this.#provenBy = message.leader;
         this.#adopt(message.results, message.lsn);
         break;
     }
@@ -366,8 +555,7 @@ export class TabsSource implements Source {
       if (!(error instanceof MisfitError)) throw error;
       for (const { key } of mine) this.#inStep.delete(key);
       this.#sayWants();
-      const keys = this.#results.apply(this.#results.outdating(this.#lsn, mine.map(({ key }) => key)));
-      this.#listener.changed({ keys, lsn: null, reflects: [] });
+      this.#outdate(mine.map(({ key }) => key));
     }
   }
 
@@ -401,8 +589,9 @@ export class TabsSource implements Source {
 
   /** Asks a leader that has not been heard of whether it is there; takes over from one that is not. */
   #look(): void {
-    if (this.#lead !== null || this.#channel === null || this.#asked !== undefined) return;
-    if (Date.now() - this.#heardAt < SILENCE_MS) return;
+    if (this.#lead !== null) void this.#prove(this.#lead);
+    if (this.#lead !== null || this.#out !== null || this.#channel === null || this.#asked !== undefined) return;
+    if (elapsedMs(this.#heardAt) < SILENCE_MS) return;
     // A tab in the background can wait, and it might itself be put to sleep next.
     if (typeof document !== "undefined" && document.visibilityState === "hidden") return;
     const { name } = this.#channel;

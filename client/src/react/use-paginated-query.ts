@@ -3,7 +3,7 @@
 import { useMemo, useSyncExternalStore } from "react";
 import { getFunctionName, type FunctionArgs, type FunctionReturnType, type QueryRef } from "../api.js";
 import { canonicalJson } from "../client/canonical.js";
-import { Paginator, type PaginatedOptions, type PaginatedState } from "../client/paginate.js";
+import { LOADING, Paginator, type PaginatedOptions, type PaginatedState } from "../client/paginate.js";
 import { useConvoy } from "./context.js";
 
 /** A query that takes `paginationOpts` and returns `{page, isDone, continueCursor}`. */
@@ -17,8 +17,7 @@ export interface UsePaginatedQueryResult<Item> extends PaginatedState<Item> {
   readonly loadMore: (numItems: number) => void;
 }
 
-const LOADING: PaginatedState<never> = Object.freeze({ results: [], status: "LoadingFirstPage", isLoading: true, error: null });
-const SKIPPED: PaginatedState<never> = Object.freeze({ results: [], status: "LoadingFirstPage", isLoading: false, error: null });
+const SKIPPED: PaginatedState<never> = Object.freeze({ ...LOADING, isLoading: false });
 const NOTHING = { onUpdate: () => () => {}, getCurrent: () => SKIPPED, loadMore: () => {} };
 
 /** Subscribes to the pages loaded so far while the component is mounted. Other arguments begin a new list. */

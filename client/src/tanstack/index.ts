@@ -12,9 +12,10 @@ import type { QueryClient, QueryFunctionContext } from "@tanstack/react-query";
 import { getFunctionName, type FunctionArgs, type FunctionReturnType, type MutationRef, type QueryRef } from "../api.js";
 import { canonicalJson } from "../client/canonical.js";
 import type { ConvoyClient, MutationOptions, Watch } from "../client/client.js";
-import type { ConvoyError } from "../client/errors.js";
+import { ConvoyError } from "../client/errors.js";
 
-export type ConvoyQueryKey = readonly ["convoy", name: string, args: unknown];
+/** `client` is "convoy" for the first client of a page, and tells the queries of others from its: `convoy:2` and so on. */
+export type ConvoyQueryKey = readonly [client: string, name: string, args: unknown];
 
 export interface ConvoyQueryOptions<T> {
   readonly queryKey: ConvoyQueryKey;
@@ -41,15 +42,14 @@ export function convoyQuery<R extends QueryRef>(
   const isSkipped = args === "skip";
   const plain: unknown = isSkipped ? "skip" : JSON.parse(canonicalJson(args ?? {}));
   return {
-    queryKey: ["convoy", name, plain],
+    queryKey: [prefixOf(convoy), name, plain],
     queryFn: (context) => {
-      const watch = convoy.watchQuery<QueryRef<any, T>>(reference, plain);
       const queryClient = (context as { client?: QueryClient }).client;
       if (queryClient === undefined) {
-        throw new TypeError("convoy/tanstack needs @tanstack/react-query 5.63 or later: its query functions are told of their QueryClient");
+        throw new TypeError("convoy/tanstack needs @tanstack/react-query 5.66 or later: its query functions are told of their QueryClient");
       }
       forgetful(queryClient, convoy);
-      return keep(queryClient, context.queryKey as ConvoyQueryKey, watch, context.signal);
+      return keep(queryClient, context.queryKey as ConvoyQueryKey, convoy.watchQuery<QueryRef<any, T>>(reference, plain), convoy, context.signal);
     },
     enabled: !isSkipped,
     // So that the query function runs for each component that comes: it answers from the subscription, or begins one.
@@ -83,22 +83,45 @@ export function convoyMutation<R extends MutationRef>(
   };
 }
 
+const prefixes = new WeakMap<ConvoyClient, string>();
+let clients = 0;
+
+/**
+ * Returns what the keys of this client's queries begin with. No other client has the same, unless it was given: what it is
+ * told is another server's, or another user's.
+ */
+function prefixOf(convoy: ConvoyClient): string {
+  if (convoy.cacheKey !== null) return convoy.cacheKey;
+  let prefix = prefixes.get(convoy);
+  if (prefix === undefined) {
+    clients += 1;
+    prefix = clients === 1 ? "convoy" : `convoy:${clients}`;
+    prefixes.set(convoy, prefix);
+  }
+  return prefix;
+}
+
 /** The subscription that feeds one query of a cache. */
 class Feed {
   readonly #queryClient: QueryClient;
   readonly #queryHash: string;
+  readonly convoy: ConvoyClient;
   readonly watch: Watch<unknown>;
   #end: (() => void) | null = null;
   #error: ConvoyError | null = null;
 
-  constructor(queryClient: QueryClient, queryHash: string, watch: Watch<unknown>) {
+  constructor(queryClient: QueryClient, queryHash: string, convoy: ConvoyClient, watch: Watch<unknown>) {
     this.#queryClient = queryClient;
     this.#queryHash = queryHash;
+    this.convoy = convoy;
     this.watch = watch;
   }
 
   start(): void {
-    this.#end ??= this.watch.onUpdate(() => this.#feed());
+    if (this.#end !== null) return;
+    this.#end = this.watch.onUpdate(() => this.#feed());
+    // What came since the query was last fed: the subscription lingers, and what it has is no news to it.
+    if (this.watch.getCurrent().data !== undefined) this.#feed();
   }
 
   stop(): void {
@@ -156,27 +179,40 @@ function forgetful(queryClient: QueryClient, convoy: ConvoyClient): void {
     const queryClient = cache.deref();
     if (queryClient === undefined) return;
     const feeds = feedsOf(queryClient); // They may have been given keys of their own.
-    void queryClient.resetQueries({ predicate: ({ queryKey, queryHash }) => queryKey[0] === "convoy" || feeds.has(queryHash) });
+    void queryClient.resetQueries({ predicate: ({ queryKey, queryHash }) => queryKey[0] === prefixOf(convoy) || feeds.get(queryHash)?.convoy === convoy });
   });
   ends.register(queryClient, end);
 }
 
 /** Subscribes, feeds the cache, and returns the first answer. */
-async function keep<T>(queryClient: QueryClient, queryKey: ConvoyQueryKey, watch: Watch<T>, signal: AbortSignal): Promise<T> {
+async function keep<T>(
+  queryClient: QueryClient,
+  queryKey: ConvoyQueryKey,
+  watch: Watch<T>,
+  convoy: ConvoyClient,
+  signal: AbortSignal,
+): Promise<T> {
   const all = feedsOf(queryClient);
   const query = queryClient.getQueryCache().find({ queryKey, exact: true });
-  if (query === undefined) return firstAnswer(watch, signal); // It was removed while it was being fetched.
+  /** Who fetches ahead, on a server or for a route, waits for the answer; who observes shows that there is none yet. */
+  const isPatient = () => convoy.connectionState === "live" || (query !== undefined && query.getObserversCount() > 0);
+  if (query === undefined) return firstAnswer(watch, signal, isPatient); // It was removed while it was being fetched.
   let feed = all.get(query.queryHash);
-  if (feed === undefined || feed.watch.key !== watch.key) {
+  if (feed === undefined || feed.watch.key !== watch.key || feed.convoy !== convoy) {
     feed?.stop();
-    feed = new Feed(queryClient, query.queryHash, watch);
+    feed = new Feed(queryClient, query.queryHash, convoy, watch);
     all.set(query.queryHash, feed);
   }
+  // Asked for again after an error: the subscription would only repeat it.
+  const isRefused = watch.getCurrent().error !== null;
   if (query.getObserversCount() > 0) feed.start();
-  return firstAnswer(watch, signal);
+  return isRefused ? watch.refetch() : firstAnswer(watch, signal, isPatient);
 }
 
-function firstAnswer<T>(watch: Watch<T>, signal: AbortSignal): Promise<T> {
+/** How long a query is fetched that nobody observes, without a server; as `query` of the client is. */
+const PATIENCE_MS = 10_000;
+
+function firstAnswer<T>(watch: Watch<T>, signal: AbortSignal, isPatient: () => boolean): Promise<T> {
   return new Promise((resolve, reject) => {
     let isOver = false;
     let end = (): void => {};
@@ -184,9 +220,13 @@ function firstAnswer<T>(watch: Watch<T>, signal: AbortSignal): Promise<T> {
       if (isOver) return;
       isOver = true;
       settle();
+      clearInterval(timer);
       signal.removeEventListener("abort", onAbort);
       queueMicrotask(() => end());
     };
+    const timer = setInterval(() => {
+      if (!isPatient()) finish(() => reject(new ConvoyError("UNAVAILABLE", "the server can't be reached")));
+    }, PATIENCE_MS);
     const onAbort = (): void => finish(() => reject(signal.reason));
     const look = (): void => {
       const { data, error } = watch.getCurrent();

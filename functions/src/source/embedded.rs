@@ -3,6 +3,9 @@
 /// The module that stands for `convoy`.
 pub(crate) const CONVOY: &str = "convoy:server/index.ts";
 
+/// The module that stands for `convoy/api`, which generated code imports.
+pub(crate) const API: &str = "convoy:api.ts";
+
 macro_rules! modules {
     ($($prefix:literal $folder:literal: $($file:literal)*;)*) => {
         &[$($((concat!("convoy:", $prefix, $file), include_str!(concat!($folder, "/", $file))),)*)*]

@@ -63,6 +63,9 @@ impl Imports {
         if specifier == "convoy" {
             return Ok(Resolved::Embedded(embedded::CONVOY.to_owned()));
         }
+        if specifier == "convoy/api" {
+            return Ok(Resolved::Embedded(embedded::API.to_owned()));
+        }
         let fail = |reason: String| {
             Err(ProjectError::Import {
                 at: import.at.clone(),

@@ -8,7 +8,7 @@
 // biome-ignore-all lint: generated
 // biome-ignore-all format: generated
 
-import { anyApi, type ApiFromModule, type FilterApi } from 'convoy';
+import { anyApi, type ApiFromModule, type FilterApi } from 'convoy/api';
 import type * as messages from '../functions/messages.js';
 import type { Queries } from './queries.js';
 

@@ -16,7 +16,7 @@ import {
   type FunctionReturnType,
   type MutationRef,
   type QueryRef,
-} from 'convoy';
+} from 'convoy/api';
 import type { ServerContext } from './server.js';
 
 export interface HttpOptions {
@@ -29,8 +29,6 @@ export interface HttpOptions {
 
 export interface SubscribeOptions<Result> {
   readonly url?: string;
-  /** Whether cookies go to a server of another origin. */
-  readonly withCredentials?: boolean;
   /** Each new value, the first one too. */
   readonly onValue: (value: Result) => void;
   /** What went wrong. It ends the subscription where `final` is true; else the next value ends the error. */
@@ -82,9 +80,7 @@ export function subscribe<Ref extends QueryRef>(
 ): () => void {
   const query = new URLSearchParams({ args: JSON.stringify(args), numbers: 'string' });
   const name = encodeURIComponent(getFunctionName(ref));
-  const source = new EventSource(`${options.url ?? ''}/api/query/${name}?${query}`, {
-    withCredentials: options.withCredentials ?? false,
-  });
+  const source = new EventSource(`${options.url ?? ''}/api/query/${name}?${query}`);
   let result: Result = { value: undefined };
   const fail = (error: WireError, final: boolean) => {
     if (final) source.close();

@@ -8,7 +8,7 @@
 // biome-ignore-all lint: generated
 // biome-ignore-all format: generated
 
-import type { QueryRef } from 'convoy';
+import type { QueryRef } from 'convoy/api';
 
 // prettier-ignore
 export type Queries = {
