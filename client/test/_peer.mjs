@@ -176,8 +176,7 @@ export class Peer {
         if (session !== undefined) this.sessions.get(session).reflects.push(id);
         this.#publish();
       } catch (error) {
-        const { error: wire } = failure(error.code ?? "INTERNAL", error.message, error.data);
-        return answer(response, error.status ?? 400, { error: { ...wire, thrown: true } });
+        return answer(response, error.status ?? 400, failure(error.code ?? "INTERNAL", error.message, error.data));
       }
     }
     if (this.loseAnswers > 0) {

@@ -14,15 +14,10 @@ export function errorFromWire(wire: { code?: unknown; message?: unknown; data?: 
 
 /** Reads the answer to a request that was refused; a proxy's own answer counts by its status. */
 export async function errorOfResponse(response: Response): Promise<ConvoyError> {
-  return (await refusalOf(response)).error;
-}
-
-/** The same, and whether a function threw it, by whatever code: then it is no word of the server's own. */
-export async function refusalOf(response: Response): Promise<{ error: ConvoyError; isThrown: boolean }> {
-  const body = (await response.json().catch(() => null)) as { error?: { code?: unknown; thrown?: unknown } } | null;
-  if (typeof body?.error?.code === "string") return { error: errorFromWire(body.error), isThrown: body.error.thrown === true };
+  const body = (await response.json().catch(() => null)) as { error?: { code?: unknown } } | null;
+  if (typeof body?.error?.code === "string") return errorFromWire(body.error);
   const code = CODE_OF_STATUS.get(response.status) ?? (response.status >= 500 ? "UNAVAILABLE" : "INVALID_ARGS");
-  return { error: new ConvoyError(code, `the server answered with status ${response.status}`), isThrown: false };
+  return new ConvoyError(code, `the server answered with status ${response.status}`);
 }
 
 const CODE_OF_STATUS = new Map<number, ErrorCode>([

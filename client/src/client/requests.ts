@@ -4,7 +4,7 @@
 // Leaves to others: optimistic values (client.ts), the stream (stream.ts).
 
 import { elapsedMs, now, type Moment } from "./clock.js";
-import { ConvoyError, refusalOf } from "./errors.js";
+import { ConvoyError, errorOfResponse } from "./errors.js";
 import { RETRY_FIRST_MS } from "./machine.js";
 import { headersOf, timeLimit, type StreamOptions } from "./stream.js";
 
@@ -75,9 +75,7 @@ export async function ask(
         signal.throwIfAborted();
         return { value: answer.value, lsn: answer.lsn ?? null };
       }
-      const refusal = await refusalOf(response);
-      error = refusal.error;
-      if (refusal.isThrown) throw error;
+      error = await errorOfResponse(response);
       if (response.status === 401 && !fresh) {
         fresh = true;
         continue;

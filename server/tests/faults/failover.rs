@@ -67,9 +67,23 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_after_a_failover_subscribers_have_what_the_promoted_server_has() {
+    fail_over(&[]).await;
+}
+
+/// A slot that is kept does not follow to the standby, and has no need to: all is read again, and one is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_after_a_failover_there_is_a_slot_of_the_same_name() {
+    let (pair, client) = fail_over(&["--slot", "kept"]).await;
+    let slots = "select string_agg(slot_name || ' ' || temporary, ', ') from pg_replication_slots";
+    assert_eq!(text(&client, slots).await.as_deref(), Some("kept false"));
+    drop(pair);
+}
+
+/// Lets a server with these flags besides live through a failover and the return of the old primary; it ends stopped.
+async fn fail_over(flags: &[&str]) -> (Pair, Client) {
     let pair = Pair::start().await;
     // Who asks while there is no primary is told so soon.
-    let flags = [&FLAGS[..], &["--first-answer-max", "2"]].concat();
+    let flags = [&FLAGS[..], &["--first-answer-max", "2"], flags].concat();
     let fixture = Fixture::between(&pair.url, &pair.primary.url("shop"), &flags).await;
     let mut mirrors = Mirrors::open(&fixture).await;
     let writers = Writers::start(&pair.primary.url("shop"));
@@ -116,6 +130,7 @@ async fn p4_after_a_failover_subscribers_have_what_the_promoted_server_has() {
     crate::mirror::Mirror::of_sql(second.address, ALL).await.shows_what(&client, ALL).await;
     second.server.stop().await;
     fixture.server.stop().await;
+    (pair, client)
 }
 
 #[tokio::test(flavor = "multi_thread")]
