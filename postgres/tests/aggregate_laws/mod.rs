@@ -15,7 +15,7 @@ mod stream;
 mod table;
 
 use crate::database::harness::client;
-use convoy_engine::{LiveQueryInfo, ResultRow};
+use convoy_engine::{LiveQueryInfo, Refusal, ResultRow};
 use convoy_postgres::testing;
 use convoy_postgres::testing::{Dice, seeds};
 use convoy_types::Changes;
@@ -72,7 +72,12 @@ async fn ask(
             let json = |text: Option<String>| text.unwrap_or_else(|| "null".to_owned());
             Ok(rows.into_iter().map(|row| row.into_iter().map(json).collect()).collect())
         }
-        Err(error) => Err(error.as_db_error().expect("Postgres' own word").message().to_owned()),
+        // A client hears of a value that is none in words that don't show it.
+        Err(error) => {
+            let error = error.as_db_error().expect("Postgres' own word");
+            let (state, message) = (error.code().code(), error.message());
+            Err(Refusal { state, message, ..Refusal::default() }.for_clients().into_owned())
+        }
     }
 }
 

@@ -20,7 +20,10 @@ const FUNCTIONS: &str = "export const list = query((ctx) => ctx.db.query('messag
 /// What a command did.
 pub struct Outcome {
     pub status: Option<i32>,
+    /// All that it wrote.
     pub said: String,
+    /// What it wrote to its standard output alone.
+    pub printed: String,
 }
 
 /// Returns a command in an environment without settings of ours.
@@ -40,8 +43,9 @@ pub fn command(arguments: &[&str], folder: &Folder) -> Command {
 async fn outcome(command: &mut Command) -> Outcome {
     let output = tokio::time::timeout(Duration::from_secs(60), command.output());
     let output = output.await.expect("it ends").expect("it runs");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    Outcome { status: output.status.code(), said }
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = printed.clone() + &String::from_utf8_lossy(&output.stderr);
+    Outcome { status: output.status.code(), said, printed }
 }
 
 pub async fn convoy(arguments: &[&str], folder: &Folder, url: Option<&str>) -> Outcome {
@@ -216,7 +220,7 @@ async fn dev_without_a_database_has_its_own_and_leaves_nothing_else() {
     }
     let mut command = command(&["dev", "--once", "--no-serve"], &folder);
     let before = files(&folder);
-    let Outcome { status, said } = outcome(command.env("TMPDIR", scratch.path())).await;
+    let Outcome { status, said, .. } = outcome(command.env("TMPDIR", scratch.path())).await;
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("messages"), "{said}");
     let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("a folder").flatten().collect();

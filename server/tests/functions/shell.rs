@@ -69,7 +69,7 @@ async fn a_function_is_asked_and_explained_from_the_shell() {
         assert!(answer.said.contains(said), "{said:?}: {}", answer.said);
     }
     let answer = ask(&["explain", "t.fails", "--json"]).await;
-    let said: Value = serde_json::from_str(&answer.said).expect("JSON");
+    let said: Value = serde_json::from_str(&answer.printed).expect("JSON");
     assert_eq!((&said["plan"], &said["threw"]), (&json!("function"), &json!("no tea here")));
     assert_eq!(said["reads"][0]["predicates"][0]["table"], "\"public\".\"channels\"", "{said}");
     assert_eq!(inventory(&client).await, before, "nothing was written");
