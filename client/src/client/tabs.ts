@@ -9,55 +9,21 @@
 // A leader whose own stream the server closes gives the lead to the next in line, since that may be for its credentials
 // alone: each tab is tried, and one that failed follows whoever has a stream.
 //
-// Where the tabs are one user's because they have one jar of cookies, a login is told to all; and as cookies may change
-// without a word, a tab that comes is given nothing before the server has said that the session is still theirs.
+// Where the tabs are one user's because they have one jar of cookies, a login is told to all.
 //
-// Responsible for: who leads, who wants what, tabs that come, go or sleep.
-// Leaves to others: whose tabs these are (identity.ts), the stream (source.ts).
+// Responsible for: who leads; a tab that follows, comes, goes or sleeps.
+// Leaves to others: what the leader does for all (lead.ts), what they tell each other and the locks (channel.ts), whose
+// tabs these are (identity.ts), the stream (source.ts).
 
+import { hold, tabLock, type Report, type Request } from "./channel.js";
 import { elapsedMs, now } from "./clock.js";
+import { Lead, type LeadOptions } from "./lead.js";
 import { ANSWER_TIMEOUT_MS } from "./machine.js";
 import { MisfitError } from "./patch.js";
 import { LOADING, type Result } from "./results.js";
-import { Results, StreamSource, type Connection, type KeyedChange, type Listener, type Source } from "./source.js";
+import { Results, type Connection, type KeyedChange, type Listener, type Source } from "./source.js";
 import { timeLimit, type StreamOptions } from "./stream.js";
 import type { Reference, WireError } from "./wire.js";
-
-/** What a tab tells the one that leads. */
-type Request =
-  | { readonly type: "wants"; readonly tab: string; readonly wants: readonly { key: string; reference: Reference }[] }
-  | { readonly type: "drop"; readonly tab: string; readonly key: string }
-  | { readonly type: "again"; readonly key: string }
-  | { readonly type: "ping" }
-  /** Somebody looks at a page: no time to wait for the next attempt. */
-  | { readonly type: "visible" }
-  /** To all: the cookies are somebody else's. */
-  | { readonly type: "renew" };
-
-/** What the tab that leads tells. */
-type Report =
-  | {
-      readonly type: "leads";
-      readonly leader: string;
-      readonly connection: Connection;
-      readonly session: string | null;
-      /** Whether its page sleeps: Chromium lets a frozen one hear messages, but not its timers and its stream. */
-      readonly isAsleep: boolean;
-    }
-  | {
-      readonly type: "changes";
-      readonly leader: string;
-      readonly changes: readonly KeyedChange[];
-      readonly lsn: string | null;
-      readonly reflects: readonly string[];
-    }
-  | {
-      readonly type: "results";
-      readonly leader: string;
-      readonly tab: string;
-      readonly results: readonly { key: string; result: Result }[];
-      readonly lsn: string | null;
-    };
 
 /** A leader of which nothing has been heard for so long is asked whether it is there; heartbeats come every 15 s. */
 const SILENCE_MS = 25_000;
@@ -81,20 +47,6 @@ export interface TabsOptions {
   readonly renewed: () => void;
 }
 
-/** What a tab that leads knows. */
-interface Lead {
-  readonly stream: StreamSource;
-  readonly wantedBy: Map<string, Set<string>>;
-  readonly tabs: Set<string>;
-  /** Tabs that may have what is here. */
-  readonly proven: Set<string>;
-  /** What other tabs wait to be given. */
-  readonly owed: Map<string, Set<string>>;
-  isProving: boolean;
-  /** Whether the server has closed the stream: what it says then is this tab's alone. */
-  isOver: boolean;
-}
-
 /** Whether this is a browser, and has what it takes: elsewhere there are no tabs, though perhaps locks and channels. */
 export function canShareTabs(): boolean {
   return typeof document !== "undefined" && typeof BroadcastChannel === "function" && typeof navigator !== "undefined" && navigator.locks !== undefined;
@@ -110,7 +62,7 @@ export class TabsSource implements Source {
   #channel: BroadcastChannel | null = null;
   /** Ends what was begun for one identity: locks, waiting for locks, timers. */
   #leaving = new AbortController();
-  /** Where this tab leads: the stream, and who wants what of it. */
+  /** Where this tab leads. */
   #lead: Lead | null = null;
   /** Ends leading, or standing in line for it. */
   #standing: AbortController | null = null;
@@ -152,7 +104,7 @@ export class TabsSource implements Source {
   want(key: string, reference: Reference): void {
     this.#wants.set(key, reference);
     if (!this.#results.map.has(key)) this.#results.map.set(key, LOADING);
-    if (this.#lead !== null) return this.#wantedBy(this.#tab, key, reference);
+    if (this.#lead !== null) return this.#lead.want(this.#tab, key, reference);
     this.#say({ type: "wants", tab: this.#tab, wants: [{ key, reference }] });
     const { error } = this.#connection;
     if (this.#out !== null && error !== null) queueMicrotask(() => this.#refuse([key], error));
@@ -161,7 +113,7 @@ export class TabsSource implements Source {
   drop(key: string): void {
     this.#wants.delete(key);
     this.#inStep.delete(key);
-    if (this.#lead !== null) return this.#droppedBy(this.#tab, key);
+    if (this.#lead !== null) return this.#lead.drop(this.#tab, key);
     this.#results.map.delete(key);
     this.#say({ type: "drop", tab: this.#tab, key });
   }
@@ -311,44 +263,31 @@ export class TabsSource implements Source {
 
   #takeLead(): void {
     if (this.#lead !== null) return;
-    const tabs = new Set<string>();
-    const relay = {
-      changes: (changes: readonly KeyedChange[], lsn: string | null, reflects: readonly string[]) => {
-        // Most users have one tab.
-        if (tabs.size === 0 || lead.isOver) return;
-        this.#report({ type: "changes", leader: this.#tab, changes, lsn, reflects });
-        this.#pay(lead);
-      },
-      moved: () => {
-        if (this.#lead !== lead || lead.isOver) return; // Its end is no news of who leads.
-        this.#reportLead();
-        void this.#prove(lead);
+    const { request, isJar } = this.#options;
+    const options: LeadOptions = {
+      request,
+      isJar,
+      tab: this.#tab,
+      channel: this.#channel,
+      signal: this.#leaving.signal,
+      closed: (error) => this.#retire(error),
+      notOurs: () => {
+        this.#say({ type: "renew" });
+        this.#renewed();
       },
     };
     const listener: Listener = {
       changed: (change) => this.#listener.changed(change),
-      connection: (connection) => {
-        if (this.#lead !== lead) return; // Not how it ends when another takes over.
-        const { state, error } = connection;
-        if (state === "closed" && error !== null && this.#channel !== null) {
-          lead.isOver = true;
-          queueMicrotask(() => {
-            if (this.#lead === lead) this.#retire(error);
-          });
-        }
-        this.#connected(connection);
-      },
+      connection: (connection) => this.#connected(connection),
     };
-    // It goes on from the results that are here: where a digest still holds, nothing is sent again.
     const wasLive = this.#wants.size > 0 && ["live", "reconnecting"].includes(this.#connection.state);
-    const stream: StreamSource = new StreamSource(this.#options.request, listener, this.#results, relay, wasLive);
-    const lead: Lead = { stream, wantedBy: new Map(), tabs, proven: new Set(), owed: new Map(), isProving: false, isOver: false };
+    const lead = new Lead(options, listener, this.#results, wasLive);
     this.#lead = lead;
     this.#leader = null;
     clearTimeout(this.#asked);
-    for (const [key, reference] of this.#wants) this.#wantedBy(this.#tab, key, reference);
-    this.#connected(stream.connection);
-    this.#reportLead();
+    for (const [key, reference] of this.#wants) lead.want(this.#tab, key, reference);
+    this.#connected(lead.stream.connection);
+    lead.report();
   }
 
   #stepDown(): void {
@@ -356,7 +295,7 @@ export class TabsSource implements Source {
     if (lead === null) return;
     this.#lead = null;
     this.#lsn = lead.stream.lsn;
-    lead.stream.close();
+    lead.end();
     for (const key of [...this.#results.map.keys()]) if (!this.#wants.has(key)) this.#results.map.delete(key);
     this.#inStep.clear();
   }
@@ -374,124 +313,6 @@ export class TabsSource implements Source {
     this.#channel = null;
   }
 
-  // As leader.
-
-  #wantedBy(tab: string, key: string, reference: Reference): void {
-    const lead = this.#lead;
-    if (lead === null) return;
-    const tabs = lead.wantedBy.get(key);
-    if (tabs === undefined) {
-      lead.wantedBy.set(key, new Set([tab]));
-      lead.stream.want(key, reference);
-    } else {
-      tabs.add(tab);
-    }
-  }
-
-  #droppedBy(tab: string, key: string): void {
-    const tabs = this.#lead?.wantedBy.get(key);
-    if (tabs === undefined || !tabs.delete(tab) || tabs.size > 0) return;
-    this.#lead?.wantedBy.delete(key);
-    this.#lead?.stream.drop(key);
-  }
-
-  /** Hears of the end of a tab, however it ended. */
-  #lookAfter(tab: string): void {
-    const lead = this.#lead;
-    const name = this.#channel?.name;
-    if (lead === null || name === undefined || lead.tabs.has(tab)) return;
-    lead.tabs.add(tab);
-    void hold(tabLock(name, tab), this.#leaving.signal, {}, () => {
-      lead.tabs.delete(tab);
-      lead.proven.delete(tab);
-      lead.owed.delete(tab);
-      if (this.#lead === lead) for (const key of [...lead.wantedBy.keys()]) this.#droppedBy(tab, key);
-    }, true);
-  }
-
-  #reportLead(): void {
-    const isAsleep = this.#lead?.stream.isOverdue ?? false;
-    this.#report({ type: "leads", leader: this.#tab, connection: this.#connection, session: this.session, isAsleep });
-  }
-
-  #serve(request: Request): void {
-    const lead = this.#lead;
-    if (lead === null) return;
-    switch (request.type) {
-      case "wants": {
-        const { tab, wants } = request;
-        const owed = lead.owed.get(tab) ?? new Set();
-        for (const { key, reference } of wants) {
-          this.#wantedBy(tab, key, reference);
-          owed.add(key);
-        }
-        lead.owed.set(tab, owed);
-        this.#lookAfter(tab);
-        if (!this.#options.isJar) lead.proven.add(tab);
-        this.#reportLead();
-        if (lead.proven.has(tab)) this.#give(lead, tab, owed);
-        else void this.#prove(lead);
-        break;
-      }
-      case "drop":
-        this.#droppedBy(request.tab, request.key);
-        break;
-      case "again":
-        lead.stream.again(request.key);
-        break;
-      case "ping":
-        this.#reportLead();
-        break;
-      case "visible":
-        this.#reportLead();
-        lead.stream.visible();
-        break;
-    }
-  }
-
-  /** Gives a tab what it waits for, as far as it is here. */
-  #give(lead: Lead, tab: string, owed: Set<string>): void {
-    const results: { key: string; result: Result }[] = [];
-    for (const key of owed) {
-      const result = this.#results.map.get(key);
-      // What is stale may be from before the session, and so somebody else's.
-      if (this.#options.isJar && result?.status === "stale") continue;
-      owed.delete(key);
-      if (result !== undefined && result !== LOADING) results.push({ key, result });
-    }
-    if (owed.size === 0) lead.owed.delete(tab);
-    this.#report({ type: "results", leader: this.#tab, tab, results, lsn: lead.stream.lsn });
-  }
-
-  /** Gives what was stale when it was asked for, and no longer is. */
-  #pay(lead: Lead): void {
-    for (const [tab, owed] of lead.owed) {
-      if (lead.proven.has(tab) && [...owed].some((key) => this.#results.map.get(key)?.status !== "stale")) this.#give(lead, tab, owed);
-    }
-  }
-
-  /** Asks the server whether the session is that of the cookies there are now, before anybody who came is given anything. */
-  async #prove(lead: Lead): Promise<void> {
-    const unproven = [...lead.owed.keys()].filter((tab) => !lead.proven.has(tab));
-    const { session } = lead.stream;
-    if (unproven.length === 0 || lead.isProving || session === null || this.#connection.state !== "live") return;
-    lead.isProving = true;
-    const isOurs = await lead.stream.isOurs(session);
-    lead.isProving = false;
-    if (this.#lead !== lead) return;
-    if (isOurs === null || lead.stream.session !== session) return; // No answer, or of another session: later.
-    if (!isOurs) {
-      this.#say({ type: "renew" });
-      return this.#renewed();
-    }
-    for (const tab of unproven) {
-      lead.proven.add(tab);
-      const owed = lead.owed.get(tab);
-      if (owed !== undefined) this.#give(lead, tab, owed);
-    }
-    void this.#prove(lead); // Of who came meanwhile.
-  }
-
   // As one of the others.
 
   #renewed(): void {
@@ -504,7 +325,7 @@ export class TabsSource implements Source {
   }
 
   #hear(message: Request | Report): void {
-    if (!("leader" in message)) return message.type === "renew" ? this.#renewed() : this.#serve(message);
+    if (!("leader" in message)) return message.type === "renew" ? this.#renewed() : this.#lead?.serve(message);
     if (this.#lead !== null) return; // Of one that slept, and does not know yet that it no longer leads.
     if (message.type !== "leads" || !message.isAsleep) {
       this.#heardAt = now();
@@ -589,7 +410,7 @@ export class TabsSource implements Source {
 
   /** Asks a leader that has not been heard of whether it is there; takes over from one that is not. */
   #look(): void {
-    if (this.#lead !== null) void this.#prove(this.#lead);
+    void this.#lead?.prove();
     if (this.#lead !== null || this.#out !== null || this.#channel === null || this.#asked !== undefined) return;
     if (elapsedMs(this.#heardAt) < SILENCE_MS) return;
     // A tab in the background can wait, and it might itself be put to sleep next.
@@ -612,42 +433,9 @@ export class TabsSource implements Source {
     this.#channel?.postMessage(request);
   }
 
-  #report(report: Report): void {
-    this.#channel?.postMessage(report);
-  }
-
   #connected(connection: Connection): void {
     if (connection.state === this.#connection.state && connection.error === this.#connection.error) return;
     this.#connection = connection;
     this.#listener.connection(connection);
-  }
-}
-
-function tabLock(name: string, tab: string): string {
-  return `${name}:${tab}`;
-}
-
-/**
- * Waits for a lock, calls back when it is held, and holds it until `signal` ends it; or only for the call, with `once`.
- * Returns how it ended.
- */
-async function hold(
-  name: string,
-  signal: AbortSignal,
-  options: LockOptions,
-  held: () => void,
-  once = false,
-): Promise<"left" | "stolen" | "refused"> {
-  try {
-    await navigator.locks.request(name, options.steal ? options : { ...options, signal }, () => {
-      if (signal.aborted) return undefined;
-      held();
-      if (once) return undefined;
-      return new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-    });
-    return "left";
-  } catch (error) {
-    if (signal.aborted) return "left";
-    return error instanceof DOMException && error.name === "AbortError" ? "stolen" : "refused";
   }
 }
