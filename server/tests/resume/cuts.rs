@@ -34,6 +34,9 @@ const QUERIES: [(&str, &str); 5] = [
     ("fails", "select 1000 / by as q from divisor"),
 ];
 
+/// Every way in which a result reaches who comes back.
+const KINDS: [&str; 3] = ["snapshot", "diff", "unchanged"];
+
 fn subscribe() -> Value {
     QUERIES.iter().map(|(sub, sql)| json!({"sub": sub, "sql": sql})).collect()
 }
@@ -69,6 +72,8 @@ fn write_at_random(url: &str, seed: u64, stop: &Arc<AtomicBool>, writers: &mut J
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_breaks_anywhere_loses_and_doubles_nothing() {
     const ROUNDS: u32 = 150;
+    // On a machine so busy that a stream is cut before anything has come, a round shows nothing.
+    const ROUNDS_AT_MOST: u32 = 10 * ROUNDS;
     let fixture = Fixture::start("resume_cuts", &["--allow-sql"]).await;
     let at = fixture.address;
     fixture.write(TABLES).await;
@@ -84,7 +89,10 @@ async fn a_stream_that_breaks_anywhere_loses_and_doubles_nothing() {
     let mut whole_wire = whole.connect(at, &subscribe(), 0).await;
     let mut half_open = Vec::new();
     let (mut changes, mut superseded) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..ROUNDS_AT_MOST {
+        if round >= ROUNDS && KINDS.iter().all(|kind| client.kinds.contains_key(*kind)) {
+            break;
+        }
         let mut wire = client.connect(at, &subscribe(), dice.random()).await;
         let (bytes, time) = (bytes_to_read(&mut dice), dice.random_range(1..60));
         let rival = client.token.is_some() && dice.random_range(0..6) == 0;
@@ -163,9 +171,7 @@ async fn a_stream_that_breaks_anywhere_loses_and_doubles_nothing() {
         ledger.len(),
         client.kinds
     );
-    assert!(
-        client.kinds["snapshot"] > 0 && client.kinds["unchanged"] > 0 && client.kinds["diff"] > 0
-    );
+    assert!(KINDS.iter().all(|kind| client.kinds.contains_key(*kind)), "{:?}", client.kinds);
     drop((half_open, wire, whole_wire));
     fixture.server.stop().await;
 }
