@@ -408,9 +408,10 @@ impl Shared {
         tables: Vec<RelationId>,
         mut inbox: mpsc::UnboundedReceiver<ReadCommand>,
     ) {
+        let asked = Instant::now();
         let opened = tokio::select! {
             opened = Read::open(self.context.clone(), tables) => opened,
-            () = closed(&mut inbox) => return,
+            () = closed(&mut inbox) => return self.context.suspect_idle(asked),
         };
         let mut read = match opened {
             Ok((read, kept_out)) => {

@@ -85,6 +85,16 @@ pub(crate) struct ReadContext {
     pub(crate) export_snapshots: bool,
 }
 
+impl ReadContext {
+    /// Closes the idle connections where nobody waits any more for what was asked so long ago: those beside a connection
+    /// that is dead are likely to be dead, too, and each would be found out by itself.
+    pub(crate) fn suspect_idle(&self, asked: Instant) {
+        if asked.elapsed() > self.main.answer_max() {
+            self.main.close_idle();
+        }
+    }
+}
+
 /// What becomes of a query of a read.
 pub(crate) type Answer = (QueryId, Result<ReadRows, QueryError>);
 
@@ -315,10 +325,7 @@ impl Read {
 
     /// Stops what the connection is doing, for nobody wants the answers any more.
     pub(crate) fn abandon(mut self, asked: Instant) {
-        // Those beside a connection that is dead are likely to be dead, too.
-        if asked.elapsed() > self.context.main.answer_max() {
-            self.context.main.close_idle();
-        }
+        self.context.suspect_idle(asked);
         self.lease.canceller().cancel();
         self.lease.mark_broken();
     }
