@@ -117,9 +117,6 @@ impl Harness {
 
     /// Waits for the first event that this picks; the others are kept.
     pub async fn wait<T>(&mut self, mut pick: impl FnMut(Event) -> Result<T, Event>) -> T {
-        for event in std::mem::take(&mut self.kept) {
-            self.kept.push(event);
-        }
         let mut at = 0;
         loop {
             if at < self.kept.len() {

@@ -160,8 +160,8 @@ async fn hangs_and_is_noticed(behind: &Behind) {
     let since = Instant::now();
     behind.proxy.stall(Whose::Replication);
     until("it is noticed", async || behind.losses().await == 1).await;
-    // What is asked for and two ticks of half a second; twice that on a machine that is busy.
-    assert!(since.elapsed() < Duration::from_secs(6), "{:?}", since.elapsed());
+    // What is asked for and two ticks of half a second, more on a machine that is busy; not the minute of Postgres' own.
+    assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
     behind.streams_after(1).await;
     writers.end().await;
     mirrors.agree(&behind.client).await;
