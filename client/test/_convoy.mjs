@@ -1,7 +1,7 @@
 // A real `convoy serve` for the tests, with a project of named queries, or of functions.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,6 +14,16 @@ export function binary() {
   const path = resolve(process.env.CONVOY_BIN ?? join(here, "../../target/debug/convoy"));
   if (!existsSync(path)) throw new Error(`${path} is not there: build it (cargo build -p convoy-server) or set CONVOY_BIN`);
   return path;
+}
+
+/** Lays `node_modules` into a folder: what is installed here, and this package. */
+function linkPackages(folder) {
+  const client = join(here, "..");
+  const into = join(folder, "node_modules");
+  mkdirSync(into);
+  const names = readdirSync(join(client, "node_modules")).filter((name) => !name.startsWith("."));
+  for (const name of names) symlinkSync(join(client, "node_modules", name), join(into, name));
+  symlinkSync(client, join(into, "convoy"));
 }
 
 export class Convoy {
@@ -35,7 +45,7 @@ export class Convoy {
       writeFileSync(file, text);
     }
     if (Object.keys(files).length > 0) {
-      symlinkSync(join(here, "../node_modules"), join(convoy.project, "node_modules"));
+      linkPackages(convoy.project);
       const made = spawnSync(binary(), ["dev", "--once", "--database-url", databaseUrl, "--project", convoy.project], { encoding: "utf8" });
       if (made.status !== 0) throw new Error(`convoy dev --once ended with ${made.status}: ${made.stderr}`);
     }

@@ -53,7 +53,7 @@ export interface TableQuery<D, I extends { readonly [name: string]: readonly str
   /** Reads by an index: only documents in the range, in the index' order. */
   withIndex<Name extends keyof I & string>(
     name: Name,
-    range?: (q: IndexRange<D, I[Name]>) => IndexRangeEnd,
+    range?: (q: IndexRange<D, Ended<I[Name]>>) => IndexRangeEnd,
   ): OrderedQuery<D>;
 }
 
@@ -101,6 +101,13 @@ export interface PaginationResult<D> {
 export interface IndexRangeEnd {
   readonly _range: true;
 }
+
+/** The fields of an index as Postgres has them: the time of creation ends each, whether it was declared or not. */
+type Ended<F extends readonly string[]> = number extends F['length']
+  ? F
+  : F extends readonly [...string[], '_creationTime']
+    ? F
+    : readonly [...F, '_creationTime'];
 
 type FieldType<D, F> = F extends keyof D ? D[F] : never;
 type Rest<F extends readonly string[]> = F extends readonly [string, ...infer R extends readonly string[]] ? R : [];

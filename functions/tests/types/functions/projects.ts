@@ -40,6 +40,9 @@ export const listProjects = query({
     ctx.db.query('projects').withIndex('by_user_and_state', (q) => q.eq('userId', args.userId).eq('state', 'shut'));
     // @ts-expect-error after a lower bound on one field comes no other field
     ctx.db.query('projects').withIndex('by_user_and_state', (q) => q.gt('userId', args.userId).lt('state', 'open'));
+    // @ts-expect-error the time of creation comes after the index' fields
+    ctx.db.query('projects').withIndex('by_user_and_state', (q) => q.eq('userId', args.userId).gt('_creationTime', 1));
+    ctx.db.query('projects').withIndex('by_userId', (q) => q.eq('userId', args.userId).gt('_creationTime', 1).lte('_creationTime', 9));
     const range = await ctx.db
       .query('projects')
       .withIndex('by_user_and_state', (q) => q.eq('userId', args.userId).eq('state', 'open').gte('createdAt', 1).lt('createdAt', 9))
