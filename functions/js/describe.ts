@@ -35,6 +35,11 @@ export function describe(modules: Modules): string {
   );
   const schema = schemaOf(modules);
   const context = typeof modules.server?.['createContext'] === 'function';
+  if (typeof modules.server?.['configureServer'] === 'function') {
+    console.warn(
+      'server.ts exports configureServer, which nobody calls: there is no Node server. Headers and access logs are for a proxy in front, logging for --log, figures at /metrics',
+    );
+  }
   return JSON.stringify({ functions, context, schema: { tables: schema === undefined ? [] : tables(schema) } });
 }
 

@@ -298,6 +298,16 @@ fn what_modules_log_while_they_are_evaluated_is_kept() {
     assert_eq!(lines, [json!({ "level": "warn", "message": "at the top" })]);
 }
 
+#[test]
+fn who_configures_a_server_is_told_that_there_is_none() {
+    let server = "export function configureServer() {}
+        export const createContext = async () => ({});";
+    let project = Folder::new(Zod::Four, &[("server.ts", server)]).load().expect("a project");
+    assert!(project.has_context());
+    let [line] = project.logged() else { panic!("{:?}", project.logged()) };
+    assert!(line.contains("configureServer, which nobody calls"), "{line}");
+}
+
 /// Half of zod 4 is the words of its errors in other languages.
 #[test]
 fn namespaces_that_nobody_mentions_are_not_loaded() {
