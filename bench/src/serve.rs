@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
@@ -22,6 +23,8 @@ pub(crate) struct Serve {
     child: Child,
     address: SocketAddr,
     said: Arc<Mutex<VecDeque<String>>>,
+    /// Empty: a project that stands where the benchmark was started is none of it.
+    _project: TempDir,
 }
 
 impl Serve {
@@ -33,8 +36,10 @@ impl Serve {
     /// Starts a server with more options.
     pub(crate) async fn start_with(database_url: &str, options: &[&str]) -> anyhow::Result<Self> {
         let address = free_address()?;
+        let project = tempfile::tempdir().context("a folder for a project")?;
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--allow-sql", "--listen", &address.to_string()])
+            .args(["serve", "--allow-sql", "--listen", &address.to_string(), "--project"])
+            .arg(project.path())
             .args(options)
             // Not as an argument: everybody may read those.
             .env("DATABASE_URL", database_url)
@@ -48,7 +53,7 @@ impl Serve {
         let said = Arc::default();
         child.stdout.take().map(|out| tokio::spawn(listen(out, Arc::clone(&said))));
         child.stderr.take().map(|out| tokio::spawn(listen(out, Arc::clone(&said))));
-        let mut serve = Serve { child, address, said };
+        let mut serve = Serve { child, address, said, _project: project };
         let ready = tokio::time::timeout(READY_LIMIT, serve.await_ready()).await;
         ready
             .with_context(|| {

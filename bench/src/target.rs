@@ -158,7 +158,12 @@ impl Target {
 
 /// Returns how our sessions show up.
 pub(crate) fn session() -> SessionOptions {
-    SessionOptions { application_name: "convoy bench".into(), ..SessionOptions::default() }
+    SessionOptions {
+        application_name: "convoy bench".into(),
+        // A flood may be one statement.
+        statement_timeout: Duration::from_secs(600),
+        ..SessionOptions::default()
+    }
 }
 
 async fn facts(client: &Client, is_private: bool) -> anyhow::Result<DatabaseFacts> {

@@ -36,7 +36,12 @@ async fn chaos(database: &str, options: &[&str]) -> Output {
         // fit in, should they be kept. More is a fault.
         "--serve=--memory-limit=60000000",
     ];
+    // Somebody's own project, which is none of the benchmark's and not even in order.
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("queries")).expect("a folder");
+    std::fs::write(folder.path().join("queries/bad.sql"), "nothing").expect("a file");
     let run = Command::new(env!("CARGO_BIN_EXE_convoy"))
+        .current_dir(folder.path())
         .args(["bench", "chaos", "--database-url", &url])
         .args(small)
         .args(options)

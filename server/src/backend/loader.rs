@@ -171,6 +171,7 @@ async fn read(
     limits: &Limits,
     cache: &Arc<ModuleCache>,
 ) -> Result<Arc<Project>, ServerError> {
+    let may_be_none = may_be_none(folder);
     let (folder, limits, cache) = (folder.to_owned(), limits.clone(), cache.clone());
     let load = move || Project::load(&folder, &limits, &cache);
     let loaded = tokio::task::spawn_blocking(load).await;
@@ -180,9 +181,19 @@ async fn read(
             project.logged().iter().for_each(|line| console::write("", line));
             Ok(Arc::new(project))
         }
-        Ok(Err(error)) => Err(failed(chain(&error).to_string())),
+        Ok(Err(error)) => Err(failed(format!("{}{may_be_none}", chain(&error)))),
         Err(error) => Err(failed(error.to_string())),
     }
+}
+
+/// Returns what to say where a folder has functions and may not be a project: others call a folder so, too.
+fn may_be_none(folder: &Path) -> &'static str {
+    let is_sure = root(folder) != folder
+        || ["schema.ts", "server.ts"].iter().any(|file| folder.join(file).is_file());
+    if is_sure || !folder.join("functions").is_dir() {
+        return "";
+    }
+    "\nfunctions/ is taken for a project's here; where it is not, name another folder: --project DIR"
 }
 
 /// Returns what a project's `schema.ts` declares.
