@@ -349,6 +349,30 @@ async fn a_project_that_comes_later_is_taken_in() {
     watching.end().await;
 }
 
+/// Others call a folder `functions`, too.
+#[tokio::test]
+async fn who_serves_a_folder_that_is_no_project_is_told_how_to_name_another() {
+    let (folder, hint) = (Folder::empty(), "name another folder: --project DIR");
+    let write = |file: &str, text: &str| {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    write(
+        "functions/hello.ts",
+        "import { readFile } from 'node:fs'; export const handler = readFile;",
+    );
+    let url = testing::shared().await.database("fn_no_project").await;
+    let outcome = convoy(&["serve", "--listen", "127.0.0.1:0"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(1), "{}", outcome.said);
+    assert!(outcome.said.contains("node:fs") && outcome.said.contains(hint), "{}", outcome.said);
+    // Whoever has a server.ts knows that it is one.
+    write("server.ts", "export const one = 1;");
+    let outcome = convoy(&["serve", "--listen", "127.0.0.1:0"], &folder, Some(&url)).await;
+    assert_eq!(outcome.status, Some(1), "{}", outcome.said);
+    assert!(outcome.said.contains("node:fs") && !outcome.said.contains(hint), "{}", outcome.said);
+}
+
 /// What a client may not hear is for the log: the rest of what Postgres said, and which limit it was. A failure that comes
 /// again and again is there once.
 #[tokio::test(flavor = "multi_thread")]
