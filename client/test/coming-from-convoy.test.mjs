@@ -1,5 +1,5 @@
 // What docs/coming-from-convoy.md says works, as the first Convoys and Convex-Lite had it: a project in their words, with a
-// real server and a real Postgres. The project is promises/first-convoys.
+// real server and a real Postgres. The project is coming-from/convoy.
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -16,7 +16,7 @@ import { freePort } from "./_port.mjs";
 import { Postgres } from "./_postgres.mjs";
 import { filesOf, importFrom, typeCheck } from "./_project.mjs";
 
-const FILES = filesOf("promises/first-convoys");
+const FILES = filesOf("coming-from/convoy");
 const SECRET = randomBytes(32).toString("base64url");
 const GENERATED = ["api.ts", "functions.ts", "http.ts", "server.ts"];
 

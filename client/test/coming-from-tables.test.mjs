@@ -1,5 +1,5 @@
 // The tables of docs/coming-from-convoy.md and docs/coming-from-convex.md against what there is: what they call working stands
-// in the projects that promises-convoy.test.mjs and promises-convex.test.mjs run, and each name of ours in them is exported.
+// in the projects that coming-from-convoy.test.mjs and coming-from-convex.test.mjs run, and each name of ours in them is exported.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -20,12 +20,12 @@ const VERDICTS = new Set(["works", "differs", "later", "won't", "won't, for now"
 const PAGES = [
   {
     page: "coming-from-convoy.md",
-    shown: [...Object.values(filesOf("promises/first-convoys")), read("promises-convoy.test.mjs")],
+    shown: [...Object.values(filesOf("coming-from/convoy")), read("coming-from-convoy.test.mjs")],
     own: ["AuthContext", "channel", "messages", "ref", "userId"],
   },
   {
     page: "coming-from-convex.md",
-    shown: [...Object.values(filesOf("promises/convex")), read("promises-convex.test.mjs")],
+    shown: [...Object.values(filesOf("coming-from/convex")), read("coming-from-convex.test.mjs")],
     own: ["create", "m", "messages", "n", "ref", "text", "user", "userId"],
   },
 ].map(({ page, ...rest }) => ({ page, rows: verdicts(read(`../../docs/${page}`)), ...rest }));

@@ -1,5 +1,5 @@
 // What docs/coming-from-convex.md says works, and its other ways to write what differs: a project as a guide to Convex has it,
-// translated by that page, with a real server and a real Postgres. The project is promises/convex.
+// translated by that page, with a real server and a real Postgres. The project is coming-from/convex.
 
 import assert from "node:assert/strict";
 import { createHmac, randomBytes } from "node:crypto";
@@ -9,7 +9,7 @@ import { Convoy } from "./_convoy.mjs";
 import { Postgres } from "./_postgres.mjs";
 import { filesOf, importFrom, typeCheck } from "./_project.mjs";
 
-const FILES = filesOf("promises/convex");
+const FILES = filesOf("coming-from/convex");
 const SECRET = randomBytes(32).toString("base64url");
 const ISSUER = "https://login.example";
 const ANN = { sub: "ann", name: "Ann", email: "ann@example.org" };
