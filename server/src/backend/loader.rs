@@ -171,9 +171,8 @@ async fn read(
     limits: &Limits,
     cache: &Arc<ModuleCache>,
 ) -> Result<Arc<Project>, ServerError> {
-    let may_be_none = may_be_none(folder);
-    let (folder, limits, cache) = (folder.to_owned(), limits.clone(), cache.clone());
-    let load = move || Project::load(&folder, &limits, &cache);
+    let (in_folder, limits, cache) = (folder.to_owned(), limits.clone(), cache.clone());
+    let load = move || Project::load(&in_folder, &limits, &cache);
     let loaded = tokio::task::spawn_blocking(load).await;
     let failed = |message: String| ServerError::Project(ProjectError::Functions { message });
     match loaded {
@@ -181,7 +180,7 @@ async fn read(
             project.logged().iter().for_each(|line| console::write("", line));
             Ok(Arc::new(project))
         }
-        Ok(Err(error)) => Err(failed(format!("{}{may_be_none}", chain(&error)))),
+        Ok(Err(error)) => Err(failed(format!("{}{}", chain(&error), may_be_none(folder)))),
         Err(error) => Err(failed(error.to_string())),
     }
 }
